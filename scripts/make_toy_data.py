@@ -1,0 +1,274 @@
+"""Draw a small picture world to train on: coloured shapes on textured ground, any number, any size.
+
+python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 --size 32 --seed 0 [--val_count 200]
+
+Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout is one function
+that writes the files of some kind of data set from that one world.
+"""
+
+import argparse
+import colorsys
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from shared_metrics.errors import UserError
+
+SUPERSAMPLE = 4
+HUES = {
+    "red": 0.0,
+    "orange": 0.08,
+    "yellow": 0.15,
+    "green": 0.36,
+    "cyan": 0.5,
+    "blue": 0.6,
+    "purple": 0.76,
+    "pink": 0.9,
+}
+GROUNDS = ("plain", "clouds", "stripes")
+
+
+# --- Shapes: a filled outline, then the holes in it; points (n, 2), x to the right, y down, within radius 1.06.
+
+
+def star(points, inner):
+    """Corners that alternate between two radii, the first one on top."""
+    angle = np.arange(2 * points) * np.pi / points
+    radius = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)
+    return np.stack([radius * np.sin(angle), -radius * np.cos(angle)], 1)
+
+
+def regular(corners, radius=1.0, turn=0.0):
+    angle = 2 * np.pi * np.arange(corners) / corners + turn
+    return radius * np.stack([np.sin(angle), -np.cos(angle)], 1)
+
+
+def heart():
+    t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+    return np.stack([16 * np.sin(t) ** 3, -y - 2.5], 1) / 17
+
+
+def moon():
+    """A disc less a smaller one to its right, as one outline; the two circles meet at (0.55, +-0.835)."""
+    outer = np.linspace(np.arctan2(0.835, 0.55), 2 * np.pi - np.arctan2(0.835, 0.55), 40)
+    inner_centre, inner_radius = 0.45, np.hypot(0.1, 0.835)
+    start = np.arctan2(0.835, 0.1)
+    inner = np.linspace(2 * np.pi - start, start, 40)
+    back = np.stack([inner_centre + inner_radius * np.cos(inner), inner_radius * np.sin(inner)], 1)
+    return np.concatenate([np.stack([np.cos(outer), np.sin(outer)], 1), back]) + [0.1, 0]
+
+
+def half_disc():
+    t = np.linspace(0, np.pi, 30)
+    return np.stack([np.cos(t), np.sin(t) - 0.4], 1)
+
+
+W = 1 / 3
+CROSS = [(-W, -1), (W, -1), (W, -W), (1, -W), (1, W), (W, W), (W, 1), (-W, 1), (-W, W), (-1, W), (-1, -W), (-W, -W)]
+ARROW = [(0, -1), (0.8, -0.05), (0.33, -0.05), (0.33, 0.95), (-0.33, 0.95), (-0.33, -0.05), (-0.8, -0.05)]
+SQUARE = regular(4, turn=np.pi / 4)
+SHAPES = {
+    "circle": [regular(48, 0.9)],
+    "square": [SQUARE],
+    "triangle": [regular(3)],
+    "star": [star(5, 0.42)],
+    "ring": [regular(48), regular(48, 0.5)],
+    "cross": [np.array(CROSS)],
+    "heart": [heart()],
+    "moon": [moon()],
+    "arrow": [np.array(ARROW)],
+    "frame": [1.05 * SQUARE, 0.6 * SQUARE],
+    "bar": [np.array([(-1, -0.3), (1, -0.3), (1, 0.3), (-1, 0.3)])],
+    "half": [half_disc()],
+}
+
+
+# --- The world: scenes, described in numbers, and how to draw one.
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape; lengths in units of the picture's side, angle in degrees clockwise, colour by name and as RGB."""
+
+    shape: str
+    colour: str
+    rgb: tuple
+    centre: tuple
+    radius: float
+    angle: float
+
+    def polygons(self):
+        """Outline and holes in the picture, arrays (n, 2) of x, y in [0, 1]."""
+        c, s = np.cos(np.radians(self.angle)), np.sin(np.radians(self.angle))
+        return [self.radius * points @ [[c, s], [-s, c]] + self.centre for points in SHAPES[self.shape]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Two-tone ground (clouds: 6x6 heights, uint8; stripes: angle in radians, period, phase) and the things on it."""
+
+    ground: str
+    tones: tuple
+    heights: np.ndarray
+    stripes: tuple
+    things: tuple
+
+
+def to_rgb(hue, saturation, value):
+    return tuple(int(round(255 * v)) for v in colorsys.hsv_to_rgb(hue % 1, saturation, value))
+
+
+def draw_thing(rng, shape):
+    colour = list(HUES)[rng.integers(len(HUES))]
+    rgb = to_rgb(HUES[colour] + rng.uniform(-0.02, 0.02), rng.uniform(0.75, 0.95), rng.uniform(0.88, 1.0))
+    radius = rng.uniform(0.28, 0.4)
+    centre = tuple(rng.uniform(1.06 * radius, 1 - 1.06 * radius, 2))
+    return Thing(shape, colour, rgb, centre, radius, rng.uniform(-25, 25))
+
+
+def draw_scene(rng, shapes):
+    """A random scene with one thing of each of these shapes, all numbers from this generator."""
+    hue, value = rng.uniform(), rng.uniform(0.14, 0.34)
+    tones = to_rgb(hue, 0.45, value), to_rgb(hue + rng.uniform(-0.1, 0.1), 0.35, value + rng.uniform(0.08, 0.16))
+    heights = rng.integers(0, 256, (6, 6), dtype=np.uint8)
+    stripes = rng.uniform(0, np.pi), rng.uniform(0.16, 0.3), rng.uniform()
+    ground = GROUNDS[rng.integers(len(GROUNDS))]
+    return Scene(ground, tones, heights, stripes, tuple(draw_thing(rng, shape) for shape in shapes))
+
+
+def paint_mask(polygons, size):
+    """Anti-aliased coverage of an outline less its holes, PIL "L" of size x size."""
+    mask = Image.new("L", (size * SUPERSAMPLE,) * 2)
+    for k, points in enumerate(polygons):
+        ImageDraw.Draw(mask).polygon((points * size * SUPERSAMPLE).ravel().tolist(), fill=0 if k else 255)
+    return mask.reduce(SUPERSAMPLE)
+
+
+def paint_ground(scene, size):
+    low, high = (Image.new("RGB", (size, size), tone) for tone in scene.tones)
+    if scene.ground == "plain":
+        return low
+    if scene.ground == "clouds":
+        return Image.composite(high, low, Image.fromarray(scene.heights).resize((size, size), Image.BICUBIC))
+    angle, period, phase = scene.stripes
+    across, along = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    for k in range(int(-0.8 / period) - 1, int(0.8 / period) + 2):
+        edges = [(k + phase) * period, (k + phase + 0.5) * period]
+        corners = np.array([0.5 + across * e + along * side for e, side in zip(edges * 2, (-1, -1, 1, 1), strict=True)])
+        low.paste(high, mask=paint_mask([corners[[0, 1, 3, 2]]], size))
+    return low
+
+
+def paint(scene, size):
+    """The scene as a PIL RGB picture of size x size."""
+    image = paint_ground(scene, size)
+    for thing in scene.things:
+        image.paste(thing.rgb, mask=paint_mask(thing.polygons(), size))
+    return image
+
+
+# --- Layouts: (folder, scenes of one split, size) -> files.
+
+
+def scenes(seed, split, count, classes):
+    """Yield (index, class index, Scene). Scene i depends on the seed, the split and i alone (and on its shape)."""
+    names = list(SHAPES)[:classes]
+    for i in range(count):
+        rng = np.random.default_rng([seed, i] if split == "train" else [seed, i, 1])
+        yield i, i % classes, draw_scene(rng, names[i % classes : i % classes + 1])
+
+
+def class_folders(folder, pictures, size):
+    """<shape>/000000.png ...: one sub-folder of pictures per class (ImageFolder's layout)."""
+    for i, _, scene in pictures:
+        path = folder / scene.things[0].shape / f"{i:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        paint(scene, size).save(path, compress_level=1)
+
+
+LAYOUTS = {"class_folders": class_folders}
+
+
+def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=32, seed=0):
+    """Write one data set as OUT/train, OUT/val (where val_count > 0) and OUT/toy_data.json, what it was made from.
+
+    OUT appears when it is complete. Where the same data already lies there, nothing is done.
+    Returns: Path of OUT. Raises: UserError for numbers out of range and for an OUT that holds something else.
+    """
+    made_from = {
+        "layout": layout,
+        "classes": classes,
+        "count": count,
+        "val_count": val_count,
+        "size": size,
+        "seed": seed,
+    }
+    check(made_from)
+    out = Path(out).expanduser().absolute()
+    if out.is_dir() and any(out.iterdir()):
+        record = out / "toy_data.json"
+        if record.is_file() and record.read_text() == to_json(made_from):
+            return out
+        raise UserError(f"{out}: holds other files or other toy data; give a new folder or delete this one")
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        for split, number in (("train", count), ("val", val_count)):
+            if number:
+                LAYOUTS[layout](partial / split, scenes(seed, split, number, classes), size)
+        (partial / "toy_data.json").write_text(to_json(made_from))
+        if out.is_dir():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def to_json(made_from):
+    return json.dumps({"format": 1, **made_from}, indent=1) + "\n"
+
+
+def check(made_from):
+    """Raise UserError for the first number out of range."""
+    classes, val_count = made_from["classes"], made_from["val_count"]
+    bounds = {"classes": (1, len(SHAPES)), "count": (classes, 10**6), "val_count": (classes, 10**6), "size": (4, 2048)}
+    if val_count == 0:
+        del bounds["val_count"]
+    for name, (low, high) in {**bounds, "seed": (0, 2**32 - 1)}.items():
+        if not low <= made_from[name] <= high:
+            raise UserError(f"--{name} {made_from[name]}: must lie between {low} and {high}")
+
+
+def parse_args(argv=None):
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("out", metavar="OUT", help="folder to make; it must be new, empty, or hold the very same data")
+    p.add_argument("--layout", choices=sorted(LAYOUTS), default="class_folders", help="kind of data set (%(default)s)")
+    p.add_argument("--classes", type=int, default=4, help=f"the first so many of {', '.join(SHAPES)} (%(default)s)")
+    p.add_argument("--count", type=int, default=1000, help="pictures under OUT/train (%(default)s)")
+    p.add_argument(
+        "--val_count", type=int, default=0, help="other pictures under OUT/val; 0: no such folder (%(default)s)"
+    )
+    p.add_argument("--size", type=int, default=32, help="side of a picture in pixels (%(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="fixes every picture (%(default)s)")
+    return p.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    out = make(**vars(args))
+    print(
+        f"{out}: {args.count} + {args.val_count} pictures of {args.size} px, {args.classes} classes, seed {args.seed}"
+    )
+
+
+if __name__ == "__main__":
+    from shared_metrics.runs.runtime import command
+
+    command(main)()

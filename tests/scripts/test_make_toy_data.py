@@ -1,0 +1,157 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts import make_toy_data as toy
+from shared_metrics.errors import UserError
+from tests.conftest import ROOT, run_cli
+
+
+def pictures(folder):
+    """{relative name: pixels} of every PNG below a folder."""
+    return {str(p.relative_to(folder)): np.asarray(Image.open(p)) for p in sorted(folder.rglob("*.png"))}
+
+
+def draw(size, classes=4, count=8, seed=0):
+    return [np.asarray(toy.paint(scene, size), np.float64) for _, _, scene in toy.scenes(seed, "train", count, classes)]
+
+
+def test_class_folders_hold_balanced_rgb_pictures_of_the_size_asked_for(tmp_path):
+    out = toy.make(tmp_path / "toy", classes=3, count=7, val_count=3, size=20)
+    found = pictures(out)
+    per_folder = {f"{p.parent.name}/{p.name}": len(list(p.iterdir())) for p in out.glob("*/*")}
+    assert per_folder == {"train/circle": 3, "train/square": 2, "train/triangle": 2} | {
+        f"val/{name}": 1 for name in ("circle", "square", "triangle")
+    }
+    assert {(a.shape, a.dtype.str) for a in found.values()} == {((20, 20, 3), "|u1")}
+
+
+def test_picture_i_depends_on_seed_and_i_alone(tmp_path):
+    few = pictures(toy.make(tmp_path / "few", classes=2, count=4, size=16, seed=5) / "train")
+    many = pictures(toy.make(tmp_path / "many", classes=2, count=9, val_count=4, size=16, seed=5) / "train")
+    other = pictures(toy.make(tmp_path / "other", classes=2, count=4, size=16, seed=6) / "train")
+    assert all(np.array_equal(few[name], many[name]) for name in few)
+    assert not any(np.array_equal(few[name], other[name]) for name in few)
+
+
+def test_validation_pictures_are_others(tmp_path):
+    out = toy.make(tmp_path / "toy", classes=2, count=6, val_count=6, size=16)
+    train, val = pictures(out / "train"), pictures(out / "val")
+    assert train.keys() == val.keys()
+    assert not any(np.array_equal(train[name], val[name]) for name in train)
+
+
+def test_one_scene_at_every_size():
+    for small, large in zip(draw(32), draw(128), strict=True):
+        reduced = large.reshape(32, 4, 32, 4, 3).mean((1, 3))
+        assert np.abs(small - reduced).mean() < 6
+
+
+def test_every_shape_lies_inside_the_picture_and_covers_a_fair_part_of_it():
+    for _, _, scene in toy.scenes(0, "train", 20 * len(toy.SHAPES), len(toy.SHAPES)):
+        (thing,) = scene.things
+        outline = thing.polygons()[0]
+        assert 0 <= outline.min() and outline.max() <= 1, thing
+        assert 0.035 < np.asarray(toy.paint_mask(thing.polygons(), 64)).mean() / 255 < 0.6, thing
+
+
+def test_holes_show_the_ground():
+    thing = toy.Thing("ring", "red", (255, 0, 0), (0.5, 0.5), 0.4, 0.0)
+    mask = np.asarray(toy.paint_mask(thing.polygons(), 64))
+    assert mask[32, 32] == 0 and mask[32, 32 + round(0.75 * 0.4 * 64)] == 255
+
+
+def test_polygons_turn_clockwise_and_move():
+    bar = toy.Thing("bar", "red", (255, 0, 0), (0.3, 0.6), 0.2, 90.0).polygons()[0]
+    assert bar.min(0) == pytest.approx([0.3 - 0.06, 0.6 - 0.2]) and bar.max(0) == pytest.approx([0.3 + 0.06, 0.6 + 0.2])
+    arrow = toy.Thing("arrow", "red", (255, 0, 0), (0.5, 0.5), 0.2, 90.0).polygons()[0]
+    assert arrow[0] == pytest.approx([0.7, 0.5])  # its tip, on top at 0 degrees, points to the right
+
+
+def test_edges_are_anti_aliased():
+    thing = toy.Thing("circle", "red", (255, 0, 0), (0.5, 0.5), 0.4, 0.0)
+    mask = np.asarray(toy.paint_mask(thing.polygons(), 32))
+    assert np.logical_and(mask > 0, mask < 255).sum() > 30
+
+
+def test_classes_can_be_told_apart_at_32_pixels():
+    """The nearest known silhouette, both centred, gives the class of nearly every unseen one."""
+
+    def silhouettes(split, number):
+        found, labels = [], []
+        for _, label, scene in toy.scenes(3, split, number, len(toy.SHAPES)):
+            thing = scene.things[0]
+            centred = toy.Thing(thing.shape, thing.colour, thing.rgb, (0.5, 0.5), 0.4, thing.angle)
+            found.append(np.asarray(toy.paint_mask(centred.polygons(), 32), np.float64).ravel())
+            labels.append(label)
+        return np.array(found), np.array(labels)
+
+    known, names = silhouettes("train", 480)
+    asked, right = silhouettes("val", 120)
+    nearest = ((known**2).sum(1) - 2 * asked @ known.T).argmin(1)
+    assert (names[nearest] == right).mean() > 0.95
+
+
+def test_same_data_again_is_left_alone_and_other_data_is_refused(tmp_path):
+    out = toy.make(tmp_path / "toy", classes=2, count=4, size=8)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    toy.make(out, classes=2, count=4, size=8)
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+    with pytest.raises(UserError, match="holds other files or other toy data"):
+        toy.make(out, classes=2, count=4, size=8, seed=1)
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+
+
+def test_a_folder_with_other_files_is_refused_and_an_empty_one_filled(tmp_path):
+    (tmp_path / "mine").mkdir()
+    toy.make(tmp_path / "mine", classes=1, count=1, size=8)
+    assert json.loads((tmp_path / "mine" / "toy_data.json").read_text())["count"] == 1
+    shutil.rmtree(tmp_path / "mine" / "train")
+    (tmp_path / "mine" / "toy_data.json").rename(tmp_path / "mine" / "thesis.txt")
+    with pytest.raises(UserError, match="mine"):
+        toy.make(tmp_path / "mine", classes=1, count=1, size=8)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_nothing_is_left_when_drawing_fails(tmp_path, monkeypatch):
+    def full_disk(folder, pictures, size):
+        folder.mkdir()
+        (folder / "0.png").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(toy.LAYOUTS, "class_folders", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        toy.make(tmp_path / "toy", classes=1, count=1, size=8)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong, flag",
+    [
+        ({"classes": 0}, "--classes 0"),
+        ({"classes": len(toy.SHAPES) + 1}, f"--classes {len(toy.SHAPES) + 1}"),
+        ({"classes": 4, "count": 3}, "--count 3"),
+        ({"classes": 4, "val_count": 3}, "--val_count 3"),
+        ({"size": 1}, "--size 1"),
+        ({"seed": -1}, "--seed -1"),
+    ],
+)
+def test_numbers_out_of_range_are_named(tmp_path, wrong, flag):
+    with pytest.raises(UserError, match=f"^{flag}: must lie between"):
+        toy.make(tmp_path / "toy", **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_line(tmp_path):
+    flags = "--layout class_folders --classes 2 --count 4 --val_count 2 --size 8 --seed 3".split()
+    first = run_cli(".", "scripts/make_toy_data.py", tmp_path / "toy", *flags)
+    assert "4 + 2 pictures of 8 px, 2 classes, seed 3" in first.stdout
+    expected = toy.make(tmp_path / "again", classes=2, count=4, val_count=2, size=8, seed=3)
+    found = pictures(tmp_path / "toy")
+    assert found.keys() == pictures(expected).keys() and len(found) == 6
+    assert all(np.array_equal(found[name], picture) for name, picture in pictures(expected).items())
+    error = run_cli(ROOT, "scripts/make_toy_data.py", tmp_path / "toy", "--count", "9", code=2).stderr
+    assert error.count("\n") == 1 and error.startswith("make_toy_data.py: error: ") and "toy: holds other" in error
