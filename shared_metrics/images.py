@@ -1,0 +1,159 @@
+"""Image files -> RGB, batches -> uint8, grids, PNG. Pillow and numpy only."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from shared_metrics.errors import UserError
+from shared_metrics.weights import writing
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga .avif".split()
+)
+MAX_PIXELS = 89_478_485  # where Pillow starts to warn; 256 MiB as RGB
+# What Pillow's readers raise on damaged files.
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError)
+DAMAGE += (MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError)
+DAMAGE += (Image.DecompressionBombWarning,)
+
+
+def list_images(folder, recursive=True):
+    """Image files of a folder by suffix (any case), hidden files left out, links to folders followed, sorted by path.
+
+    Returns: list of Path, perhaps empty. Raises: UserError when `folder` is no folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a folder of images")
+    found, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(place) in seen:  # a link to a parent would go round for ever
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        found += [Path(place, name) for name in files if name[0] != "." and Path(name).suffix.lower() in SUFFIXES]
+        folders[:] = sorted(name for name in folders if recursive and name[0] != ".")
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def read_rgb(path, max_pixels=MAX_PIXELS, min_side=None, rotate=False):
+    """Read an image file as a fully loaded PIL image of mode RGB.
+
+    Gray is repeated, alpha dropped without compositing (as PIL's convert("RGB")), 16-bit gray shifted to its upper
+    8 bits (PIL would clip), mode F clipped to 0..255. Of animations the first frame.
+    Args: max_pixels, cap on width x height as the header declares them; min_side, let a JPEG decoder shrink by 2, 4
+        or 8 while both sides stay at least that long; rotate, turn the picture as its EXIF orientation says.
+    Raises: UserError naming the file when it cannot be read whole or has too many pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UserError(
+                    f"{path}: {width}x{height} pixels, more than the {max_pixels} allowed; shrink or remove it"
+                )
+            if min_side:
+                image.draft(None, (min_side, min_side))
+            if rotate:
+                image = ImageOps.exif_transpose(image)
+            return _to_rgb(image)
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except DAMAGE as error:
+        reason = " ".join(str(error).replace(str(path), "").split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a readable image ({reason}); replace or remove it") from None
+
+
+def _to_rgb(image):
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        gray = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
+        image = Image.fromarray(gray.astype(np.uint8))
+    elif image.mode == "F":
+        image = image.convert("L")
+    image.info.pop("transparency", None)  # else Pillow warns at each palette image
+    return image.convert("RGB")  # reads the file to its end
+
+
+def to_uint8(x):
+    """Generator output, float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C) = trunc(clamp(127.5 x + 128, 0, 255)).
+
+    Source: StyleGAN and MMGeneration, so scores are comparable. Raises: ValueError on another rank or NaN.
+    """
+    x = np.asarray(x, dtype=np.float32)
+    if x.ndim != 4 or np.isnan(x).any():
+        raise ValueError(f"expected (N, C, H, W) without NaN, got shape {x.shape}")
+    return np.ascontiguousarray(np.clip(127.5 * x + 128, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def grid(images, columns, padding=2, row_labels=None, column_labels=None):
+    """Lay images out row by row on white; image i stands in row i // columns, column i % columns.
+
+    Args: images, uint8 (N, H, W, 3) or (N, H, W, 1); padding, pixels around each; labels, one string a row / a column,
+        written left of and above the images (column labels turned upright where one is wider than its column).
+    Returns: uint8 (H', W', 3). Raises: ValueError on another shape or dtype, or a wrong number of labels.
+    """
+    images = np.asarray(images)
+    if (
+        images.ndim != 4
+        or images.dtype != np.uint8
+        or images.shape[3] not in (1, 3)
+        or 0 in images.shape
+        or columns < 1
+    ):
+        raise ValueError(
+            f"expected uint8 (N, H, W, 3 or 1) and columns >= 1, got {images.dtype} {images.shape}, {columns}"
+        )
+    count, height, width, _ = images.shape
+    rows = -(-count // columns)
+    for labels, needed in ((row_labels, rows), (column_labels, columns)):
+        if labels is not None and len(labels) != needed:
+            raise ValueError(f"{len(labels)} labels for {needed} rows or columns")
+    at_left = [_label(text) for text in row_labels or ()]
+    on_top = [_label(text) for text in column_labels or ()]
+    if any(label.shape[1] > width for label in on_top):
+        on_top = [np.rot90(label) for label in on_top]
+    left = max((label.shape[1] for label in at_left), default=0)
+    top = max((label.shape[0] for label in on_top), default=0)
+    ys = [top + padding + row * (height + padding) for row in range(rows)]
+    xs = [left + padding + column * (width + padding) for column in range(columns)]
+    sheet = np.full((ys[-1] + height + padding, xs[-1] + width + padding, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = ys[i // columns], xs[i % columns]
+        sheet[y : y + height, x : x + width] = image
+    for y, label in zip(ys, at_left, strict=False):
+        _paste(sheet, label, y + (height - label.shape[0]) // 2, left - label.shape[1])
+    for x, label in zip(xs, on_top, strict=False):
+        _paste(sheet, label, top - label.shape[0], x + (width - label.shape[1]) // 2)
+    return sheet
+
+
+def _label(text):
+    """The text in black on white, uint8 (h, w, 3)."""
+    font = ImageFont.load_default()
+    _, _, right, bottom = font.getbbox(str(text))
+    image = Image.new("RGB", (int(right) + 4, int(bottom) + 4), "white")
+    ImageDraw.Draw(image).text((2, 2), str(text), fill="black", font=font)
+    return np.asarray(image)
+
+
+def _paste(sheet, label, y, x):
+    """Write a label at (y, x), cut at the sheet's edges."""
+    y, x = max(y, 0), max(x, 0)
+    place = sheet[y : y + label.shape[0], x : x + label.shape[1]]
+    place[:] = label[: place.shape[0], : place.shape[1]]
+
+
+def save_png(array, path):
+    """Write uint8 (H, W, 3), (H, W, 1) or (H, W) as PNG, atomically. Raises: UserError as `weights.save`."""
+    array = np.asarray(array)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    image = Image.fromarray(array)
+    with writing(path) as temporary:
+        image.save(temporary, format="PNG")

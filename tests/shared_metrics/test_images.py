@@ -1,0 +1,231 @@
+"""Images: the RGB values of every mode, damaged files named, where a grid puts what, atomic PNGs."""
+
+import errno
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared_metrics import images
+from shared_metrics.errors import UserError
+
+
+def image_of(mode, *pixels):
+    """A row of pixels."""
+    image = Image.new(mode, (len(pixels), 1))
+    image.putdata(pixels)
+    return image
+
+
+def palette_image(**save):
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putdata([1, 0])
+    return image
+
+
+# mode of the file -> (suffix, image, save options, RGB values)
+MODES = {
+    "1": (".png", image_of("1", 0, 1), {}, [[0] * 3, [255] * 3]),
+    "L": (".png", image_of("L", 0, 200), {}, [[0] * 3, [200] * 3]),
+    "LA": (".png", image_of("LA", (200, 0), (30, 128)), {}, [[200] * 3, [30] * 3]),
+    "P": (".png", palette_image(), {}, [[0, 0, 255], [255, 0, 0]]),
+    "P, transparent": (".png", palette_image(), {"transparency": b"\x00\x80"}, [[0, 0, 255], [255, 0, 0]]),
+    "RGB": (".png", image_of("RGB", (1, 2, 3)), {}, [[1, 2, 3]]),
+    "RGBA": (".png", image_of("RGBA", (10, 20, 30, 0), (1, 2, 3, 255)), {}, [[10, 20, 30], [1, 2, 3]]),
+    "CMYK": (".tif", image_of("CMYK", (255, 0, 255, 0), (0, 0, 0, 255)), {}, [[0, 255, 0], [0] * 3]),
+    "I;16": (".png", Image.fromarray(np.array([[255, 256, 40000]], np.uint16)), {}, [[0] * 3, [1] * 3, [156] * 3]),
+    "I": (".tif", Image.fromarray(np.array([[-1, 40000, 70000]], np.int32)), {}, [[0] * 3, [156] * 3, [255] * 3]),
+    "F": (".tif", Image.fromarray(np.array([[-5, 100.75, 300]], np.float32)), {}, [[0] * 3, [100] * 3, [255] * 3]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_every_mode_becomes_rgb(tmp_path, name):
+    suffix, image, options, expected = MODES[name]
+    path = tmp_path / f"picture{suffix}"
+    image.save(path, **options)
+    with Image.open(path) as stored:
+        assert stored.mode == name.split(",")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = images.read_rgb(path)
+    assert read.mode == "RGB"
+    assert np.asarray(read).tolist() == [expected]
+
+
+def test_16_bit_pgm(tmp_path):
+    (tmp_path / "x.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 40000, 65535))
+    assert np.asarray(images.read_rgb(tmp_path / "x.pgm"))[0, :, 0].tolist() == [156, 255]
+
+
+def test_animation_gives_its_first_frame_and_names_may_be_any(tmp_path):
+    folder = tmp_path / "目录 ü"
+    folder.mkdir()
+    first, second = image_of("RGB", (255, 0, 0)), image_of("RGB", (0, 255, 0))
+    first.save(folder / "图.gif", save_all=True, append_images=[second])
+    assert np.asarray(images.read_rgb(folder / "图.gif")).tolist() == [[[255, 0, 0]]]
+
+
+def test_exif_orientation_only_on_request(tmp_path):
+    picture = np.zeros((8, 16, 3), np.uint8)
+    picture[:, :8] = 255  # left half white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    Image.fromarray(picture).save(tmp_path / "x.png", exif=exif)
+    assert np.array_equal(images.read_rgb(tmp_path / "x.png"), picture)
+    turned = np.asarray(images.read_rgb(tmp_path / "x.png", rotate=True))
+    assert turned.shape == (16, 8, 3)
+    assert (turned[:8] == 255).all() and (turned[8:] == 0).all()  # left has become top
+
+
+@pytest.mark.parametrize("min_side, size", [(None, (512, 384)), (64, (128, 96)), (48, (64, 48)), (200, (512, 384))])
+def test_jpeg_is_decoded_no_smaller_than_asked(tmp_path, min_side, size):
+    Image.new("RGB", (512, 384)).save(tmp_path / "x.jpg")
+    assert images.read_rgb(tmp_path / "x.jpg", min_side=min_side).size == size
+    Image.new("RGB", (512, 384)).save(tmp_path / "x.png")
+    assert images.read_rgb(tmp_path / "x.png", min_side=min_side).size == (512, 384)
+
+
+def png_header(width, height):
+    """A PNG that declares a size and holds hardly any data."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_damaged_files_are_named(tmp_path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    noise.save(tmp_path / "whole.jpg")
+    noise.save(tmp_path / "whole.png")
+    jpeg, png = (tmp_path / "whole.jpg").read_bytes(), (tmp_path / "whole.png").read_bytes()
+    bad = {
+        "half.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
+        "header.jpg": (jpeg[:200], "not a readable image"),
+        "half.png": (png[: len(png) // 2], "not a readable image"),
+        "flipped.png": (png[:100] + b"\0\0\0\0" + png[104:], "not a readable image"),
+        "empty.png": (b"", "not a readable image"),
+        "text.png": (b"not an image", "not a readable image"),
+        "drawing.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a readable image"),
+        "large.png": (png_header(10000, 9500), "10000x9500 pixels, more than"),
+        "larger.png": (png_header(14000, 13000), "pixels"),
+    }
+    for name, (content, reason) in bad.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            images.read_rgb(tmp_path / name)
+        message = str(caught.value)
+        assert message.startswith(f"{tmp_path / name}: ") and reason in message and "\n" not in message
+    with pytest.raises(UserError, match="no such file"):
+        images.read_rgb(tmp_path / "missing.png")
+    with pytest.raises(UserError, match="64x64 pixels, more than the 4095 allowed"):
+        images.read_rgb(tmp_path / "whole.png", max_pixels=4095)
+    assert images.read_rgb(tmp_path / "whole.png", max_pixels=4096).size == (64, 64)
+
+
+def test_list_images(tmp_path):
+    for name in ("b/2.PNG", "b/10.jpeg", "a.JPG", "c/d/x.WebP", "notes.txt", "b/._2.png", ".cache/z.png", "png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (outside / "linked.tiff").touch()
+    (tmp_path / "link").symlink_to(outside)
+    (tmp_path / "c" / "loop").symlink_to(tmp_path)
+    found = [path.relative_to(tmp_path).as_posix() for path in images.list_images(tmp_path)]
+    assert found == ["a.JPG", "b/10.jpeg", "b/2.PNG", "c/d/x.WebP", "link/linked.tiff"]
+    assert images.list_images(str(tmp_path), recursive=False) == [tmp_path / "a.JPG"]
+    with pytest.raises(UserError, match="no such folder"):
+        images.list_images(tmp_path / "a.JPG")
+
+
+def test_to_uint8_truncates_and_transposes():
+    values = np.array([-2, -1, -0.5, 0, 0.5, 0.996, 1, 2], np.float32)
+    # 127.5 x + 128 = -127, 0.5, 64.25, 128, 191.75, 254.99, 255.5, 383
+    x = np.stack([values, values[::-1]])[None, :, None, :]  # (1, 2, 1, 8)
+    y = images.to_uint8(x)
+    assert y.shape == (1, 1, 8, 2) and y.dtype == np.uint8
+    assert y[0, 0, :, 0].tolist() == [0, 0, 64, 128, 191, 254, 255, 255]
+    assert y[0, 0, :, 1].tolist() == [255, 255, 254, 191, 128, 64, 0, 0]
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 1, 256)  # a file's pixels come back
+    assert np.array_equal(images.to_uint8(pixels / np.float32(127.5) - 1).ravel(), pixels.ravel())
+    with pytest.raises(ValueError, match="NaN"):
+        images.to_uint8(np.full((1, 3, 2, 2), np.nan))
+    with pytest.raises(ValueError, match="shape"):
+        images.to_uint8(np.zeros((3, 2, 2)))
+
+
+def test_grid_puts_image_i_in_row_i_over_columns():
+    five = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 4, 6, 3), np.uint8)
+    sheet = images.grid(five, columns=3, padding=1)
+    assert sheet.shape == (1 + 2 * (4 + 1), 1 + 3 * (6 + 1), 3) and sheet.dtype == np.uint8
+    rest = sheet.copy()
+    for i in range(5):
+        y, x = 1 + i // 3 * 5, 1 + i % 3 * 7
+        assert (sheet[y : y + 4, x : x + 6] == i).all()
+        rest[y : y + 4, x : x + 6] = 255
+    assert (rest == 255).all()
+    gray = images.grid(five[..., :1], columns=5, padding=0)
+    assert gray.shape == (4, 30, 3) and (gray[:, 6:12] == 1).all()
+
+
+def test_grid_labels_stand_left_of_their_row_and_above_their_column():
+    red = np.zeros((4, 32, 32, 3), np.uint8)
+    red[..., 0] = 200
+    plain = images.grid(red, columns=2)
+    sheet = images.grid(red, 2, row_labels=["cat", "dog"], column_labels=["a", "b"])
+    left, top = sheet.shape[1] - plain.shape[1], sheet.shape[0] - plain.shape[0]
+    assert left > 0 and top > 0
+    assert np.array_equal(sheet[top:, left:], plain)  # images where they were
+
+    def ink(part):
+        return bool((part < 128).all(axis=-1).any())
+
+    assert ink(sheet[top + 2 : top + 34, :left]) and ink(sheet[top + 36 : top + 68, :left])
+    assert ink(sheet[:top, left + 2 : left + 34]) and ink(sheet[:top, left + 36 : left + 68])
+    assert not ink(sheet[:top, :left])
+    upright = images.grid(red, 2, column_labels=["automobile", "b"])  # wider than 32 pixels
+    assert upright.shape[0] - plain.shape[0] > 32 and upright.shape[1] == plain.shape[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"images": np.zeros((2, 3, 4, 4), np.uint8)},
+        {"images": np.zeros((2, 4, 4, 3))},
+        {"images": np.zeros((0, 4, 4, 3), np.uint8)},
+        {"columns": 0},
+        {"row_labels": ["one", "two"]},
+        {"column_labels": ["one"]},
+    ],
+)
+def test_grid_refuses_wrong_input(arguments):
+    with pytest.raises(ValueError):
+        images.grid(**{"images": np.zeros((2, 4, 4, 3), np.uint8), "columns": 2, **arguments})
+
+
+def test_save_png_is_lossless_and_atomic(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "grid.png"
+    for shape in ((5, 7, 3), (5, 7, 1), (5, 7)):
+        array = rng.integers(0, 256, shape, dtype=np.uint8)
+        images.save_png(array, path)
+        assert np.array_equal(np.asarray(Image.open(path)), array.reshape(shape[:2] + shape[2:] * (shape[2:] == (3,))))
+    old = path.read_bytes()
+
+    def fail(self, file, **_):
+        file.write_bytes(b"half a picture")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(UserError, match=r"grid\.png: cannot be written \(No space left on device; \d+ MiB free"):
+        images.save_png(array, path)
+    assert path.read_bytes() == old and os.listdir(tmp_path) == ["grid.png"]
