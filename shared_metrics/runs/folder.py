@@ -1,0 +1,41 @@
+"""The folder of a run: one run at a time, never two runs mixed."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from shared_metrics import weights
+from shared_metrics.errors import UserError
+from shared_metrics.runs import checkpoint, runtime
+from shared_metrics.runs.stop import lock_folder
+
+
+@contextmanager
+def run_folder(args):
+    """Hold `args.output_dir` for one run, write `args.json` into it and find what `args.resume` asks for.
+
+    Yields (path, checkpoint dict) to go on from, or None for a new run. Under the launcher every rank finds the same
+    checkpoint; rank 0 alone locks and writes.
+    Raises: UserError when another run holds the folder, or when it holds checkpoints and `--resume` is not given.
+    """
+    folder = Path(args.output_dir)
+    checkpoints = folder / "checkpoints"
+    if not args.resume and any(checkpoints.glob("*.pdparams")):
+        raise UserError(
+            f"--output_dir {folder}: holds a run already. Go on with --resume, or name another folder for a new run"
+        )
+    if not runtime.is_main():
+        yield checkpoint.resume(args.resume, checkpoints)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder):
+        found = checkpoint.resume(args.resume, checkpoints)
+        if found:
+            _tell_differences(found[1].get("args", {}), vars(args))
+        weights.save_json(vars(args), folder / "args.json")
+        yield found
+
+
+def _tell_differences(before, now):
+    for name in sorted(now.keys() & before.keys() - {"resume", "output_dir"}):
+        if now[name] != before[name]:
+            print(f"resume: --{name} was {before[name]} in the checkpoint and is {now[name]} now", flush=True)

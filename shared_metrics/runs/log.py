@@ -1,0 +1,162 @@
+"""The record of a run: log.txt and the screen, log.jsonl, curves.png, VisualDL. No failure here stops training."""
+
+import json
+import math
+import re
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from shared_metrics.weights import atomic_path
+
+ROW = re.compile(rb"^\S+ \S+ iteration (\d+)/")
+
+
+class RunLog:
+    """Writes <folder>/log.txt, log.jsonl, log/ (VisualDL) and, on close, curves.png.
+
+    Args:
+        folder: the run's folder.  total: iterations of the whole run.  start: iterations done before (resume).
+        resume: keep the rows up to `start` and go on after them (VisualDL's record cannot be cut: there a stretch
+            trained twice shows twice); False starts the files anew.
+        enabled: False (every rank but 0) makes all methods do nothing.
+    """
+
+    def __init__(self, folder, total, start=0, resume=False, enabled=True):
+        self.folder, self.total, self.start, self.enabled = Path(folder), total, start, enabled
+        self._warned = set()
+        self._visualdl = None
+        self._begun = self._last = time.monotonic()
+        if not enabled:
+            return
+        self._guard(self._prepare, resume)
+        self._bar = tqdm(total=total, initial=start, disable=None, unit="it", dynamic_ncols=True)
+
+    def info(self, text):
+        """One line on the screen and in log.txt."""
+        if self.enabled:
+            self._line(text)
+
+    def row(self, iteration, scalars, images=0):
+        """Log one iteration.
+
+        Args: iteration, steps done; scalars, dict name -> float; images, how many were trained on since the last row.
+        """
+        if not self.enabled:
+            return
+        now = time.monotonic()
+        rate = images / max(now - self._last, 1e-9)
+        left = (now - self._begun) / max(iteration - self.start, 1) * (self.total - iteration)
+        self._last = now
+        scalars = {name: float(value) for name, value in scalars.items()}
+        shown = [f"{name} {value:.4g}" for name, value in scalars.items()]
+        shown += [f"{rate:.1f} images/s"] if images else []
+        self._line("  ".join([f"iteration {iteration}/{self.total}", *shown, f"{_clock(left)} left"]))
+        self._bar.update(iteration - self._bar.n)
+        row = {"iteration": iteration, **{k: v if math.isfinite(v) else None for k, v in scalars.items()}}
+        if images:
+            row["images_per_second"] = round(rate, 2)
+        self._guard(self._append, "log.jsonl", json.dumps(row) + "\n")
+        for name, value in scalars.items():
+            self._visual("add_scalar", name, value, iteration)
+
+    def image(self, tag, picture, iteration):
+        """Show a picture, uint8 (H, W, 3), in VisualDL."""
+        if self.enabled:
+            self._visual("add_image", tag, picture, iteration)
+
+    def close(self):
+        """Draw curves.png and close what is open."""
+        if not self.enabled:
+            return
+        self._bar.close()
+        if self._visualdl:
+            self._guard(self._visualdl.close)
+        self._guard(self._curves)
+
+    def _prepare(self, resume):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("log.txt", "log.jsonl"):
+            if resume:
+                _cut_after(self.folder / name, self.start)
+            else:
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _line(self, text):
+        self._guard(_print, text)
+        self._guard(self._append, "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def _append(self, name, text):
+        with open(self.folder / name, "a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _visual(self, method, *args):
+        if self._visualdl is None:
+            self._visualdl = self._guard(self._open_visualdl) or False
+        if self._visualdl:
+            self._guard(getattr(self._visualdl, method), *args)
+
+    def _open_visualdl(self):
+        from visualdl import LogWriter
+
+        return LogWriter(logdir=str(self.folder / "log"), file_name="vdlrecords.run.log")
+
+    def _curves(self):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        rows = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
+        names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "iteration"]
+        if not names:
+            return
+        figure = Figure(figsize=(10, 2.4 * math.ceil(len(names) / 2)), layout="constrained")
+        FigureCanvasAgg(figure)
+        for i, name in enumerate(names):
+            axes = figure.add_subplot(math.ceil(len(names) / 2), 2, i + 1, title=name, xlabel="iteration")
+            points = [(row["iteration"], row[name]) for row in rows if row.get(name) is not None]
+            axes.plot(*zip(*points, strict=True), linewidth=0.8, marker="." if len(points) < 50 else None)
+        with atomic_path(self.folder / "curves.png") as temporary:
+            figure.savefig(temporary, dpi=100)
+
+    def _guard(self, action, *args):
+        """Run `action`; should it fail, warn once for its kind and go on: a log must not end hours of training."""
+        try:
+            return action(*args)
+        except Exception as error:  # whatever VisualDL, matplotlib, a full disk or a closed pipe raise
+            kind = getattr(action, "__name__", "log")
+            if kind not in self._warned:
+                self._warned.add(kind)
+                print(f"warning: logging failed, training goes on: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _print(text):
+    tqdm.write(text, file=sys.stdout)  # keeps clear of the bar
+    sys.stdout.flush()
+
+
+def _cut_after(path, iteration):
+    """Cut a log file at its first row later than `iteration`, and a last line that was not written to its end."""
+    if not path.exists():
+        return
+    keep = 0
+    with open(path, "rb+") as file:
+        for line in file:
+            if not line.endswith(b"\n") or _row_number(line) > iteration:
+                break
+            keep += len(line)
+        file.truncate(keep)
+
+
+def _row_number(line):
+    """The iteration of one line of log.jsonl or log.txt; -1 for a line of text."""
+    if line.startswith(b"{"):
+        return json.loads(line)["iteration"]
+    match = ROW.match(line)
+    return int(match[1]) if match else -1
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,0 +1,105 @@
+"""How a run ends: signals read at the step boundary, the NaN guard, one run a folder."""
+
+import contextlib
+import math
+import os
+import signal
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from shared_metrics.errors import UserError
+from shared_metrics.runs.runtime import launched, world_size
+
+PARENT = os.getppid()  # the launcher, if there is one
+
+
+class NotFinite(UserError):
+    """Training or a checkpoint holds NaN or Inf."""
+
+
+class StopSignals:
+    """Turns SIGINT and SIGTERM into a flag that the loop reads after each step; restores the handlers on leaving.
+
+        with StopSignals() as stop:
+            for iteration in ...:
+                step()
+                if signal_number := stop.requested():
+                    save()
+                    return 128 + signal_number
+
+    A second Ctrl-C (without a launcher also a second SIGTERM) ends the process at once.
+    """
+
+    def __init__(self):
+        self._signal = 0
+        self._group = None
+
+    def __enter__(self):
+        self._before = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        if world_size() > 1:
+            import paddle
+
+            if paddle.get_device() != "cpu":  # agree over gloo: no all-reduce on the card, no wait for it
+                self._group = paddle.distributed.new_group(backend="gloo")
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number, frame):
+        # paddle.distributed.launch sends SIGTERM up to three times in a row: there only Ctrl-C counts as "now"
+        if self._signal and (number == signal.SIGINT or not launched()):
+            os._exit(128 + number)
+        if not self._signal:
+            os.write(2, f"\n{signal.Signals(number).name}: stopping after this step\n".encode())
+        self._signal = int(number)
+
+    def requested(self):
+        """The signal's number once one arrived, else 0; every rank calls it after the same step and gets the same.
+
+        Under paddle.distributed.launch a launcher that has gone counts as SIGTERM: it can no longer stop its ranks.
+        """
+        if launched() and os.getppid() != PARENT and not self._signal:
+            self._signal = int(signal.SIGTERM)
+        if world_size() == 1:
+            return self._signal
+        import paddle
+
+        flag = paddle.to_tensor([self._signal], dtype="int32", place=paddle.CPUPlace())
+        paddle.distributed.all_reduce(flag, op=paddle.distributed.ReduceOp.MAX, group=self._group)
+        return int(flag.item())
+
+
+def check_finite(losses, iteration, last_checkpoint):
+    """Raise NotFinite when a loss is NaN or Inf.
+
+    Args: losses, dict name -> float; iteration, the step they belong to; last_checkpoint, path of the last good
+        checkpoint or None.
+    """
+    if all(math.isfinite(value) for value in losses.values()):
+        return
+    values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+    last = f"The last good checkpoint is {last_checkpoint}" if last_checkpoint else "No checkpoint was saved yet"
+    raise NotFinite(f"training diverged at iteration {iteration}: {values}. {last}; lower the learning rates.")
+
+
+@contextlib.contextmanager
+def lock_folder(folder):
+    """Hold the run folder for this process, e.g. `with lock_folder(output_dir):`; the system frees it even on kill -9.
+
+    Raises: UserError when another run holds it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(Path(folder) / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"--output_dir {folder}: another run is writing there; wait for its end or give another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

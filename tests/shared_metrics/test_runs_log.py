@@ -1,0 +1,113 @@
+"""Logs: the files and their rows, what resume keeps, and that no failure of logging stops training."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared_metrics.runs.log import RunLog
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def write(folder, iterations, **options):
+    log = RunLog(folder, total=100, **options)
+    log.info("made of paper")
+    for i in iterations:
+        log.row(i, {"d_loss": 1 / i, "g_loss": float(i)}, images=64)
+    log.close()
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Matplotlib takes most of a test's time."""
+    monkeypatch.setattr(RunLog, "_curves", lambda self: None)
+
+
+def test_rows_go_to_screen_and_files(tmp_path, capsys):
+    write(tmp_path, [10, 20])
+    out, err = capsys.readouterr()
+    assert "iteration 20/100" in out and "d_loss 0.05" in out and "images/s" in out and "left" in out
+    assert "it/s" not in err  # no bar: stderr is no terminal
+    assert [(r["iteration"], r["d_loss"], r["g_loss"]) for r in rows(tmp_path)] == [(10, 0.1, 10.0), (20, 0.05, 20.0)]
+    text = (tmp_path / "log.txt").read_text()
+    assert "made of paper" in text and text.count("iteration ") == 2
+    assert Image.open(tmp_path / "curves.png").size[0] > 500
+
+
+def test_resume_keeps_the_rows_up_to_its_iteration_only(tmp_path, no_curves):
+    write(tmp_path, [10, 20, 30, 40])
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"iteration": 50, "d_l')  # killed while writing
+    with open(tmp_path / "log.txt", "a") as file:
+        file.write("2026-01-01 00:00:00 itera")
+    write(tmp_path, [30, 40], start=20, resume=True)
+    assert [r["iteration"] for r in rows(tmp_path)] == [10, 20, 30, 40]
+    text = (tmp_path / "log.txt").read_text()
+    assert [text.count(f"iteration {i}/") for i in (10, 20, 30, 40)] == [1, 1, 1, 1]
+    assert text.count("made of paper") == 2 and "itera\n" not in text
+
+    write(tmp_path, [50], start=40, resume=True)  # nothing to cut
+    assert [r["iteration"] for r in rows(tmp_path)] == [10, 20, 30, 40, 50]
+    write(tmp_path, [5])  # a new run
+    assert [r["iteration"] for r in rows(tmp_path)] == [5]
+
+
+def test_resume_drops_an_unfinished_last_line_even_where_no_row_is_later(tmp_path, no_curves):
+    (tmp_path / "log.jsonl").write_text('{"iteration": 10, "d_loss": 1.0}\n{"iteration": 1')
+    write(tmp_path, [20], start=10, resume=True)
+    assert [r["iteration"] for r in rows(tmp_path)] == [10, 20]
+
+
+def test_visualdl_gets_scalars_and_pictures(tmp_path, no_curves):
+    visualdl = pytest.importorskip("visualdl")
+    log = RunLog(tmp_path, total=10)
+    log.row(3, {"d_loss": 0.5})
+    log.image("samples", np.full((8, 8, 3), 200, np.uint8), 3)
+    log.close()
+    write(tmp_path, [4], start=3, resume=True)  # goes on in the same record
+    (record,) = (tmp_path / "log").iterdir()
+    reader = visualdl.LogReader(file_path=str(record))
+    assert [(d.id, d.value) for d in reader.get_data("scalar", "d_loss")] == [(3, 0.5), (4, 0.25)]
+    assert len(reader.get_data("image", "samples")) == 1
+
+
+def test_without_visualdl_one_warning_and_all_else_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "visualdl", None)
+    write(tmp_path, [1, 2, 3])
+    assert capsys.readouterr().err.count("warning:") == 1
+    assert len(rows(tmp_path)) == 3 and (tmp_path / "curves.png").exists()
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("a file where the folder should be")
+    write(tmp_path / "file" / "run", range(1, 50))
+    out, err = capsys.readouterr()
+    assert "iteration 49/100" in out
+    warnings = [line for line in err.splitlines() if line.startswith("warning: logging failed")]
+    assert 1 <= len(warnings) <= 4  # once each: the folder, the files, VisualDL, the curves
+
+
+def test_nan_is_shown_and_stays_valid_json(tmp_path, capsys):
+    log = RunLog(tmp_path, total=2)
+    log.row(1, {"d_loss": float("nan"), "fid": float("inf")})
+    log.row(2, {"d_loss": 1.0})
+    log.close()
+    assert "d_loss nan" in capsys.readouterr().out
+    assert rows(tmp_path)[0] == {"iteration": 1, "d_loss": None, "fid": None}
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_other_ranks_write_nothing(tmp_path, no_curves, capsys):
+    write(tmp_path / "run", [1], enabled=False)
+    assert not (tmp_path / "run").exists() and capsys.readouterr() == ("", "")
+
+
+def test_a_bar_on_a_terminal(tmp_path, no_curves, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    write(tmp_path, [10, 60])
+    assert "60/100" in capsys.readouterr().err
