@@ -30,6 +30,7 @@ import numpy as np
 from model import D_WIDTHS, G_WIDTHS, Architecture, Discriminator, Generator, architecture
 from shared_metrics import weights
 from shared_metrics.errors import UserError
+from shared_metrics.runs import checkpoint
 from shared_metrics.runs.runtime import command
 
 # What G's and D's keys begin with, by which a family is known.
@@ -120,18 +121,20 @@ def read_published(path, discriminator="", ema=None, color_order="auto", bn_eps=
     return Published(family, arch, G, D, source, tuple(notes))
 
 
-def read_weights(path):
+def read_weights(path, ema=None):
     """The networks in a checkpoint, a converted, a published or a bare file of this repository's, as one dict.
 
+    Args: ema, True or False: insist on the averaged or the raw generator of a published file (None: averaged where
+        there is one); a file of this repository's brings both.
     Returns: "generator" and, where the file has them, "generator_ema", "discriminator", "architecture" (a dict; absent
     for bare generator weights), "source", ...: the layout that this repository saves. Raises UserError.
     """
     data = weights.load(path)
     if isinstance(data, dict) and "generator" in data and "architecture" in data:
-        return data
+        return checkpoint.verified(data, path) if "sha256" in data else data
     if isinstance(data, dict) and "snlinear0.weight_orig" in data and "self_attn.sigma" not in data:
         return {"generator": data}  # bare: attention is numbered here, and never absent in the originals
-    return as_saved(read_published(path))
+    return as_saved(read_published(path, ema=ema))
 
 
 def as_saved(published):

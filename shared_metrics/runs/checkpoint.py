@@ -140,7 +140,11 @@ def _first_not_finite(value, name=""):
 
 def load_checkpoint(path):
     """Read and check one checkpoint file. Returns: its dict. Raises: UserError naming the file and what is wrong."""
-    state = weights.load(path)
+    return verified(weights.load(path), path)
+
+
+def verified(state, path):
+    """A checkpoint file's contents, once format and sha256 are found right. Raises UserError naming the file."""
     if not isinstance(state, dict) or "format" not in state or "sha256" not in state:
         raise UserError(f"{path}: not a training checkpoint of this repository (no format and sha256 in it).")
     if state["format"] != FORMAT:

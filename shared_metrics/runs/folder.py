@@ -3,7 +3,6 @@
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint, runtime
 from shared_metrics.runs.stop import lock_folder
@@ -11,18 +10,17 @@ from shared_metrics.runs.stop import lock_folder
 
 @contextmanager
 def run_folder(args):
-    """Hold `args.output_dir` for one run, write `args.json` into it and find what `args.resume` asks for.
+    """Hold `args.output_dir` for one run and find what `args.resume` asks for.
 
     Yields (path, checkpoint dict) to go on from, or None for a new run. Under the launcher every rank finds the same
     checkpoint; rank 0 alone locks and writes.
-    Raises: UserError when another run holds the folder, or when it holds checkpoints and `--resume` is not given.
+    Raises: UserError when another run holds the folder, or when it holds checkpoints that are not those to go on from.
     """
     folder = Path(args.output_dir)
     checkpoints = folder / "checkpoints"
-    if not args.resume and any(checkpoints.glob("*.pdparams")):
-        raise UserError(
-            f"--output_dir {folder}: holds a run already. Go on with --resume, or name another folder for a new run"
-        )
+    goes_on = args.resume == "auto" or (args.resume and Path(args.resume).resolve().is_relative_to(folder.resolve()))
+    if not goes_on and any(checkpoints.glob("*.pdparams")):
+        raise UserError(f"--output_dir {folder}: holds a run already. Go on with --resume auto, or name another folder")
     if not runtime.is_main():
         yield checkpoint.resume(args.resume, checkpoints)
         return
@@ -31,7 +29,6 @@ def run_folder(args):
         found = checkpoint.resume(args.resume, checkpoints)
         if found:
             _tell_differences(found[1].get("args", {}), vars(args))
-        weights.save_json(vars(args), folder / "args.json")
         yield found
 
 

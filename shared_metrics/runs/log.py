@@ -107,6 +107,8 @@ class RunLog:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
+        if not (self.folder / "log.jsonl").exists():  # nothing was logged yet
+            return
         rows = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
         names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "iteration"]
         if not names:

@@ -150,6 +150,10 @@ def choose_device(name):
     paddle = _import_paddle()
     if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", name):
         raise UserError(f"--device {name}: unknown; give auto, cpu, gpu or gpu:N")
+    if ":" in name and world_size() > 1:
+        raise UserError(
+            f"--device {name}: {world_size()} processes cannot share one card; give gpu, each takes its own"
+        )
     cuda = paddle.is_compiled_with_cuda()
     cards = paddle.device.cuda.device_count() if cuda else 0
     if name == "cpu" or (name == "auto" and not cards):
@@ -167,8 +171,8 @@ def choose_device(name):
 
 
 def _import_paddle():
-    """Import Paddle without the lines that it shows to every user: its advice on OMP_NUM_THREADS, set here on purpose, a
-    compiler cache that nothing here needs, and a change of BatchNorm of years ago."""
+    """Import Paddle without the lines that it shows to every user: its advice on OMP_NUM_THREADS, set here on purpose,
+    a compiler cache that nothing here needs, and a change of BatchNorm of years ago."""
     for message in ("No ccache found", "When training, we now always track"):
         warnings.filterwarnings("ignore", message=message)
     printed = io.StringIO()
@@ -324,6 +328,10 @@ def command(main):
             code = main(*args, **kwargs)
         except (UserError, OSError) as error:
             print(f"{Path(sys.argv[0]).name}: error: {_one_line(error)}", file=sys.stderr)
+            code = 2
+        except MemoryError as error:  # Paddle raises it for a GPU's memory too
+            told = _one_line(error).rpartition("ResourceExhaustedError:")[2].strip()
+            print(f"{Path(sys.argv[0]).name}: error: out of memory; lower --batch_size. {told[:300]}", file=sys.stderr)
             code = 2
         except KeyboardInterrupt:
             code = 130

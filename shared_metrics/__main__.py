@@ -1,0 +1,141 @@
+"""Score images: FID, Inception Score, KID, precision and recall.
+
+    python -m shared_metrics evaluate FAKES --real REALS --metrics fid,is,kid,pr
+    python -m shared_metrics stats REALS -o reals.npz
+
+FAKES and REALS are folders of images (searched through their sub-folders) or .npz / .npy files of uint8 (N, H, W, 3);
+REALS also a statistics file of ours or of a peer. Several processes or cards share the images:
+    python -m paddle.distributed.launch --nproc_per_node 2 .../shared_metrics/__main__.py evaluate FAKES --real REALS
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path: modules here must not hide the standard library's `statistics`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from shared_metrics.runs.flags import not_negative, positive
+from shared_metrics.runs.runtime import (
+    choose_device,
+    command,
+    configure_cpu,
+    init_distributed,
+    is_main,
+    rank,
+    world_size,
+)
+
+COMMANDS = {  # name: (metrics, help)
+    "evaluate": (None, "several scores in one pass"),
+    "fid": ("fid", "Frechet Inception Distance to real images"),
+    "is": ("is", "Inception Score"),
+    "kid": ("kid", "Kernel Inception Distance to real images"),
+    "pr": ("pr", "improved precision and recall against real images, over Inception features"),
+    "stats": (None, "write the statistics of images, to be used as --real, or convert a statistics file"),
+}
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults shown, paragraphs kept."""
+
+
+def parse_args(argv=None):
+    p = argparse.ArgumentParser(prog="python -m shared_metrics", description=__doc__, formatter_class=Help)
+    commands = p.add_subparsers(dest="command", required=True)
+    for name, (metrics, what) in COMMANDS.items():
+        add = commands.add_parser(name, help=what, description=what, formatter_class=Help).add_argument
+        add("images", help="folder of images, or .npz / .npy of uint8 (N, H, W, 3)")
+        if name == "stats":
+            add("-o", "--output", required=True, help="statistics file to write")
+            add("--format", default="npz", help="npz (pytorch-fid, clean-fid, StudioGAN), mmgen, mmagic or stylegan")
+            add(
+                "--keep", type=not_negative, default=0, help="features to keep in the file; kid and pr need about 10000"
+            )
+        if name == "evaluate":
+            add("--metrics", default="fid,is", help="of fid, is, kid, pr, joined by commas")
+        if name not in ("is", "stats"):
+            add("--real", default="", help="real images, or their statistics (.npz, .pkl)")
+        if name in ("evaluate", "fid"):
+            add(
+                "--fid_curve",
+                action="store_true",
+                help="also FID of random parts, and extrapolated to infinitely many images",
+            )
+        if name in ("evaluate", "is"):
+            add("--splits", type=positive, default=10, help="parts of the Inception Score")
+        add(
+            "--classes",
+            default="",
+            help='only these classes, names or numbers of the sub-folders ("cat,dog", "0-4"); "" = all',
+        )
+        add(
+            "--limit",
+            type=positive,
+            default=None,
+            help="at most so many images (of either side), evenly spread; None = all",
+        )
+        add("--protocol", default="tf", help="tf (torch-fidelity, StyleGAN), pytorch-fid, clean (clean-fid) or mmagic")
+        add("--inception_weights", default="auto", help="auto (cache, then download), random, or a published file")
+        add("--batch_size", type=positive, default=32, help="images in one pass through the network")
+        add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
+        add("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+        p.set_defaults(metrics=metrics, real="", fid_curve=False, splits=10)
+    return p.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    configured = configure_cpu()
+    device = choose_device(args.device)
+    init_distributed()
+    if is_main():
+        print(f"{device}; {configured}", file=sys.stderr)
+    report = write_statistics(args) if args.command == "stats" else score(args)
+    if is_main():
+        print(json.dumps(report) if args.json else readable(report))
+
+
+def score(args):
+    from shared_metrics import features, sources  # import Paddle: after configure_cpu
+
+    metrics = tuple((COMMANDS[args.command][0] or args.metrics).split(","))
+    images = sources.open_source(args.images, classes=args.classes, limit=args.limit)
+    extractor = features.Extractor(args.inception_weights, args.protocol, args.batch_size)
+    how = {"share": (rank(), world_size()), "progress": is_main()}
+    real = None
+    if args.real:
+        keep = features.KEEP if {"kid", "pr"} & set(metrics) else 0
+        real = features.read_real(args.real, extractor, keep, args.classes, args.limit, **how)
+    return features.evaluate(images, extractor, metrics, real, splits=args.splits, quarters=args.fid_curve, **how)
+
+
+def write_statistics(args):
+    from shared_metrics import features, sources
+    from shared_metrics.statistics import Statistics
+
+    if Path(args.images).is_file() and not features.holds_images(args.images):
+        stats = Statistics.load(args.images, args.protocol)
+    else:
+        images = sources.open_source(args.images, classes=args.classes, limit=args.limit)
+        extractor = features.Extractor(args.inception_weights, args.protocol, args.batch_size)
+        how = {"share": (rank(), world_size()), "progress": is_main()}
+        stats = features.statistics_of(images, extractor, args.keep, **how)
+    if is_main():
+        stats.save(args.output, args.format)
+    return {"output": args.output, "number": stats.number, **stats.info}
+
+
+def readable(report):
+    """The report as lines of text, the scores last."""
+    lines = [f"{key}: {value}" for key, value in report.items() if key not in ("scores", "notes")]
+    lines += [f"note: {note}" for note in report.get("notes", ())]
+    lines += [f"{name} = {value:.6g}" for name, value in report.get("scores", {}).items()]
+    if not report.get("comparable", True):
+        lines.append("comparable: False (random Inception weights)")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command(main)()

@@ -1,0 +1,242 @@
+"""Sets of images to score, whatever they come from, as numbered uint8 RGB batches: folders, arrays, files, generators.
+
+One process of several reads every `step`-th image from its own `start` on, so no image is read twice.
+"""
+
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from shared_metrics.errors import UserError
+from shared_metrics.images import list_images, read_rgb
+from shared_metrics.runs.runtime import usable_cores
+
+BATCH_BYTES = 2**27
+LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A numbered set of images.
+
+    name: for messages and records; number: images in all, None if unknown; read(size, start, step): yields (numbers,
+    images), the images an array (n, H, W, 3) or a list of (H, W, 3) arrays; notes: what a reader of scores should know.
+    """
+
+    name: str
+    number: int | None
+    read: Callable[[int, int, int], Iterator]
+    notes: tuple = ()
+
+
+def open_source(images, number=None, classes="", limit=None):
+    """A `Source` of a folder (with its sub-folders), an .npz or .npy file, a uint8 array (N, H, W, 3), a function or
+    an iterable.
+
+    Args:
+        images: a function takes a count and returns that many images; an iterable yields batches (n, H, W, 3) of any
+            n. In a run of several processes both give this process's share only.
+        number: how many images in all; required for a function, useful for an iterable, known for the others.
+        classes: only these, by sub-folder name or number in their sorted order ("cat,dog", "0-4"), for folders and
+            files with labels; "" for all.
+        limit: at most so many of a folder's or file's images, spread evenly over them.
+    Raises: UserError naming what is wrong with the folder or file.
+    """
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        if path.is_dir():
+            return _folder(path, classes, limit)
+        if path.suffix.lower() in (".npz", ".npy") and path.is_file():
+            return _array_file(path, classes, limit)
+        raise UserError(f"{images}: no folder of images, and no .npz or .npy file of them")
+    if classes or limit:
+        raise ValueError("classes and limit are for a folder or a file only")
+    if isinstance(images, np.ndarray):
+        return Source("array", len(_checked(images, "array")), lambda *share: _slices(images, *share))
+    if callable(images):
+        if number is None:
+            raise ValueError("a function that makes images needs `number`, how many to ask for")
+        return Source("function", number, lambda *share: _calls(images, number, *share))
+    if isinstance(images, Iterable):
+        return Source("iterable", number, lambda size, start, step: _numbered(images, start, step))
+    raise ValueError(f"images: {type(images).__name__} is no folder, file, uint8 array, function or iterable")
+
+
+def _folder(folder, classes, limit):
+    files = list_images(folder)
+    if classes:
+        names = sorted({path.relative_to(folder).parts[0] for path in files if path.parent != folder})
+        chosen = {names[i] for i in _choose(classes, names, folder)}
+        files = [path for path in files if path.relative_to(folder).parts[0] in chosen]
+    if not files:
+        raise UserError(f"{folder}: no images in this folder or below it; give a folder of .png, .jpg, ... files")
+    files = [files[i] for i in _spread(len(files), limit)]
+    lossy = sum(path.suffix.lower() in LOSSY for path in files)
+    notes = (f"{folder}: {lossy} of {len(files)} files are lossy (JPEG or the like), which moves FID",) if lossy else ()
+    return Source(str(folder), len(files), lambda *share: _decode(files, *share), notes)
+
+
+def _spread(number, limit):
+    """Numbers of at most `limit` of `number` things, evenly spread."""
+    count = min(number, limit or number)
+    return np.arange(count) * number // max(count, 1)
+
+
+def _choose(classes, names, where):
+    """Numbers of the chosen classes: each part a name, a number or a range of numbers."""
+    chosen = set()
+    for part in str(classes).split(","):
+        first, _, last = part.strip().partition("-")
+        if part.strip() in names:
+            chosen.add(names.index(part.strip()))
+        elif first.isdigit() and (last or first).isdigit() and int(first) <= int(last or first) < len(names):
+            chosen.update(range(int(first), int(last or first) + 1))
+        else:
+            known = ", ".join(map(str, names[:12])) + (", ..." if len(names) > 12 else "")
+            raise UserError(f"--classes {classes}: no class {part.strip()!r} in {where} (it has {len(names)}: {known})")
+    return sorted(chosen)
+
+
+def _decode(files, size, start, step):
+    """Threads decode a batch ahead (Pillow works without Python's lock); a batch of large pictures ends early."""
+    numbers, done = range(start, len(files), step), 0
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        try:
+            ahead = (pool.submit(_pixels, files[n]) for n in numbers)
+            waiting = deque(islice(ahead, size))
+            while waiting:
+                batch = []
+                while waiting and len(batch) < size and sum(image.nbytes for image in batch) < BATCH_BYTES:
+                    batch.append(waiting.popleft().result())
+                    waiting.extend(islice(ahead, 1))
+                yield np.array(numbers[done : done + len(batch)]), batch
+                done += len(batch)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _pixels(path):
+    return np.asarray(read_rgb(path))
+
+
+def _slices(array, size, start, step):
+    numbers = np.arange(start, len(array), step)
+    for i in range(0, len(numbers), size):
+        part = numbers[i : i + size]
+        yield part, np.asarray(array[part])
+
+
+def _calls(function, number, size, start, step):
+    numbers = np.arange(start, number, step)
+    for i in range(0, len(numbers), size):
+        part = numbers[i : i + size]
+        images = _checked(np.asarray(function(len(part))), "the function's result")
+        if len(images) != len(part):
+            raise ValueError(f"the function was asked for {len(part)} images and made {len(images)}")
+        yield part, images
+
+
+def _numbered(batches, start, step):
+    count = 0
+    for images in batches:
+        yield start + step * np.arange(count, count + len(images)), images
+        count += len(images)
+
+
+def _checked(array, what):
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+        raise UserError(f"{what}: {array.dtype} {array.shape}; need uint8 (N, H, W, 3), RGB in 0..255")
+    return array
+
+
+def _array_file(path, classes, limit):
+    """The images of an .npz or .npy, read as a stream: they are never whole in memory."""
+    try:
+        member, number, labels = _find_images(path)
+    except UserError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable array file ({error})") from None
+    chosen = np.ones(number, bool)
+    if classes:
+        if labels is None or len(labels) != number:
+            raise UserError(f"--classes {classes}: {path} holds no `labels` for its {number} images")
+        members = np.unique(labels).tolist()
+        chosen = np.isin(labels, [members[i] for i in _choose(classes, members, path)])
+    if limit:
+        found = np.flatnonzero(chosen)
+        chosen[:] = False
+        chosen[found[_spread(len(found), limit)]] = True
+    if not chosen.any():
+        raise UserError(f"{path}: holds no images")
+    return Source(str(path), int(chosen.sum()), lambda *share: _stream(path, member, chosen, *share))
+
+
+def _find_images(path):
+    """(name inside, number, labels or None) of a file's one uint8 array (N, H, W, 3)."""
+    images, found, labels = [], [], None
+    for name in _members(path):
+        with _open(path, name) as file:
+            shape, fortran, dtype = _header(file)
+        found.append(f"{name.removesuffix('.npy')} {dtype} {shape}".strip())
+        if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and not fortran:
+            images.append((name, shape[0]))
+        elif name == "labels.npy":
+            with np.load(path, allow_pickle=False) as data:
+                labels = data["labels"]
+    if len(images) != 1:
+        found = "; ".join(found) or "nothing"
+        raise UserError(f"{path}: need one uint8 array (N, H, W, 3), RGB in 0..255; found {found}")
+    return *images[0], labels
+
+
+def _members(path):
+    if path.suffix.lower() == ".npy":
+        return [""]
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+@contextmanager
+def _open(path, member):
+    """The bytes of an .npy, or of that member of an .npz."""
+    if not member:
+        with open(path, "rb") as file:
+            yield file
+    else:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            yield file
+
+
+def _header(file):
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return reader(file)  # shape, Fortran order, dtype
+
+
+def _stream(path, member, chosen, size, start, step):
+    """The chosen images, numbered among themselves; this process's share of them."""
+    new = np.cumsum(chosen) - 1
+    with _open(path, member) as file:
+        shape, _, _ = _header(file)
+        each = int(np.prod(shape[1:]))
+        for i in range(0, shape[0], size):
+            rows = slice(i, min(i + size, shape[0]))
+            wanted = (rows.stop - i) * each
+            try:
+                data = file.read(wanted)
+            except (zipfile.BadZipFile, zlib.error, EOFError):
+                data = b""
+            if len(data) != wanted:
+                raise UserError(f"{path}: cut or damaged after image {i}; make or copy it again")
+            mine = chosen[rows] & (new[rows] % step == start)
+            if mine.any():
+                yield new[rows][mine], np.frombuffer(data, np.uint8).reshape(-1, *shape[1:])[mine]

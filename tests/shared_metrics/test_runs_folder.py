@@ -1,0 +1,47 @@
+"""One run a folder: who may go on in it, and who may not."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from shared_metrics.errors import UserError
+from shared_metrics.runs import checkpoint
+from shared_metrics.runs.folder import run_folder
+
+
+def save(folder, iteration):
+    return checkpoint.save_checkpoint(folder / "checkpoints", iteration, {"w": np.ones(2), "args": {"lr": 1}}, 0)
+
+
+def opened(folder, resume="", **flags):
+    with run_folder(SimpleNamespace(output_dir=str(folder), resume=resume, **flags)) as found:
+        return found
+
+
+def test_a_new_folder_and_a_run_to_go_on(tmp_path, capsys):
+    assert opened(tmp_path / "new") is None
+    save(tmp_path / "run", 1), save(tmp_path / "run", 2)
+    for resume in ("auto", str(tmp_path / "run")):
+        path, state = opened(tmp_path / "run", resume, lr=2)
+        assert path.name == "iter_0000002.pdparams" and state["iteration"] == 2
+    assert "--lr was 1 in the checkpoint and is 2 now" in capsys.readouterr().out
+    path, state = opened(tmp_path / "run", str(tmp_path / "run" / "checkpoints" / "iter_0000001.pdparams"))
+    assert state["iteration"] == 1
+
+
+def test_a_run_is_not_mixed_with_another(tmp_path):
+    other = save(tmp_path / "other", 7)
+    save(tmp_path / "run", 1)
+    for resume in ("", str(other)):
+        with pytest.raises(UserError, match="holds a run already"):
+            opened(tmp_path / "run", resume)
+    assert opened(tmp_path / "fresh", str(other))[1]["iteration"] == 7
+
+
+def test_two_runs_at_once(tmp_path):
+    args = SimpleNamespace(output_dir=str(tmp_path / "run"), resume="")
+    with run_folder(args):
+        with pytest.raises(UserError, match="another run"):
+            opened(tmp_path / "run")
+    opened(tmp_path / "run")
