@@ -1,0 +1,207 @@
+"""What every paper's train.py promises, tried from the command line: see `papers.PAPERS`."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from shared_metrics import weights
+from tests.conftest import ROOT, run_cli
+from tests.contract.papers import PAPERS
+
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.fixture(params=list(PAPERS))
+def paper_run(request, tmp_path):
+    """(the paper, its data, a folder for outputs)."""
+    spec = PAPERS[request.param]
+    return spec, spec.data(tmp_path), tmp_path
+
+
+def start(folder, args, launcher=()):
+    """Start a command line in the background, its output in a pipe."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, *launcher, *args], cwd=ROOT / folder, env=env, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def checkpoints(out):
+    return sorted((out / "checkpoints").glob("iter_*.pdparams"))
+
+
+def wait_for(condition, process, seconds=90):
+    """Wait until `condition()` holds; fails when the process ends before."""
+    for _ in range(seconds * 20):
+        if condition():
+            return
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    raise AssertionError("nothing came")
+
+
+def alive(text):
+    """Processes whose command line holds `text`."""
+    found = subprocess.run(["pgrep", "-f", "--", text], capture_output=True, text=True).stdout.split()
+    return [pid for pid in found if int(pid) != os.getpid()]
+
+
+def flat(value, name=""):
+    """Nested dicts and lists as {dotted name: leaf}."""
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in flat(item, f"{name}.{key}").items()}
+    return {name: value}
+
+
+def assert_same_state(a, b):
+    """Two checkpoints hold the same networks, optimizer states and iteration, bit for bit."""
+    a, b = weights.load(a), weights.load(b)
+    for part in ("generator", "generator_ema", "discriminator", "optimizer_g", "optimizer_d", "iteration"):
+        left, right = flat(a[part]), flat(b[part])
+        assert left.keys() == right.keys()
+        for name in left:
+            assert np.array_equal(left[name], right[name]), f"{part}{name} differs"
+
+
+def rows(out):
+    """The losses of each logged iteration, without the speed."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def test_resume_is_bit_identical_whatever_the_workers(paper_run):
+    spec, data, tmp = paper_run
+    run_cli(spec.folder, *spec.flags(data, tmp / "whole", 4))
+    for workers in (0, 2):
+        out = tmp / f"workers{workers}"
+        run_cli(spec.folder, *spec.flags(data, out, 2, num_workers=workers))
+        run_cli(spec.folder, *spec.flags(data, out, 4, num_workers=workers, resume="auto"))
+        assert_same_state(checkpoints(tmp / "whole")[-1], checkpoints(out)[-1])
+        assert rows(out) == rows(tmp / "whole")
+
+
+def test_killed_at_any_moment_goes_on_from_a_whole_checkpoint(paper_run):
+    spec, data, tmp = paper_run
+    rng, out = random.Random(0), tmp / "killed"
+    for _ in range(3):
+        had = len(checkpoints(out))
+        process = start(spec.folder, spec.flags(data, out, 100_000, resume="auto"))
+        wait_for(lambda had=had: len(checkpoints(out)) > had, process)
+        time.sleep(rng.random())
+        process.kill()
+        process.wait()
+        assert weights.load(checkpoints(out)[-1])["iteration"] == int(checkpoints(out)[-1].stem.split("_")[1])
+    done = len(checkpoints(out))
+    run_cli(spec.folder, *spec.flags(data, out, done + 1, resume="auto"))
+    assert [p.stem for p in checkpoints(out)] == [f"iter_{i:07d}" for i in range(1, done + 2)]
+    assert [row["iteration"] for row in rows(out)] == list(range(1, done + 2))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_saves_that_step_and_ends(paper_run, number, workers):
+    spec, data, tmp = paper_run
+    out = tmp / "stopped"
+    process = start(spec.folder, spec.flags(data, out, 100_000, num_workers=workers, save_every=100_000))
+    wait_for(lambda: (out / "log.jsonl").exists() and len(rows(out)) > 1, process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == EXIT[number], output
+    (saved,) = checkpoints(out)
+    assert weights.load(saved)["iteration"] == rows(out)[-1]["iteration"] and saved.name in output
+    assert not alive(str(out))
+
+
+@pytest.mark.parametrize("number, workers", [(signal.SIGTERM, 2), (signal.SIGINT, 0)], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_to_the_launcher_ends_both_processes_at_one_step(paper_run, number, workers):
+    spec, data, tmp = paper_run
+    out = tmp / "stopped"
+    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp / "logs")]
+    flags = dict(num_workers=workers, save_every=100_000, batch_size=4)
+    process = start(spec.folder, spec.flags(data, out, 100_000, **flags), launcher)
+    wait_for(lambda: (out / "log.jsonl").exists() and len(rows(out)) > 1, process)
+    process.send_signal(number)
+    deadline = time.monotonic() + 10
+    while alive(str(out)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(str(out))
+    assert process.wait(timeout=10) != 0
+    (saved,) = checkpoints(out)
+    stopped = rows(out)[-1]["iteration"]
+    assert weights.load(saved)["iteration"] == stopped
+    run_cli(spec.folder, *launcher, *spec.flags(data, out, stopped + 1, resume="auto", **flags))
+    assert rows(out)[-1]["iteration"] == stopped + 1
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(paper_run):
+    spec, data, tmp = paper_run
+    out = tmp / "damaged"
+    run_cli(spec.folder, *spec.flags(data, out, 4))
+    first, *damaged = checkpoints(out)
+    content = bytearray(damaged[0].read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged[0].write_bytes(content)
+    damaged[1].write_bytes(damaged[1].read_bytes()[:-100])
+    damaged[2].write_text("<html><body>404 Not Found</body></html>")
+    resumed = run_cli(spec.folder, *spec.flags(data, out, 2, resume="auto"))
+    for path in damaged:
+        assert re.search(rf"skips .*{path.name}", resumed.stderr), resumed.stderr
+    assert weights.load(first)["iteration"] == 1 and rows(out)[-1]["iteration"] == 2
+
+
+def test_a_copy_elsewhere_trains_with_its_own_edited_model(paper_run):
+    spec, data, tmp = paper_run
+    copy = tmp / "my_variant"
+    shutil.copytree(ROOT / spec.folder, copy, ignore=shutil.ignore_patterns("results", "__pycache__"))
+    old, new = spec.edit
+    source = (copy / "model.py").read_text()
+    assert old in source
+    run_cli(copy, *spec.flags(data, tmp / "same", 1))
+    (copy / "model.py").write_text(source.replace(old, new))
+    run_cli(copy, *spec.flags(data, tmp / "edited", 1))
+    assert rows(tmp / "same") != rows(tmp / "edited")
+
+
+def test_a_run_is_never_overwritten(paper_run):
+    spec, data, tmp = paper_run
+    run_cli(spec.folder, *spec.flags(data, tmp / "run", 1))
+    before = checkpoints(tmp / "run")[0].read_bytes()
+    again = run_cli(spec.folder, *spec.flags(data, tmp / "run", 1, seed=1), code=2)
+    assert "--output_dir" in again.stderr and "--resume" in again.stderr and "Traceback" not in again.stderr
+    assert checkpoints(tmp / "run")[0].read_bytes() == before
+
+
+def test_a_full_disk_loses_nothing(paper_run):
+    spec, data, tmp = paper_run
+    out = tmp / "full"
+    run_cli(spec.folder, *spec.flags(data, out, 1))
+    size = checkpoints(out)[0].stat().st_size
+    limited = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); sys.argv = sys.argv[1:]; "
+        "sys.path.insert(0, '.'); runpy.run_path('train.py', run_name='__main__')"
+    )
+    failed = run_cli(spec.folder, "-c", limited, *spec.flags(data, out, 2, resume="auto"), code=2)
+    assert "iter_0000002" in failed.stderr and "Traceback" not in failed.stderr
+    assert [p.name for p in (out / "checkpoints").iterdir()] == ["iter_0000001.pdparams"]
+    assert weights.load(checkpoints(out)[0])["iteration"] == 1
+
+
+def test_bad_device_is_one_line(paper_run):
+    spec, data, tmp = paper_run
+    failed = run_cli(spec.folder, *spec.flags(data, tmp / "gpu", 1, device="gpu"), code=None)
+    import paddle
+
+    if paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count():
+        pytest.skip("this machine has a GPU")
+    assert failed.returncode == 2 and "--device gpu" in failed.stderr and "Traceback" not in failed.stderr

@@ -1,0 +1,210 @@
+"""test.py: which latents and labels are drawn, which weights and statistics are used, what is written."""
+
+import argparse
+import json
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+
+from shared_metrics import weights
+from shared_metrics.errors import UserError
+from shared_metrics.runs import checkpoint
+from tests.conftest import run_cli
+
+
+@pytest.fixture
+def sagan(paper):
+    return paper("sagan")
+
+
+def arguments(**changes):
+    values = dict(seeds_text="", seed=0, num_samples=8, labels="", test_data_path="")
+    return argparse.Namespace(**(values | changes))
+
+
+def small_generator(sagan, seed=0):
+    arch = sagan.model.architecture("mmgen", 32, 3, z_dim=8, g_conv_dim=2, d_conv_dim=4)
+    paddle.seed(seed)
+    return sagan.model.Generator(arch)
+
+
+def test_latents_are_the_documented_ones(sagan):
+    z = sagan.test.latents([5, 9], 4)
+    assert z.dtype == np.float32
+    assert np.array_equal(z[1], np.random.RandomState(9).randn(4).astype(np.float32))
+
+
+def test_named_labels_are_drawn_with_every_seed(sagan):
+    for text in ("0,2", "cat,owl"):
+        seeds, labels, how = sagan.test.choose_labels(
+            arguments(seeds_text="7,8", labels=text), 3, ["cat", "dog", "owl"]
+        )
+        assert how == text and seeds.tolist() == [7, 8, 7, 8] and labels.tolist() == [0, 0, 2, 2]
+
+
+def test_uniform_labels_do_not_depend_on_how_many_are_drawn(sagan):
+    few = sagan.test.choose_labels(arguments(num_samples=50), 10, [])[1]
+    many = sagan.test.choose_labels(arguments(num_samples=5000), 10, [])[1]
+    assert np.array_equal(few, many[:50])
+    assert np.abs(np.bincount(many) - 500).max() < 100
+
+
+def test_labels_as_often_as_in_a_data_set(sagan, tmp_path):
+    for name, count in (("a", 1), ("b", 3)):
+        for i in range(count):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("RGB", (2, 2)).save(tmp_path / name / f"{i}.png")
+    seeds, labels, how = sagan.test.choose_labels(arguments(num_samples=2000, test_data_path=str(tmp_path)), 2, [])
+    assert how == "data" and abs(labels.mean() - 0.75) < 0.03
+    with pytest.raises(UserError, match=r"holds 2 classes, the generator knows 3"):
+        sagan.test.choose_labels(arguments(test_data_path=str(tmp_path)), 3, [])
+
+
+def test_num_samples_counts_images_whatever_the_labels(sagan):
+    seeds, labels, _ = sagan.test.choose_labels(arguments(num_samples=5, seed=3, labels="0,2"), 3, [])
+    assert seeds.tolist() == [3, 4, 5, 3, 4] and labels.tolist() == [0, 0, 0, 2, 2]
+
+
+def test_classes_named_by_numbers_are_names(sagan):
+    assert sagan.test.choose_labels(arguments(num_samples=1, labels="2"), 3, ["4", "2", "0"])[1].tolist() == [1]
+
+
+@pytest.mark.parametrize("text, named", [("0-3", "classes 0 to 2"), ("cat,cow", "no class 'cow'")])
+def test_labels_out_of_range_are_told(sagan, text, named):
+    with pytest.raises(UserError, match=named):
+        sagan.test.choose_labels(arguments(labels=text), 3, ["cat", "dog", "owl"])
+
+
+def test_standing_statistics_are_the_mean_over_fresh_batches(sagan):
+    """The first BatchNorm sees the stem's output, which does not depend on other layers: its mean can be worked out."""
+    G = small_generator(sagan)
+    sagan.test.set_bn_stats(G, "standing", G.arch, 3, 16)
+    rng = sagan.test.runtime.rng(0, "standing")
+    means = []
+    for _ in range(3):
+        z = rng.standard_normal((16, 8), dtype=np.float32)
+        rng.integers(3, size=16)
+        means.append(G.snlinear0(paddle.to_tensor(z)).numpy().reshape(16, -1, 16).mean((0, 2)))
+    assert np.allclose(G.block1.cond_bn1.bn._mean.numpy(), np.mean(means, 0), atol=1e-5)
+    assert not any(layer.training for layer in G.sublayers())
+
+
+def test_batch_statistics_depend_on_the_batch_and_leave_spectral_norm_alone(sagan):
+    G = small_generator(sagan)
+    u = G.snlinear0.weight_u.numpy().copy()
+    y = paddle.zeros([4], "int64")
+    z = paddle.to_tensor(sagan.test.latents(range(4), 8))
+    sagan.test.set_bn_stats(G, "running", G.arch, 1, 4)
+    alone, beside = G(z[:2], y[:2]).numpy(), G(z, y).numpy()[:2]
+    assert np.allclose(alone, beside, atol=1e-6)
+    sagan.test.set_bn_stats(G, "batch", G.arch, 1, 4)
+    alone, beside = G(z[:2], y[:2]).numpy(), G(z, y).numpy()[:2]
+    assert not np.allclose(alone, beside, atol=1e-3)
+    assert np.array_equal(u, G.snlinear0.weight_u.numpy())
+
+
+def saved(sagan, path):
+    """A checkpoint whose averaged generator draws grey everywhere and whose raw one does not."""
+    G = small_generator(sagan)
+    raw = checkpoint.network_state(G)
+    grey = {k: v * 0 if k.startswith("snconv2d1.bias") or k.endswith("bn.weight") else v for k, v in raw.items()}
+    state = {"generator": raw, "generator_ema": grey, "architecture": G.arch.to_dict()}
+    state |= {"classes": ["cat", "dog", "owl"], "args": {"recipe": "cifar10"}}
+    return checkpoint.save_checkpoint(path, 3, state, 0)
+
+
+def test_images_grid_and_record(sagan, tmp_path):
+    path = saved(sagan, tmp_path)
+    flags = f"--device cpu --pretrained_model {path} --seeds 0-2,9 --labels dog,owl --batch_size 3".split()
+    run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "raw", "--no_ema")
+    names = sorted(p.name for p in (tmp_path / "raw" / "images").iterdir())
+    assert names == [f"seed{s:05d}_class{y:03d}.png" for s in (0, 1, 2, 9) for y in (1, 2)]
+    G = small_generator(sagan)
+    G.eval()
+    expected = G(paddle.to_tensor(sagan.test.latents([9], 8)), paddle.to_tensor([2]))
+    image = np.asarray(Image.open(tmp_path / "raw" / "images" / "seed00009_class002.png"))
+    assert np.abs(image - sagan.test.to_uint8(expected.numpy())[0].astype(int)).max() <= 1
+    record = json.loads((tmp_path / "raw" / "results.json").read_text())
+    assert record["checkpoint"]["weights"] == "raw" and record["checkpoint"]["iteration"] == 3
+    assert record["checkpoint"]["sha256"] == weights.file_sha256(path)
+    assert record["samples"]["number"] == 8 and record["recipe"] == "cifar10"
+    assert record["samples"]["seed"] == "0-2,9" and record["samples"]["labels"] == "dog,owl"
+    assert {"score": "fid", "value": 9.4252} == {k: record["published"][3][k] for k in ("score", "value")}
+    assert Image.open(tmp_path / "raw" / "grid.png").height > 2 * 32
+
+    run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "ema")
+    image = np.asarray(Image.open(tmp_path / "ema" / "images" / "seed00009_class002.png"))
+    assert (image == 128).all()
+    assert json.loads((tmp_path / "ema" / "results.json").read_text())["checkpoint"]["weights"] == "ema"
+
+    again = run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "ema", code=2)
+    assert "--overwrite" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_bare_weights_take_the_recipes_form(sagan, tmp_path):
+    G = small_generator(sagan)
+    weights.save(checkpoint.network_state(G), tmp_path / "bare.pdparams")
+    values = dict(imsize=None, z_dim=8, g_conv_dim=2, g_attention=None, num_classes=0)
+    args = argparse.Namespace(recipe="cifar10", **values)
+    found = sagan.convert.read_weights(tmp_path / "bare.pdparams")
+    arch = sagan.test.architecture_of(found, args)
+    assert (arch.num_classes, arch.imsize, arch.cbn, arch.g_attention) == (3, 32, "one_plus", (16,))
+    weights.load_into(sagan.model.Generator(arch), found["generator"], "generator", "x")
+
+
+def test_wrong_width_lists_the_shapes(sagan, tmp_path):
+    weights.save(checkpoint.network_state(small_generator(sagan)), tmp_path / "bare.pdparams")
+    flags = ["--device", "cpu", "--pretrained_model", tmp_path / "bare.pdparams", "--recipe", "cifar10"]
+    failed = run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "out", code=2)
+    line = failed.stderr.strip().splitlines()[-1]
+    assert "snlinear0.weight_orig" in line and "[8, 128]" in line.replace("(", "[").replace(")", "]")
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_failing_start_keeps_the_old_images(sagan, tmp_path):
+    (tmp_path / "images").mkdir()
+    old = tmp_path / "images" / "seed00000_class000.png"
+    old.write_bytes(b"old")
+    main = sagan.test.runtime.command(sagan.test.main)
+    for flags in (
+        ["--pretrained_model", "/nowhere"],
+        ["--pretrained_model", str(saved(sagan, tmp_path)), "--metrics", "fid"],
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(
+                [
+                    *flags,
+                    "--device",
+                    "cpu",
+                    "--overwrite",
+                    "--output_dir",
+                    str(tmp_path),
+                    "--inception_weights",
+                    "random",
+                ]
+            )
+        assert stopped.value.code == 2 and old.read_bytes() == b"old"
+
+
+def test_a_damaged_checkpoint_is_named(sagan, tmp_path):
+    path = saved(sagan, tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=path.name):
+        sagan.convert.read_weights(path)
+
+
+def test_no_ema_reaches_published_files(sagan, tmp_path):
+    """A file with an averaged and a raw generator, in MMGeneration's layout: each can be drawn from."""
+    from tests.sagan.published_layouts import mmgen_file, random_states, save
+
+    arch = small_generator(sagan).arch
+    (raw, D), (average, _) = (random_states(sagan.model, arch, seed) for seed in (0, 1))
+    path = save(tmp_path / "published.pth", mmgen_file(raw, D, bgr=False, ema=average))
+    for ema, state in ((None, average), (True, average), (False, raw)):
+        read = sagan.convert.read_weights(path, ema=ema)
+        assert np.allclose(read["generator"]["snlinear0.weight_orig"], state["snlinear0.weight_orig"])
+        assert read["source"]["ema"] == (ema is not False)

@@ -1,0 +1,343 @@
+"""Losses against numbers worked out by hand, and the two updates: who moves, by which gradient, from which draws."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import paddle
+import pytest
+
+from shared_metrics.errors import UserError
+from shared_metrics.runs import checkpoint
+
+
+@pytest.fixture
+def sagan(paper):
+    return paper("sagan")
+
+
+def tiny_args(tmp_path, **changes):
+    """What the trainer reads of train.py's flags, for a model that steps in a blink."""
+    values = dict(
+        output_dir=str(tmp_path), seed=0, z_dim=8, batch_size=4, batch_size_in_gpu=0, d_steps_per_iter=1,
+        g_steps_per_iter=1, g_lr=1e-3, d_lr=1e-3, beta1=0.0, beta2=0.9, adam_eps=1e-8, adv_loss="hinge", lambda_gp=10.0,
+        fake_labels="uniform", inst_noise_sigma=0.0, inst_noise_sigma_iters=10, ema_decay=0.0, ema_start=0,
+        sync_bn=False, amp="none", log_every=1, sample_every=100, save_every=100, keep_checkpoints=0, eval_every=0,
+        num_workers=0, dont_shuffle=False, dont_drop_last=False, skip_bad_images=False, iterations=2,
+        max_frames_per_gif=0,
+    )  # fmt: skip
+    return SimpleNamespace(**(values | changes))
+
+
+class Data:
+    """Eight constant 32x32 images of two classes."""
+
+    classes, counts = ["a", "b"], [4, 4]
+
+    def __len__(self):
+        return 8
+
+    def load(self, index, rng):
+        return np.full((3, 32, 32), index / 8 - 0.5, np.float32), np.int64(index % 2)
+
+
+def make(sagan, tmp_path, arch=None, **changes):
+    """A trainer on the smallest networks, the same weights each time."""
+    args = tiny_args(tmp_path, **changes)
+    arch = arch or sagan.model.architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4)
+    paddle.seed(0)
+    return sagan.trainer.Trainer(sagan.model.Generator(arch), sagan.model.Discriminator(arch), arch, args, Data())
+
+
+def batch(n=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1, 1, (n, 3, 32, 32)).astype("float32"), rng.integers(2, size=n)
+
+
+def freeze_norms(trainer):
+    """BatchNorm on its running statistics: then an image's result does not depend on the others in its batch."""
+    for layer in trainer.G.sublayers():
+        if isinstance(layer, paddle.nn.BatchNorm2D):
+            layer.eval()
+
+
+def logits(*values):
+    return paddle.to_tensor(values, "float32")
+
+
+def softplus(x):
+    return math.log1p(math.exp(x))
+
+
+def test_d_losses_by_hand(sagan):
+    real, fake = logits(2.0, 0.25), logits(-3.0, 0.5)
+    expected = {
+        "hinge": ((0 + 0.75) / 2, (0 + 1.5) / 2),
+        "wgan_gp": (-1.125, -1.25),
+        "dcgan": ((softplus(-2) + softplus(-0.25)) / 2, (softplus(-3) + softplus(0.5)) / 2),
+    }
+    expected["gan"] = expected["dcgan"]
+    for kind, values in expected.items():
+        assert [float(v) for v in sagan.trainer.d_losses(real, fake, kind)] == pytest.approx(values), kind
+
+
+def test_g_loss_by_hand(sagan):
+    fake = logits(-3.0, 0.5)
+    expected = {
+        "hinge": 1.25,
+        "wgan_gp": 1.25,
+        "dcgan": (softplus(3) + softplus(-0.5)) / 2,
+        "gan": -(softplus(-3) + softplus(0.5)) / 2,
+    }
+    for kind, value in expected.items():
+        assert float(sagan.trainer.g_loss(fake, kind)) == pytest.approx(value), kind
+
+
+def test_gradient_penalty_of_a_linear_discriminator(sagan):
+    """D(x) = 2 sum x has a gradient of norm 2 sqrt(12) everywhere."""
+    x = paddle.rand([5, 3, 2, 2])
+    mix = paddle.rand([5, 1, 1, 1])
+    penalty = sagan.trainer.gradient_penalty(lambda x, y: 2 * x.sum([1, 2, 3]), x, x + 1, None, mix)
+    assert float(penalty) == pytest.approx((2 * math.sqrt(12) - 1) ** 2, rel=1e-5)
+
+
+def test_gradient_penalty_is_taken_between_real_and_fake(sagan):
+    """D(x) = x^2 of one pixel: the gradient 2x tells where it was taken."""
+    real, fake, mix = paddle.full([1, 1, 1, 1], 3.0), paddle.full([1, 1, 1, 1], 1.0), paddle.full([1, 1, 1, 1], 0.75)
+    penalty = sagan.trainer.gradient_penalty(lambda x, y: x.square().sum([1, 2, 3]), real, fake, None, mix)
+    assert float(penalty) == pytest.approx((2 * 2.5 - 1) ** 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hinge", "dcgan", "wgan_gp", "gan"])
+def test_each_update_moves_its_own_network_only(sagan, tmp_path, kind):
+    trainer = make(sagan, tmp_path, adv_loss=kind)
+    x, y = batch()
+
+    def trained(network):
+        return {n: p.numpy().copy() for n, p in network.named_parameters() if not p.stop_gradient}
+
+    def moved(before, after):
+        return {n for n in before if not np.array_equal(before[n], after[n])}
+
+    g0, d0 = trained(trainer.G), trained(trainer.D)
+    trainer.d_update(x, y, 0, np.random.default_rng(0))
+    g1, d1 = trained(trainer.G), trained(trainer.D)
+    assert not moved(g0, g1) and moved(d0, d1)
+    trainer.g_update(y, 0, np.random.default_rng(1))
+    g2, d2 = trained(trainer.G), trained(trainer.D)
+    assert moved(g1, g2) and not moved(d1, d2)
+    assert all(not p.stop_gradient for p in trainer.params_D)
+    d_grads = [float(p.grad.abs().sum()) for p in trainer.params_D if p.grad is not None]
+    trainer.g_update(y, 1, np.random.default_rng(2))
+    assert d_grads == [float(p.grad.abs().sum()) for p in trainer.params_D if p.grad is not None]  # none from G's step
+
+
+def test_d_update_is_one_adam_step_on_the_hinge_loss(sagan, tmp_path):
+    """Adam's first step from beta1 = 0 is lr * g / (|g| + eps), g the gradient of eq. 4, here worked out again."""
+    trainer = make(sagan, tmp_path, d_lr=4e-4)
+    twin = make(sagan, tmp_path, d_lr=4e-4)
+    x, y = batch()
+    trainer.d_update(x, y, 0, np.random.default_rng(7))
+    rng = np.random.default_rng(7)
+    z = paddle.to_tensor(rng.standard_normal((4, 8), dtype=np.float32))
+    y_fake = paddle.to_tensor(rng.integers(2, size=4))
+    fake = twin.G(z, y_fake).detach()
+    real_logits, fake_logits = twin.D(paddle.to_tensor(x), paddle.to_tensor(y)), twin.D(fake, y_fake)
+    loss = paddle.clip(1 - real_logits, min=0).mean() + paddle.clip(1 + fake_logits, min=0).mean()
+    loss.backward()
+    after = dict(trainer.D.named_parameters())
+    for name, p in twin.D.named_parameters():
+        g = p.grad.numpy()
+        expected = p.numpy() - 4e-4 * g / (np.abs(g) + 1e-8)
+        assert np.allclose(after[name].numpy(), expected, atol=2e-6), name
+
+
+def test_g_update_is_one_adam_step_on_the_hinge_loss(sagan, tmp_path):
+    trainer, twin = (make(sagan, tmp_path, g_lr=1e-4) for _ in range(2))
+    y = batch()[1]
+    trainer.g_update(y, 0, np.random.default_rng(7))
+    rng = np.random.default_rng(7)
+    z = paddle.to_tensor(rng.standard_normal((4, 8), dtype=np.float32))
+    y_fake = paddle.to_tensor(rng.integers(2, size=4))
+    (-twin.D(twin.G(z, y_fake), y_fake).mean()).backward()
+    after = dict(trainer.G.named_parameters())
+    for name, p in twin.G.named_parameters():
+        if not p.stop_gradient:
+            g = p.grad.numpy()
+            expected = p.numpy() - 1e-4 * g / (np.abs(g) + 1e-8)
+            assert np.allclose(after[name].numpy(), expected, atol=2e-6), name
+
+
+def test_d_update_builds_no_graph_through_g(sagan, tmp_path):
+    trainer = make(sagan, tmp_path)
+    trainer.d_update(*batch(), 0, np.random.default_rng(0))
+    assert all(p.grad is None for p in trainer.params_G)
+
+
+def test_weights_of_another_network_are_refused(sagan, tmp_path):
+    """cifar10 and cifar10-inplace-relu have the same shapes and mean different networks."""
+    trainer = make(sagan, tmp_path)
+    relu = make(
+        sagan, tmp_path, sagan.model.architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4, skip_relu=True)
+    )
+    with pytest.raises(UserError, match="skip_relu True there, False here"):
+        trainer.start_from(relu.state(), "other.pdparams")
+    without_d = {k: v for k, v in relu.state().items() if k != "discriminator"}
+    trainer.start_from(without_d, "other.pdparams")
+    assert "no discriminator" in trainer.notes[0]
+
+
+def test_classes_that_changed_are_refused_on_resume(sagan, tmp_path):
+    trainer = make(sagan, tmp_path)
+    with pytest.raises(UserError, match="other classes"):
+        trainer.load(trainer.state() | {"classes": ["a", "c"]}, "x.pdparams")
+
+
+def test_two_rates_and_moments_reach_the_optimizers(sagan, tmp_path):
+    trainer = make(sagan, tmp_path, g_lr=1e-4, d_lr=4e-4, beta1=0.25, beta2=0.75, adam_eps=1e-6)
+    for optimizer, lr in ((trainer.opt_G, 1e-4), (trainer.opt_D, 4e-4)):
+        assert optimizer.get_lr() == pytest.approx(lr)
+        assert (optimizer._beta1, optimizer._beta2, optimizer._epsilon) == (0.25, 0.75, 1e-6)
+
+
+@pytest.mark.parametrize("d_steps, g_steps", [(1, 1), (5, 1), (2, 3)])
+def test_steps_per_iteration(sagan, tmp_path, d_steps, g_steps):
+    trainer = make(sagan, tmp_path, d_steps_per_iter=d_steps, g_steps_per_iter=g_steps)
+    taken = []
+
+    def batches():
+        while True:
+            taken.append(1)
+            yield batch(seed=len(taken))
+
+    trainer.train_step(0, batches())
+    beta = 0.9
+    for optimizer, network, steps in ((trainer.opt_D, trainer.D, d_steps), (trainer.opt_G, trainer.G, g_steps)):
+        power = checkpoint.optimizer_state(optimizer, network)["beta2_pow_acc"]
+        # Paddle keeps beta2^(steps + 1) after so many steps
+        assert {round(float(v.item()), 6) for v in power.values()} == {round(beta ** (steps + 1), 6)}
+    assert len(taken) == d_steps
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(sagan, tmp_path):
+    """Three micro-batches, the last one smaller; BatchNorm and spectral norm held still, which move with each pass."""
+    gradients = []
+    for size in (0, 3):
+        trainer = make(sagan, tmp_path, g_lr=0.0, d_lr=0.0)
+        for i in range(20):  # spectral norm's u and v settle
+            trainer.g_update(batch()[1], 0, np.random.default_rng(i))
+        trainer.args.batch_size_in_gpu = size
+        trainer.G.eval()
+        trainer.D.eval()
+        trainer._latents = fixed_latents(trainer)
+        x, y = batch(8)
+        logs = trainer.d_update(x, y, 0, np.random.default_rng(0))
+        found = [p.grad.numpy().copy() for p in trainer.params_D]
+        trainer._latents = fixed_latents(trainer)
+        logs |= trainer.g_update(y, 0, np.random.default_rng(0))
+        found += [p.grad.numpy().copy() for p in trainer.params_G]
+        gradients.append(found + [np.float32(v.item()) for _, v in sorted(logs.items())])
+    for whole, parts in zip(*gradients, strict=True):
+        assert np.allclose(whole, parts, rtol=1e-4, atol=1e-5)
+
+
+def fixed_latents(trainer):
+    """Latents and labels from one list, however many are asked for at a time."""
+    rng = np.random.default_rng(5)
+    z, y = rng.standard_normal((8, 8)).astype("float32"), rng.integers(2, size=8)
+    place = [0]
+
+    def draw(_, labels):
+        part = slice(place[0], place[0] + len(labels))
+        place[0] += len(labels)
+        return paddle.to_tensor(z[part]), paddle.to_tensor(y[part])
+
+    return draw
+
+
+def test_labels_of_fakes(sagan, tmp_path):
+    y = np.array([1, 1, 1, 1, 1, 1, 1, 1])
+    real = make(sagan, tmp_path, fake_labels="real")
+    assert real._latents(np.random.default_rng(0), y)[1].tolist() == y.tolist()
+    uniform = make(sagan, tmp_path, fake_labels="uniform")
+    drawn = uniform._latents(np.random.default_rng(0), np.repeat(y, 500))[1].numpy()
+    assert 0.45 < drawn.mean() < 0.55
+
+
+def test_latents_are_standard_normal_and_differ_by_step(sagan, tmp_path):
+    trainer = make(sagan, tmp_path)
+    z, _ = trainer._latents(trainer._rng("d", 3, 0, 0), np.zeros(4000, np.int64))
+    assert abs(float(z.mean())) < 0.02 and abs(float(z.std()) - 1) < 0.02
+    draws = [trainer._latents(trainer._rng(*key), np.zeros(2, np.int64))[0].numpy() for key in
+             (("d", 3, 0, 0), ("d", 4, 0, 0), ("d", 3, 1, 0), ("d", 3, 0, 1), ("g", 3, 0, 0))]  # fmt: skip
+    assert len({d.tobytes() for d in draws}) == 5
+
+
+def test_instance_noise_falls_linearly_to_nothing(sagan, tmp_path):
+    trainer = make(sagan, tmp_path, inst_noise_sigma=0.5, inst_noise_sigma_iters=10)
+    x = paddle.zeros([100, 3, 8, 8])
+    for iteration, sigma in ((0, 0.5), (4, 0.3), (10, 0.0), (1000, 0.0)):
+        noisy = trainer._noisy(np.random.default_rng(0), x, iteration)
+        assert float(noisy.std()) == pytest.approx(sigma, rel=0.02)
+
+
+def test_ema_averages_weights_and_copies_statistics(sagan, tmp_path):
+    trainer = make(sagan, tmp_path, ema_decay=0.75, ema_start=1)
+    before = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
+    trainer.g_update(batch()[1], 0, np.random.default_rng(0))  # before ema_start: a copy
+    first = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
+    assert any(not np.array_equal(before[n], first[n]) for n in first)
+    assert all(np.array_equal(v.numpy(), first[n]) for n, v in trainer.G_ema.state_dict().items())
+    trainer.g_update(batch()[1], 1, np.random.default_rng(1))
+    second = {n: v.numpy() for n, v in trainer.G.state_dict().items()}
+    trained = {n for n, p in trainer.G.named_parameters() if not p.stop_gradient}
+    for name, value in trainer.G_ema.state_dict().items():
+        expected = 0.75 * first[name] + 0.25 * second[name] if name in trained else second[name]
+        assert np.allclose(value.numpy(), expected, atol=1e-6), name
+    assert any("_mean" in n for n in second) and any("weight_u" in n for n in second)
+
+
+def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was(sagan, tmp_path):
+    trainer = make(sagan, tmp_path, ema_decay=0.5)
+    trainer.g_update(batch()[1], 0, np.random.default_rng(0))
+    state = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
+    y = paddle.to_tensor(np.zeros(10, np.int64))
+    images = trainer.generate(trainer.fixed_z, y)
+    assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
+    assert np.array_equal(images, trainer.generate(trainer.fixed_z, y))
+    assert trainer.G.training and all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items())
+    for p in (trainer.G_ema.bn.weight, trainer.G_ema.bn.bias, trainer.G_ema.snconv2d1.bias):
+        p.set_value(paddle.zeros(p.shape))
+    assert (trainer.generate(trainer.fixed_z, y) == 128).all()  # tanh(0): G_ema drew them
+
+
+@pytest.mark.parametrize("where", ["G.block1.snconv2d1.bias", "G.snconv2d1.bias", "D.block1.snconv2d1.bias", "D.sigma"])
+def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(sagan, tmp_path, where):
+    """Wherever it arises: Paddle's ReLU turns NaN to 0, so that not every NaN reaches the losses."""
+    from shared_metrics.runs.stop import NotFinite
+
+    trainer = make(sagan, tmp_path, iterations=6, save_every=1)
+    step = trainer.train_step
+    parameters = {f"{n}.{k}": p for n in "GD" for k, p in getattr(trainer, n).named_parameters()}
+    poison = next(p for name, p in parameters.items() if name.startswith(where[0]) and name.endswith(where[2:]))
+
+    def poisoned(iteration, batches):
+        losses = step(iteration, batches)
+        if iteration == 3:
+            poison.set_value(paddle.full(poison.shape, float("nan")))
+        return losses
+
+    trainer.train_step = poisoned
+    with pytest.raises(NotFinite, match=r"iteration 4.*iter_0000003"):
+        trainer.train()
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "iter_0000003.pdparams"
+
+
+def test_nan_weights_are_never_saved(sagan, tmp_path):
+    from shared_metrics.runs.stop import NotFinite
+
+    trainer = make(sagan, tmp_path)
+    trainer.params_D[0].set_value(paddle.full(trainer.params_D[0].shape, float("nan")))
+    with pytest.raises(NotFinite, match="discriminator"):
+        trainer.save()
+    assert not list(tmp_path.rglob("*.pdparams"))
