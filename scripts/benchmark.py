@@ -1,0 +1,116 @@
+"""Measure speed on this machine, variants side by side in one run.
+
+    python scripts/benchmark.py train       SAGAN's iterations per second: stock Paddle, configure_cpu(), two processes
+    python scripts/benchmark.py metrics     shared_metrics against its peers where they are installed
+
+Each measurement is a process of its own, since the settings are read when the libraries load; the variants take turns,
+so that a busy machine slows all of them. The median is told, with every single figure.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKER = """
+import json, os, sys, time
+from types import SimpleNamespace
+sys.path[:0] = [{sagan!r}, {root!r}]
+from shared_metrics.runs import runtime
+if {tuned}:
+    runtime.configure_cpu()
+from train import parse_args
+args = parse_args({flags!r})
+import paddle
+from dataset import FakeData
+from model import Discriminator, Generator, architecture
+from shared_metrics.runs.loader import Batches
+from trainer import Trainer
+paddle.set_device("cpu")
+runtime.init_distributed()
+data = FakeData(args.imsize, 10)
+arch = architecture(args.form, args.imsize, 10, g_conv_dim=args.g_conv_dim, d_conv_dim=args.d_conv_dim)
+paddle.seed(0)
+trainer = Trainer(Generator(arch), Discriminator(arch), arch, args, data)
+rank, world = runtime.rank(), runtime.world_size()
+batches = Batches(data, args.batch_size, 0, rank=rank, world=world)
+trainer.train_step(0, Batches(data, 2, 0, rank=rank, world=world))  # warm-up on tiny batches
+start = time.perf_counter()
+for iteration in range({iterations}):
+    losses = trainer.train_step(iteration, batches)
+    float(losses["g_loss"])
+seconds = time.perf_counter() - start
+if rank == 0:
+    open({out!r}, "w").write(json.dumps({iterations} / seconds))
+"""
+
+
+def measure(tuned, processes, args):
+    """Iterations per second of `sagan --recipe cifar10`, in `processes` processes that share the batch of 64."""
+    flags = ["--recipe", "cifar10", "--batch_size", str(64 // processes)]
+    if args.g_conv_dim:
+        flags += ["--g_conv_dim", str(args.g_conv_dim), "--d_conv_dim", str(args.g_conv_dim)]
+    with tempfile.TemporaryDirectory() as folder:
+        script, out = Path(folder) / "worker.py", Path(folder) / "speed.json"
+        fill = {"sagan": str(ROOT / "sagan"), "root": str(ROOT), "out": str(out)}
+        script.write_text(WORKER.format(**fill, tuned=tuned, flags=flags, iterations=args.iterations))
+        launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--log_dir", folder]
+        command = [sys.executable, *(launch if processes > 1 else []), str(script)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment(tuned))
+        if done.returncode:
+            sys.exit(f"benchmark.py: error: {' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+        return json.loads(out.read_text())
+
+
+def environment(tuned):
+    """The user's variables; for stock Paddle without those that configure_cpu() would set."""
+    names = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+    return {k: v for k, v in os.environ.items() if tuned or k not in names}
+
+
+def train(args):
+    """Print a table of the three variants."""
+    sys.path.insert(0, str(ROOT))
+    from shared_metrics.runs.runtime import environment as machine
+
+    variants = {
+        "stock Paddle": (False, 1),
+        "configure_cpu()": (True, 1),
+        "configure_cpu(), 2 processes": (True, 2),
+    }
+    speeds = {name: [] for name in variants}
+    for turn in range(args.repeat):
+        for name, (tuned, processes) in variants.items():
+            speeds[name].append(measure(tuned, processes, args))
+            print(f"turn {turn + 1}: {name}: {speeds[name][-1]:.4f} iterations/s", flush=True)
+    here = machine()
+    print(
+        f"\nsagan --recipe cifar10, batch 64, an iteration = 5 D + 1 G updates; {here['cpu']}, Paddle {here['paddle']}"
+    )
+    print("| | iterations/s (median) | times stock | each turn |\n| --- | --- | --- | --- |")
+    stock = statistics.median(speeds["stock Paddle"])
+    for name, values in speeds.items():
+        each = ", ".join(f"{v:.4f}" for v in values)
+        print(f"| {name} | {statistics.median(values):.4f} | {statistics.median(values) / stock:.2f} | {each} |")
+
+
+def main():
+    if sys.argv[1:2] == ["metrics"]:
+        raise SystemExit(subprocess.call([sys.executable, ROOT / "scripts" / "benchmark_metrics.py", *sys.argv[2:]]))
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("what", choices=["train", "metrics"])
+    p.add_argument("--iterations", type=int, default=1, help="timed iterations a measurement (default 1)")
+    p.add_argument("--repeat", type=int, default=3, help="turns (default 3)")
+    p.add_argument(
+        "--g_conv_dim", type=int, default=0, help="another base width of both networks (default: the recipe's)"
+    )
+    train(p.parse_args())
+
+
+if __name__ == "__main__":
+    main()
