@@ -39,7 +39,9 @@ paddle.seed(0)
 trainer = Trainer(Generator(arch), Discriminator(arch), arch, args, data)
 rank, world = runtime.rank(), runtime.world_size()
 batches = Batches(data, args.batch_size, 0, rank=rank, world=world)
-trainer.train_step(0, Batches(data, 2, 0, rank=rank, world=world))  # warm-up on tiny batches
+x, y = next(batches)
+trainer.d_update(x, y, 0, runtime.rng(0, "warm-up"))
+trainer.g_update(y[:8], 0, runtime.rng(0, "warm-up"))
 start = time.perf_counter()
 for iteration in range({iterations}):
     losses = trainer.train_step(iteration, batches)

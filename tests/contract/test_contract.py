@@ -131,11 +131,11 @@ def test_a_signal_to_the_launcher_ends_both_processes_at_one_step(paper_run, num
     process = start(spec.folder, spec.flags(data, out, 100_000, **flags), launcher)
     wait_for(lambda: (out / "log.jsonl").exists() and len(rows(out)) > 1, process)
     process.send_signal(number)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60  # a few seconds on a quiet machine
     while alive(str(out)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(str(out))
-    assert process.wait(timeout=10) != 0
+    assert process.wait(timeout=60) != 0
     (saved,) = checkpoints(out)
     stopped = rows(out)[-1]["iteration"]
     assert weights.load(saved)["iteration"] == stopped
