@@ -22,11 +22,17 @@ def parser():
         allow_abbrev=False,
     )
     add = p.add_argument
-    g = p.add_argument_group
     add("--recipe", default="sagan128", choices=list(RECIPES), help="published setting; explicit flags override it")
     add("--list_recipes", action="store_true", help="print the recipes with their published scores and exit")
+    data_flags(p.add_argument_group("data").add_argument)
+    networks_flags(p.add_argument_group("networks").add_argument)
+    training_flags(p.add_argument_group("training").add_argument)
+    run_flags(p.add_argument_group("run").add_argument)
+    return p
 
-    add = g("data").add_argument
+
+def data_flags(add):
+    """What to train on."""
     add("--data_path", default="", help="folder with one sub-folder of images per class, any image type")
     add(
         "--dataset",
@@ -39,7 +45,7 @@ def parser():
     add("--crop", choices=CROPS, help="how an image becomes square: see dataset.ClassFolder")
     add("--flip", action=argparse.BooleanOptionalAction, help="mirror images at random")
     add("--centercrop", action="store_true", help="cut the central --centercrop_size px after scaling the short edge")
-    add("--centercrop_size", type=int, default=None, help="px of an image whose short edge is --imsize (default: all)")
+    add("--centercrop_size", type=not_negative, default=0, help="px of an image whose short edge is --imsize; 0: all")
     add("--dont_resize", action="store_true", help="images must already be --imsize px square")
     add("--dont_normalize", action="store_true", help="pixels in [0, 1] instead of [-1, 1]")
     add("--dont_shuffle", action="store_true", help="take the images in the order of their names")
@@ -49,7 +55,9 @@ def parser():
         "--num_workers", type=not_negative, default=4, help="threads that decode images; 0 decodes in the training loop"
     )
 
-    add = g("networks").add_argument
+
+def networks_flags(add):
+    """What to train."""
     add("--z_dim", type=positive, help="length of the latent vector")
     add("--g_conv_dim", type=positive, help="base width of G, in channels")
     add("--d_conv_dim", type=positive, help="base width of D, in channels")
@@ -62,7 +70,9 @@ def parser():
     add("--d_attention", type=ranges_or_none, default=None, help="resolutions of D with self-attention, or none")
     add("--skip_relu", action=argparse.BooleanOptionalAction, help="skips of D's blocks take ReLU(x) instead of x")
 
-    add = g("training").add_argument
+
+def training_flags(add):
+    """The updates."""
     add("--iterations", "--total_step", type=positive, help="iterations; each is the D updates, then the G updates")
     add("--batch_size", type=positive, help="images per update and process")
     add(
@@ -93,7 +103,9 @@ def parser():
     add("--sync_bn", action=argparse.BooleanOptionalAction, help="BatchNorm statistics over all cards (GPU)")
     add("--amp", default="none", choices=["none", "fp16", "bf16"], help="mixed precision (GPU)")
 
-    add = g("run").add_argument
+
+def run_flags(add):
+    """Where the run goes, what it writes and when."""
     add("--output_dir", "--save_path", default="./sagan_models", help="everything the run writes")
     add("--name", default="sagan", help="the run's name in its records")
     add("--resume", nargs="?", const="auto", default="", help="go on: auto (newest whole checkpoint) or a checkpoint")
@@ -117,7 +129,6 @@ def parser():
     add("--eval_samples", type=positive, default=10_000, help="generated images per evaluation")
     add("--real_stats", default="", help="statistics file or image folder for FID; default: the training images")
     add("--inception_weights", default="auto", help="auto (download), random (not comparable) or a file")
-    return p
 
 
 def parse_args(argv=None):
