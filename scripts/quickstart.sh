@@ -11,7 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 
 mkdir -p "${1:-$ROOT/quickstart}"
 folder="$(cd "${1:-$ROOT/quickstart}" && pwd -P)"
-iterations=${ITERATIONS:-1500}
+iterations=${ITERATIONS:-600}
 
 make_data() {
     "$VENV/bin/python" "$ROOT/scripts/make_toy_data.py" "$folder/data" \
@@ -23,7 +23,7 @@ train() (
     "$VENV/bin/python" train.py --data_path "$folder/data/train" --recipe cifar10 --imsize 32 \
         --g_conv_dim 8 --d_conv_dim 16 --batch_size 16 --d_steps_per_iter 1 --g_lr 4e-4 --d_lr 4e-4 \
         --ema_decay 0.99 --ema_start 100 \
-        --iterations "$iterations" --log_every 50 --sample_every 250 --save_every 250 --num_workers 2 \
+        --iterations "$iterations" --log_every 50 --sample_every 150 --save_every 150 --num_workers 2 \
         --output_dir "$folder/run" --resume auto
 )
 
