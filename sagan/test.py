@@ -304,6 +304,8 @@ def make_scorer(args, arch, number):
     resized to the generator's size as in training; see `shared_metrics.features.evaluate` for the scores.
     """
     metrics = [name for name in args.metrics.split(",") if name not in ("", "none")]
+    if not metrics and args.real:
+        raise UserError(f"--real {args.real}: nothing is scored without --metrics; give e.g. --metrics fid,is")
     if not metrics:
         return count_only
     from shared_metrics.features import KEEP, Extractor, check_metrics, evaluate, read_real, statistics_of

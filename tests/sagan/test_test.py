@@ -208,3 +208,9 @@ def test_no_ema_reaches_published_files(sagan, tmp_path):
         read = sagan.convert.read_weights(path, ema=ema)
         assert np.allclose(read["generator"]["snlinear0.weight_orig"], state["snlinear0.weight_orig"])
         assert read["source"]["ema"] == (ema is not False)
+
+
+def test_real_images_without_a_metric_are_told(sagan):
+    args = argparse.Namespace(metrics="none", real="somewhere")
+    with pytest.raises(UserError, match="--real somewhere.*--metrics"):
+        sagan.test.make_scorer(args, None, 1)
