@@ -11,12 +11,13 @@ from PIL import Image
 
 from shared_metrics import weights
 from shared_metrics.errors import UserError
-from shared_metrics.features import Extractor, evaluate, read_real, statistics_of
 from shared_metrics.images import grid, save_png, to_uint8
 from shared_metrics.runs import checkpoint, runtime
+from shared_metrics.runs.ema import ema_update
+from shared_metrics.runs.evaluation import Evaluation
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.log import RunLog
-from shared_metrics.runs.stop import StopSignals, check_finite
+from shared_metrics.runs.stop import StopSignals, check_finite, weight_sums
 
 D_ONLY = ("d_attention", "skip_relu")  # fields of Architecture that say nothing of G
 
@@ -60,19 +61,6 @@ def gradient_penalty(discriminator, real, fake, y, mix):
     return (norm - 1.0).square().mean()
 
 
-def ema_update(average, generator, decay):
-    """average <- decay * average + (1 - decay) * generator; BatchNorm's statistics and spectral norm's u, v: copied."""
-    trainable = {name for name, p in generator.named_parameters() if not p.stop_gradient}
-    source = generator.state_dict()
-    with paddle.no_grad():
-        for name, value in average.state_dict().items():
-            if name in trainable:
-                value.scale_(decay)
-                value.add_(source[name] * (1.0 - decay))
-            else:
-                paddle.assign(source[name], output=value)
-
-
 def synchronise_norms(generator):
     """G with BatchNorm statistics over all cards. Paddle's kernel wants a scale and a shift where cBN has none."""
     generator = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(generator)
@@ -104,7 +92,7 @@ class Trainer:
         self.params_D = [p for p in self.D.parameters() if not p.stop_gradient]
         self.opt_G, self.opt_D = self._adam(args.g_lr, self.params_G), self._adam(args.d_lr, self.params_D)
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=args.amp == "fp16") for _ in range(2))
-        self.extractor = self.real_stats = None
+        self.evaluation = None
 
     def _adam(self, lr, parameters):
         a = self.args
@@ -216,7 +204,8 @@ class Trainer:
             if self.iteration >= a.iterations:
                 log.info(f"iteration {self.iteration} is done already: raise --iterations {a.iterations} to go on")
             if a.eval_every and self.rank == 0:
-                self._prepare_evaluation(log)
+                given = (a.real_stats, a.inception_weights, a.eval_samples)
+                self.evaluation = Evaluation(self.folder, *given, self.data.pictures, len(self.data), log)
             runtime.wait_for_all()
             for iteration in range(self.iteration, a.iterations):
                 losses = self.train_step(iteration, batches)
@@ -227,7 +216,7 @@ class Trainer:
                 last_step = stop or done == a.iterations
                 if done % a.log_every == 0 or sample or score or save or last_step:
                     values = {name: float(value) for name, value in losses.items()}
-                    check_finite(values | self._weight_sums(), done, last)
+                    check_finite(values | weight_sums(G=self.params_G, D=self.params_D), done, last)
                     log.row(done, values, images=(done - logged) * a.batch_size * a.d_steps_per_iter * self.world)
                     logged, bad = done, _tell_skipped(batches, bad, log)
                 if sample or score or save or last_step:
@@ -247,12 +236,6 @@ class Trainer:
         if a.max_frames_per_gif and self.rank == 0:
             join_samples(self.folder, a.max_frames_per_gif)
         return 0
-
-    def _weight_sums(self):
-        """Finite while every weight is: Paddle's ReLU turns NaN to 0, so the losses may look well when G is lost."""
-        with paddle.no_grad():
-            sums = {"weights of G": self.params_G, "weights of D": self.params_D}
-            return {name: float(sum(p.sum() for p in parameters)) for name, parameters in sums.items()}
 
     def _batches(self):
         a = self.args
@@ -291,29 +274,10 @@ class Trainer:
 
     def evaluate(self, log):
         """FID and IS of `eval_samples` images against the real statistics; keeps the best of each as a checkpoint."""
-        found = evaluate(self._fakes(), self.extractor, real=self.real_stats, num_images=self.args.eval_samples)
-        values = {name: found["scores"][name] for name in ("fid", "is")}
-        mark = "" if found["comparable"] else "_not_comparable"
-        log.row(self.iteration, {name + mark: value for name, value in values.items()})
-        for name, better in (("fid", min), ("is", max)):
-            best = self.best.get(name)
-            if best is None or better(values[name], best["value"]) != best["value"]:
-                about = {"samples": self.args.eval_samples, "comparable": found["comparable"]}
-                self.best[name] = {"value": values[name], "iteration": self.iteration, **about}
-                checkpoint.save_best(self.folder / "checkpoints", name, self.state())
-
-    def _prepare_evaluation(self, log):
-        """Load Inception and the real statistics before training, so that a missing file is told at once."""
-        cached = self.folder / "real_stats.npz"
-        source = self.args.real_stats or (cached if cached.exists() else "the training images, cropped from the middle")
-        self.extractor = Extractor(self.args.inception_weights)
-        log.info(f"evaluation: against {source}, Inception weights: {self.extractor.info['source']}")
-        if self.args.real_stats or cached.exists():
-            self.real_stats = read_real(source, self.extractor)
-        else:
-            count = len(self.data)
-            self.real_stats = statistics_of(self.data.pictures(), self.extractor, num_images=count, progress=True)
-            self.real_stats.save(cached)
+        values, improved = self.evaluation.score(self._fakes(), self.iteration, self.best)
+        log.row(self.iteration, values)
+        for name in improved:
+            checkpoint.save_best(self.folder / "checkpoints", name, self.state())
 
     def _fakes(self):
         """Batches of uint8 images, the same latents and uniform labels at every evaluation."""

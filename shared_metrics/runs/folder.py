@@ -9,16 +9,18 @@ from shared_metrics.runs.stop import lock_folder
 
 
 @contextmanager
-def run_folder(args):
+def run_folder(args, checkpoints=None):
     """Hold `args.output_dir` for one run and find what `args.resume` asks for.
 
+    Args: checkpoints, where the run keeps its checkpoints (default: <output_dir>/checkpoints).
     Yields (path, checkpoint dict) to go on from, or None for a new run. Under the launcher every rank finds the same
     checkpoint; rank 0 alone locks and writes.
     Raises: UserError when another run holds the folder, or when it holds checkpoints that are not those to go on from.
     """
     folder = Path(args.output_dir)
-    checkpoints = folder / "checkpoints"
-    goes_on = args.resume == "auto" or (args.resume and Path(args.resume).resolve().is_relative_to(folder.resolve()))
+    checkpoints = Path(checkpoints or folder / "checkpoints")
+    ours = (folder.resolve(), checkpoints.resolve())
+    goes_on = args.resume == "auto" or (args.resume and any(map(Path(args.resume).resolve().is_relative_to, ours)))
     if not goes_on and any(checkpoints.glob("*.pdparams")):
         raise UserError(f"--output_dir {folder}: holds a run already. Go on with --resume auto, or name another folder")
     if not runtime.is_main():

@@ -22,10 +22,12 @@ class RunLog:
         resume: keep the rows up to `start` and go on after them (VisualDL's record cannot be cut: there a stretch
             trained twice shows twice); False starts the files anew.
         enabled: False (every rank but 0) makes all methods do nothing.
+        visualdl: folder of VisualDL's record (default: <folder>/log).
     """
 
-    def __init__(self, folder, total, start=0, resume=False, enabled=True):
+    def __init__(self, folder, total, start=0, resume=False, enabled=True, visualdl=None):
         self.folder, self.total, self.start, self.enabled = Path(folder), total, start, enabled
+        self.visualdl = visualdl or self.folder / "log"
         self._warned = set()
         self._visualdl = None
         self._begun = self._last = time.monotonic()
@@ -101,7 +103,7 @@ class RunLog:
     def _open_visualdl(self):
         from visualdl import LogWriter
 
-        return LogWriter(logdir=str(self.folder / "log"), file_name="vdlrecords.run.log")
+        return LogWriter(logdir=str(self.visualdl), file_name="vdlrecords.run.log")
 
     def _curves(self):
         from matplotlib.backends.backend_agg import FigureCanvasAgg

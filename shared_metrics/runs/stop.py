@@ -85,6 +85,17 @@ def check_finite(losses, iteration, last_checkpoint):
     raise NotFinite(f"training diverged at iteration {iteration}: {values}. {last}; lower the learning rates.")
 
 
+def weight_sums(**parameters):
+    """{"weights of <name>": sum}, finite while every weight is: a loss may look well when a network is lost.
+
+    Paddle's ReLU turns NaN to 0. Args: name=list of tensors, e.g. G=generator.parameters(). For `check_finite`.
+    """
+    import paddle
+
+    with paddle.no_grad():
+        return {f"weights of {name}": float(sum(p.sum() for p in tensors)) for name, tensors in parameters.items()}
+
+
 @contextlib.contextmanager
 def lock_folder(folder):
     """Hold the run folder for this process, e.g. `with lock_folder(output_dir):`; the system frees it even on kill -9.

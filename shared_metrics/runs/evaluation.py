@@ -1,0 +1,45 @@
+"""FID and Inception Score while a run goes on (`--eval_every`), and which checkpoint was the best of each."""
+
+from shared_metrics.features import Extractor, evaluate, read_real, statistics_of
+
+
+class Evaluation:
+    """Scores a generator in training against one set of real images.
+
+    Args:
+        folder: the run's folder; `real_stats.npz` there keeps the statistics of the training images for a resumed run.
+        real: statistics file or image folder; "": the training images.
+        inception_weights: auto, random or a file.  eval_samples: images per evaluation.
+        pictures: function that returns uint8 batches (n, H, W, 3) of the `count` training images.
+        log: RunLog, told what is compared with what.
+    Raises: UserError when Inception weights or real images are missing, so before training.
+    """
+
+    def __init__(self, folder, real, inception_weights, eval_samples, pictures, count, log):
+        cached = folder / "real_stats.npz"
+        source = real or (cached if cached.exists() else "the training images, cropped from the middle")
+        self.extractor, self.number = Extractor(inception_weights), eval_samples
+        log.info(f"evaluation: against {source}, Inception weights: {self.extractor.info['source']}")
+        if real or cached.exists():
+            self.real = read_real(source, self.extractor)
+        else:
+            self.real = statistics_of(pictures(), self.extractor, num_images=count, progress=True)
+            self.real.save(cached)
+
+    def score(self, batches, iteration, best):
+        """Score one generator.
+
+        Args: batches, uint8 (n, H, W, 3) arrays of `eval_samples` images in all; best, {"fid": {"value", ...}, ...}
+            of this run so far, which is brought up to date.
+        Returns: (values for the log, names of the scores that are the best so far).
+        """
+        found = evaluate(batches, self.extractor, real=self.real, num_images=self.number)
+        mark = "" if found["comparable"] else "_not_comparable"
+        values, improved = {}, []
+        for name, better in (("fid", min), ("is", max)):
+            value = values[name + mark] = found["scores"][name]
+            if name not in best or better(value, best[name]["value"]) != best[name]["value"]:
+                about = {"samples": self.number, "comparable": found["comparable"]}
+                best[name] = {"value": value, "iteration": iteration, **about}
+                improved.append(name)
+        return values, improved
