@@ -1,37 +1,50 @@
-"""What the contract tests need to know of each paper: how to train a tiny model from the command line."""
+"""What the contract tests need to know of each paper: how to train a tiny model from the command line.
 
+Every folder at the root that has a train.py is a paper; `tests/<folder>/tiny.py` declares it as PAPER.
+"""
+
+import importlib
 from dataclasses import dataclass
 
 from scripts import make_toy_data
+from tests.conftest import ROOT
 
 
 @dataclass(frozen=True)
 class Paper:
-    folder: str
     data_flag: str
-    tiny: tuple  # flags of a model that trains an iteration in a blink
+    tiny: str  # flags of a model that trains an iteration in a blink, eight images a batch and process
     edit: tuple  # (text in model.py, its replacement): an edit that changes what the generator draws
+    layout: str = "class_folders"  # of make_toy_data
+    part: str = "train"  # the folder in it that the data flag wants
+    folder: str = ""  # set by `find_papers`
 
     def data(self, tmp_path):
         """Make a tiny data set and return its path: three batches an epoch, so that runs cross epochs."""
-        return make_toy_data.make(tmp_path / "data", classes=2, count=24, size=32) / "train"
+        return make_toy_data.make(tmp_path / "data", self.layout, classes=2, count=24, size=32) / self.part
+
+    @property
+    def tiny_flags(self):
+        """The flags of a tiny run that saves and logs every iteration."""
+        always = "--device cpu --num_workers 0 --log_every 1 --save_every 1 --sample_every 1000 --keep_checkpoints 0"
+        return [*always.split(), *self.tiny.split()]
 
     def flags(self, data, out, iterations, **changes):
         """Command line of train.py; `changes` are further flags, name=value."""
-        flags = ["train.py", self.data_flag, data, "--output_dir", out, "--iterations", iterations, *self.tiny]
+        flags = ["train.py", self.data_flag, data, "--output_dir", out, "--iterations", iterations, *self.tiny_flags]
         for name, value in changes.items():
             flags += [f"--{name}", value] if value is not None else [f"--{name}"]
         return [str(flag) for flag in flags]
 
 
-PAPERS = {
-    "sagan": Paper(
-        "sagan",
-        "--data_path",
-        tuple(
-            "--recipe cifar10 --g_conv_dim 2 --d_conv_dim 4 --d_steps_per_iter 2 --batch_size 8 --ema_decay 0.9 "
-            "--device cpu --num_workers 0 --log_every 1 --save_every 1 --sample_every 1000 --keep_checkpoints 0".split()
-        ),
-        ("return F.tanh(", "return 0.5 * F.tanh("),
-    ),
-}
+def find_papers():
+    """{folder: Paper} of every paper folder; a folder that declares nothing is an error."""
+    papers = {}
+    for path in sorted(ROOT.glob("*/train.py")):
+        folder = path.parent.name
+        declared = importlib.import_module(f"tests.{folder}.tiny").PAPER
+        papers[folder] = Paper(**{**vars(declared), "folder": folder})
+    return papers
+
+
+PAPERS = find_papers()

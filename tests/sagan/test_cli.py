@@ -11,7 +11,7 @@ from shared_metrics import weights
 from shared_metrics.runs import checkpoint, runtime
 from tests.contract.papers import PAPERS
 
-TINY = [*PAPERS["sagan"].tiny]
+TINY = PAPERS["sagan"].tiny_flags
 
 
 @pytest.fixture
