@@ -1,6 +1,7 @@
 """Draw a small picture world to train on: coloured shapes on textured ground, any number, any size.
 
 python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 --size 32 --seed 0 [--val_count 200]
+python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 --size 64     (photos with label maps)
 
 Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout is one function
 that writes the files of some kind of data set from that one world.
@@ -11,7 +12,7 @@ import colorsys
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ HUES = {
     "pink": 0.9,
 }
 GROUNDS = ("plain", "clouds", "stripes")
+GROUND_HUES = {"plain": 0.6, "clouds": 0.33, "stripes": 0.08}  # in scenes with label maps
 
 
 # --- Shapes: a filled outline, then the holes in it; points (n, 2), x to the right, y down, within radius 1.06.
@@ -124,10 +126,10 @@ def to_rgb(hue, saturation, value):
     return tuple(int(round(255 * v)) for v in colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
 
-def draw_thing(rng, shape):
-    colour = list(HUES)[rng.integers(len(HUES))]
+def draw_thing(rng, shape, colour=None, scale=1.0):
+    colour = colour or list(HUES)[rng.integers(len(HUES))]
     rgb = to_rgb(HUES[colour] + rng.uniform(-0.02, 0.02), rng.uniform(0.75, 0.95), rng.uniform(0.88, 1.0))
-    radius = rng.uniform(0.28, 0.4)
+    radius = scale * rng.uniform(0.28, 0.4)
     centre = tuple(rng.uniform(1.06 * radius, 1 - 1.06 * radius, 2))
     return Thing(shape, colour, rgb, centre, radius, rng.uniform(-25, 25))
 
@@ -140,6 +142,19 @@ def draw_scene(rng, shapes):
     stripes = rng.uniform(0, np.pi), rng.uniform(0.16, 0.3), rng.uniform()
     ground = GROUNDS[rng.integers(len(GROUNDS))]
     return Scene(ground, tones, heights, stripes, tuple(draw_thing(rng, shape) for shape in shapes))
+
+
+def draw_crowd(rng, names):
+    """A random scene of two to four smaller things, perhaps one over another, whose hues follow from the classes.
+
+    So a label map tells what the picture looks like, but for shades and the ground's pattern.
+    """
+    scene = draw_scene(rng, ())
+    hue = GROUND_HUES[scene.ground]
+    tones = tuple(to_rgb(hue + rng.uniform(-0.02, 0.02), 0.45, rng.uniform(*v)) for v in ((0.18, 0.24), (0.36, 0.44)))
+    chosen = rng.integers(len(names), size=rng.integers(2, 5))
+    things = tuple(draw_thing(rng, names[k], list(HUES)[k % len(HUES)], 0.6) for k in chosen)
+    return replace(scene, tones=tones, things=things)
 
 
 def paint_mask(polygons, size):
@@ -173,15 +188,39 @@ def paint(scene, size):
     return image
 
 
+def label_names(classes):
+    """The names of the label ids 0, 1, ...: the grounds, then the shapes."""
+    return [*GROUNDS, *list(SHAPES)[:classes]]
+
+
+def label_maps(scene, size, names):
+    """Label ids and instance numbers (0 the ground, then the things as they stand), uint8 (size, size) each.
+
+    A pixel belongs to the last thing that covers at least half of it.
+    """
+    labels = np.full((size, size), names.index(scene.ground), np.uint8)
+    instances = np.zeros((size, size), np.uint8)
+    for number, thing in enumerate(scene.things, 1):
+        inside = np.asarray(paint_mask(thing.polygons(), size)) >= 128
+        labels[inside], instances[inside] = names.index(thing.shape), number
+    return labels, instances
+
+
 # --- Layouts: (folder, scenes of one split, size) -> files.
 
 
-def scenes(seed, split, count, classes):
-    """Yield (index, class index, Scene). Scene i depends on the seed, the split and i alone (and on its shape)."""
+def scenes(seed, split, count, classes, crowded=False):
+    """Yield (index, class index, Scene), with one thing of that class or, if crowded, as `draw_crowd` (index 0).
+
+    Scene i depends on the seed, the split and i alone (and on its shape; if crowded on the number of classes).
+    """
     names = list(SHAPES)[:classes]
     for i in range(count):
         rng = np.random.default_rng([seed, i] if split == "train" else [seed, i, 1])
-        yield i, i % classes, draw_scene(rng, names[i % classes : i % classes + 1])
+        if crowded:
+            yield i, 0, draw_crowd(rng, names)
+        else:
+            yield i, i % classes, draw_scene(rng, names[i % classes : i % classes + 1])
 
 
 def class_folders(folder, pictures, size):
@@ -192,12 +231,26 @@ def class_folders(folder, pictures, size):
         paint(scene, size).save(path, compress_level=1)
 
 
-LAYOUTS = {"class_folders": class_folders}
+def coco_stuff(folder, pictures, size):
+    """<split>_img/000000.png ..., the label maps of the same names in <split>_inst (PaddleGAN's name for them), and
+    the numbered things in <split>_instance."""
+    folders = [folder.with_name(f"{folder.name}_{part}") for part in ("img", "inst", "instance")]
+    for place in folders:
+        place.mkdir()
+    names = label_names(len(SHAPES))
+    for i, _, scene in pictures:
+        files = paint(scene, size), *map(Image.fromarray, label_maps(scene, size, names))
+        for place, image in zip(folders, files, strict=True):
+            image.save(place / f"{i:06d}.png", compress_level=1)
+
+
+LAYOUTS = {"class_folders": class_folders, "coco_stuff": coco_stuff}
 
 
 def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=32, seed=0):
     """Write one data set as OUT/train, OUT/val (where val_count > 0) and OUT/toy_data.json, what it was made from.
 
+    The layout coco_stuff has OUT/train_img, OUT/train_inst and so on; toy_data.json then names the label ids.
     OUT appears when it is complete. Where the same data already lies there, nothing is done.
     Returns: Path of OUT. Raises: UserError for numbers out of range and for an OUT that holds something else.
     """
@@ -210,6 +263,9 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
         "seed": seed,
     }
     check(made_from)
+    crowded = layout == "coco_stuff"
+    if crowded:
+        made_from["labels"] = label_names(classes)
     out = Path(out).expanduser().absolute()
     if out.is_dir() and any(out.iterdir()):
         record = out / "toy_data.json"
@@ -221,7 +277,7 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     try:
         for split, number in (("train", count), ("val", val_count)):
             if number:
-                LAYOUTS[layout](partial / split, scenes(seed, split, number, classes), size)
+                LAYOUTS[layout](partial / split, scenes(seed, split, number, classes, crowded), size)
         (partial / "toy_data.json").write_text(to_json(made_from))
         if out.is_dir():
             out.rmdir()
@@ -238,7 +294,8 @@ def to_json(made_from):
 def check(made_from):
     """Raise UserError for the first number out of range."""
     classes, val_count = made_from["classes"], made_from["val_count"]
-    bounds = {"classes": (1, len(SHAPES)), "count": (classes, 10**6), "val_count": (classes, 10**6), "size": (4, 2048)}
+    least = classes if made_from["layout"] == "class_folders" else 1
+    bounds = {"classes": (1, len(SHAPES)), "count": (least, 10**6), "val_count": (least, 10**6), "size": (4, 2048)}
     if val_count == 0:
         del bounds["val_count"]
     for name, (low, high) in {**bounds, "seed": (0, 2**32 - 1)}.items():
@@ -266,6 +323,8 @@ def main(argv=None):
     print(
         f"{out}: {args.count} + {args.val_count} pictures of {args.size} px, {args.classes} classes, seed {args.seed}"
     )
+    if args.layout == "coco_stuff":
+        print(f"label ids: {', '.join(f'{i} {name}' for i, name in enumerate(label_names(args.classes)))}")
 
 
 if __name__ == "__main__":

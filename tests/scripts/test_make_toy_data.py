@@ -95,6 +95,62 @@ def test_classes_can_be_told_apart_at_32_pixels():
     assert (names[nearest] == right).mean() > 0.95
 
 
+def test_coco_stuff_holds_photos_labels_and_instances_of_the_same_names(tmp_path):
+    out = toy.make(tmp_path / "toy", "coco_stuff", classes=2, count=5, val_count=1, size=24, seed=1)
+    names = {folder.name: sorted(p.name for p in folder.iterdir()) for folder in out.iterdir() if folder.is_dir()}
+    train, val = [f"{i:06d}.png" for i in range(5)], ["000000.png"]
+    assert names == {f"train_{part}": train for part in ("img", "inst", "instance")} | {
+        f"val_{part}": val for part in ("img", "inst", "instance")
+    }
+    labels, instances = pictures(out / "train_inst"), pictures(out / "train_instance")
+    assert {a.shape for a in [*labels.values(), *instances.values()]} == {(24, 24)}
+    assert {a.shape for a in pictures(out / "train_img").values()} == {(24, 24, 3)}
+    seen = set(np.concatenate([a.ravel() for a in labels.values()]).tolist())
+    assert seen <= set(range(5)) and {3, 4} <= seen
+    assert json.loads((out / "toy_data.json").read_text())["labels"] == [
+        "plain",
+        "clouds",
+        "stripes",
+        "circle",
+        "square",
+    ]
+    for name in labels:  # one thing, one class; the ground is number 0
+        assert np.array_equal(instances[name] == 0, labels[name] < 3)
+        for number in np.unique(instances[name]):
+            assert len(np.unique(labels[name][instances[name] == number])) == 1
+
+
+def test_label_maps_agree_with_the_pixels():
+    """Wherever a thing lies on top it shows its one colour, but for its anti-aliased rim; elsewhere the dark ground."""
+    names = toy.label_names(len(toy.SHAPES))
+    grounds = set()
+    for _, _, scene in toy.scenes(2, "train", 40, 6, crowded=True):
+        photo = np.asarray(toy.paint(scene, 48)).astype(int)
+        labels, instances = toy.label_maps(scene, 48, names)
+        grounds.add(names[labels[instances == 0][0]])
+        assert 2 <= len(scene.things) <= 4 and names[labels[instances == 0][0]] == scene.ground
+        for number, thing in enumerate(scene.things, 1):
+            assert thing.colour == list(toy.HUES)[(names.index(thing.shape) - 3) % len(toy.HUES)]
+            exact = (photo == thing.rgb).all(2)
+            assert (instances[exact] == number).all()  # no pixel of the thing's colour lies outside of its map
+            if (instances == number).sum() > 60:
+                assert exact[instances == number].mean() > 0.5
+        ground = photo[instances == 0]
+        assert (ground.max(1) < 128).mean() > 0.8
+    assert grounds == set(toy.GROUNDS)
+
+
+def test_crowded_scenes_depend_on_seed_split_and_number_alone(tmp_path):
+    few = pictures(toy.make(tmp_path / "few", "coco_stuff", classes=3, count=2, size=16, seed=4))
+    many = pictures(toy.make(tmp_path / "many", "coco_stuff", classes=3, count=5, val_count=2, size=16, seed=4))
+    other = pictures(toy.make(tmp_path / "other", "coco_stuff", classes=3, count=2, size=16, seed=5))
+    assert len(few) == 6 and all(np.array_equal(few[name], many[name]) for name in few)
+    for i in range(2):
+        name = f"train_img/{i:06d}.png"
+        assert not np.array_equal(few[name], other[name])
+        assert not np.array_equal(many[name], many[name.replace("train", "val")])
+
+
 def test_same_data_again_is_left_alone_and_other_data_is_refused(tmp_path):
     out = toy.make(tmp_path / "toy", classes=2, count=4, size=8)
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
@@ -153,5 +209,9 @@ def test_command_line(tmp_path):
     found = pictures(tmp_path / "toy")
     assert found.keys() == pictures(expected).keys() and len(found) == 6
     assert all(np.array_equal(found[name], picture) for name, picture in pictures(expected).items())
+    maps = run_cli(
+        ".", "scripts/make_toy_data.py", tmp_path / "maps", *"--layout coco_stuff --count 1 --size 8".split()
+    )
+    assert "label ids: 0 plain, 1 clouds, 2 stripes, 3 circle, 4 square, 5 triangle, 6 star\n" in maps.stdout
     error = run_cli(ROOT, "scripts/make_toy_data.py", tmp_path / "toy", "--count", "9", code=2).stderr
     assert error.count("\n") == 1 and error.startswith("make_toy_data.py: error: ") and "toy: holds other" in error
