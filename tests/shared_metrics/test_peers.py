@@ -1,5 +1,6 @@
 """The peers themselves as oracle, where they are installed (pytorch-fid, torch-fidelity, clean-fid; all need torch)."""
 
+import importlib
 import lzma
 
 import numpy as np
@@ -8,6 +9,14 @@ import pytest
 from shared_metrics import scores
 from shared_metrics.extractor import Extractor, prepare
 from tests.conftest import shared_dir
+
+
+def peer(name):
+    """The module; skips where it, or what it needs, is missing or broken (as torchvision for another torch)."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"needs {name}: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +38,8 @@ def extractor(weights_file):
 
 
 def test_pytorch_fid(images, weights_file, extractor, monkeypatch):
-    torch = pytest.importorskip("torch")
-    theirs = pytest.importorskip("pytorch_fid.inception")
+    torch = peer("torch")
+    theirs = peer("pytorch_fid.inception")
     monkeypatch.setattr(
         theirs, "load_state_dict_from_url", lambda *a, **k: torch.load(weights_file, map_location="cpu")
     )
@@ -42,8 +51,8 @@ def test_pytorch_fid(images, weights_file, extractor, monkeypatch):
 
 
 def test_torch_fidelity(images, weights_file, extractor):
-    torch = pytest.importorskip("torch")
-    theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    torch = peer("torch")
+    theirs = peer("torch_fidelity.feature_extractor_inceptionv3")
     names = ["2048", "logits_unbiased"]
     network = theirs.FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=str(weights_file))
     with torch.no_grad():
@@ -54,14 +63,14 @@ def test_torch_fidelity(images, weights_file, extractor):
 
 
 def test_clean_fid_resize(images):
-    resize = pytest.importorskip("cleanfid.resize")
+    resize = peer("cleanfid.resize")
     expected = np.stack([resize.make_resizer("PIL", False, "bicubic", (299, 299))(image) for image in images])
     ours = prepare(images, "clean") * 128 + 128
     np.testing.assert_allclose(ours, expected.clip(0, 255).transpose(0, 3, 1, 2), atol=1e-3)
 
 
 def test_scores(images):
-    fid_score = pytest.importorskip("pytorch_fid.fid_score")
+    fid_score = peer("pytorch_fid.fid_score")
     draw = np.random.RandomState(1)
     x, y = draw.rand(300, 40), draw.rand(280, 40) + 0.1
     moments = x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T)
