@@ -1,0 +1,340 @@
+"""test.py: which file, latents and labels are drawn, what is measured on them, what is written."""
+
+import argparse
+import json
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+
+from shared_metrics import weights
+from shared_metrics.errors import UserError
+from shared_metrics.images import save_png
+from shared_metrics.runs import checkpoint
+from tests.acgan.networks import random_state, tiny
+from tests.conftest import run_cli
+
+
+@pytest.fixture
+def acgan(paper):
+    return paper("acgan")
+
+
+def real_folders(tmp_path, names=("ant", "bee", "cat", "dog")):
+    """Class folders of eight 32 px images; class k's have 30 + 60 k as their mean colour."""
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(names):
+        (tmp_path / "real" / name).mkdir(parents=True)
+        for i in range(8):
+            image = rng.integers(0, 60, (32, 32, 3)) + 60 * k
+            save_png(image.astype(np.uint8), tmp_path / "real" / name / f"{i}.png")
+    return tmp_path / "real"
+
+
+def saved(acgan, folder, iteration=6, per_epoch=2, classes=("bee", "cat", "dog"), **more):
+    """A checkpoint of a tiny generator, whose averaged form draws grey alone; classes 1, 2, 3 of 4."""
+    arch = tiny(acgan.model, num_classes=len(classes))
+    raw = random_state(acgan.model.Generator(arch))
+    grey = {k: v * 0 if k.startswith("tconv5") else v for k, v in raw.items()}
+    state = {"generator": raw, "generator_ema": grey, "architecture": arch.to_dict(), "classes": list(classes)}
+    state |= {"class_indices": [1, 2, 3], "class_total": 4, "batches_per_epoch": per_epoch}
+    state |= {"args": {"recipe": "cifar10", "data_path": "/somewhere/toy/train", "lr": 1e-3}} | more
+    return checkpoint.save_checkpoint(folder, iteration, state, 0)
+
+
+def expected_images(acgan, path, noise, labels):
+    """What the raw generator in a checkpoint draws, from the documented z, written out here."""
+    state = weights.load(path)
+    G = acgan.model.Generator(acgan.model.Architecture.from_dict(state["architecture"]))
+    G.set_state_dict(state["generator"])
+    G.eval()
+    z = noise.copy()
+    for row, label in zip(z, labels, strict=True):
+        row[:3] = 0
+        row[label] = 1
+    return ((G(paddle.to_tensor(z)).numpy().transpose(0, 2, 3, 1) + 1) * 127.5).clip(0, 255)
+
+
+def record_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+# ---- which file, which latents and labels ----------------------------------------------------------------------------
+
+
+def finding(path, epoch=None):
+    return argparse.Namespace(pretrained_model="", check_path=str(path), which_epoch=epoch)
+
+
+def test_epochs_count_from_zero_in_every_layout(acgan, tmp_path):
+    own, callifrey, clvrai = (tmp_path / name for name in "abc")
+    for iteration in (2, 5, 6):
+        saved(acgan, own, iteration)
+    find = acgan.test.find_weights
+    assert find(finding(own)).name == "iter_0000006.pdparams"
+    assert find(finding(own, 0)).name == "iter_0000002.pdparams"
+    assert find(finding(own, 2)).name == "iter_0000006.pdparams"
+    for folder, names in ((callifrey, ("G_{}.pdparams",)), (clvrai, ("netG_epoch_{}.pth",))):
+        folder.mkdir()
+        for epoch in (5, 499, 60):
+            (folder / names[0].format(epoch)).touch()
+        (folder / "D_600.pdparams").touch()
+        assert find(finding(folder)).name == names[0].format(499)
+        assert find(finding(folder, 60)).name == names[0].format(60)
+
+
+def test_what_cannot_be_found_is_told(acgan, tmp_path):
+    with pytest.raises(UserError, match=r"--check_path .*nowhere: no such folder"):
+        acgan.test.find_weights(finding(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"holds no iter_N.pdparams"):
+        acgan.test.find_weights(finding(tmp_path))
+    saved(acgan, tmp_path, 4)
+    with pytest.raises(UserError, match=r"--which_epoch 499: .* holds epochs 1;"):
+        acgan.test.find_weights(finding(tmp_path, 499))
+    with pytest.raises(UserError, match=r"--which_epoch"):
+        acgan.test.parse_args(["--pretrained_model", "x", "--which_epoch", "3"])
+
+
+def labelling(acgan, names=("ant", "bee", "cat"), **changes):
+    args = argparse.Namespace(**(dict(seeds_text="", seed=0, num_samples=8, labels="uniform") | changes))
+    return [part.tolist() for part in acgan.test.choose_labels(args, acgan.evaluation.Classes(3, names))]
+
+
+def test_latents_are_the_documented_ones(acgan):
+    z = acgan.test.latents([5, 9], 4)
+    assert z.dtype == np.float32
+    assert np.array_equal(z[1], np.random.RandomState(9).randn(4).astype(np.float32))
+
+
+def test_labels(acgan):
+    for text in ("0,2", "ant,cat"):
+        assert labelling(acgan, labels=text, seeds_text="7,8") == [[7, 8, 7, 8], [0, 0, 2, 2]]
+    assert labelling(acgan, labels="1", names=("2", "1", "0"), num_samples=1) == [[0], [1]]
+    few, many = labelling(acgan, num_samples=50), labelling(acgan, num_samples=3000)
+    assert few[1] == many[1][:50] and np.abs(np.bincount(many[1]) - 1000).max() < 100
+    for text, named in (("0-3", "classes 0 to 2"), ("ant,cow", "no class 'cow'")):
+        with pytest.raises(UserError, match=named):
+            labelling(acgan, labels=text)
+
+
+def test_one_batch_without_scores_and_many_with(acgan):
+    assert acgan.test.parse_args(["--batchSize", "7"]).num_samples == 7
+    assert acgan.test.parse_args(["--metrics", "is"]).num_samples == 50_000
+    assert acgan.test.parse_args(["--metrics", "is", "--num_samples", "9"]).num_samples == 9
+
+
+def test_nz_and_num_classes_are_checked(acgan):
+    found = {"architecture": tiny(acgan.model).to_dict(), "classes": ["a", "b", "c"]}
+    for given, told in (((100, None), "--nz 100: .* 7"), ((None, 4), "--num_classes 4: .* 3 classes")):
+        with pytest.raises(UserError, match=told):
+            acgan.test.architecture_of(found, argparse.Namespace(nz=given[0], num_classes=given[1]))
+    bare = {"architecture": found["architecture"]}  # a published G does not tell its classes
+    assert acgan.test.architecture_of(bare, argparse.Namespace(nz=7, num_classes=4)).num_classes == 4
+
+
+# ---- what is measured ------------------------------------------------------------------------------------------------
+
+
+class Brightness:
+    """A classifier of the mean colour: class k is 60 k to 60 k + 59. At side 16 it always says 1."""
+
+    info = {"model": "brightness"}
+
+    def predict(self, images, side=None):
+        return np.ones(len(images), np.int64) if side == 16 else (images.mean((1, 2, 3)) // 60).astype(np.int64)
+
+
+def test_accuracy_counts_by_class_and_by_size(acgan):
+    """The generator's classes 0 and 1 are the classifier's 2 and 1."""
+    judge = acgan.evaluation.Judge(Brightness(), [2, 1], [16])
+    grey = lambda *values: np.stack([np.full((4, 4, 3), v, np.uint8) for v in values])  # noqa: E731
+    judge.update(grey(130, 70, 90), np.array([0, 0, 1]))
+    judge.update(grey(10), np.array([1]))
+    assert judge.scores("_x") == {"class_accuracy_x": 2 / 4, "class_accuracy_x_16": 2 / 4}
+    assert judge.per_class() == {0: 0.5, 1: 0.5}
+    judge.update(grey(125, 125), np.array([0, 0]))
+    assert judge.scores() == {"class_accuracy": 4 / 6, "class_accuracy_16": 2 / 6}
+    assert judge.per_class() == {0: 0.75, 1: 0.5}
+
+
+def opening(real="", classes="auto"):
+    return argparse.Namespace(real=str(real), classes=classes)
+
+
+def test_real_images_are_those_of_the_checkpoints_classes(acgan, tmp_path):
+    root, arch = real_folders(tmp_path), tiny(acgan.model)
+    found = {"classes": ["bee", "cat", "dog"], "class_indices": [101, 102, 103], "class_total": 1000}
+    data, classes = acgan.evaluation.open_real(opening(root), arch, found)
+    assert data.classes == ["bee", "cat", "dog"] and len(data) == 24
+    assert (classes.names, classes.indices, classes.total) == (["bee", "cat", "dog"], [101, 102, 103], 1000)
+    data, classes = acgan.evaluation.open_real(opening(root, "1-4"), arch, {})  # published weights
+    assert (classes.names, classes.indices, classes.total) == (["bee", "cat", "dog"], [1, 2, 3], 4)
+    with pytest.raises(UserError, match=r"has no folder cow"):
+        acgan.evaluation.open_real(opening(root), arch, {"classes": ["bee", "cow", "dog"]})
+    with pytest.raises(UserError, match=r"--classes auto: chooses 4 .* knows 3"):
+        acgan.evaluation.open_real(opening(root), arch, {})
+    with pytest.raises(UserError, match=r"--classes 0-3: the checkpoint tells"):
+        acgan.evaluation.open_real(opening(root, "0-3"), arch, found)
+
+
+def test_imagenets_numbers_of_the_classes(acgan, monkeypatch):
+    """Of a group of ImageNet the checkpoint tells them; of fewer folders nobody does."""
+    imagenet = type("ImageNet", (), {"classes": []})()
+    monkeypatch.setattr(acgan.classifier, "load_classifier", lambda path, model: imagenet)
+    args = argparse.Namespace(classifier="x", classifier_model="resnet50", class_indices=None, acc_sizes=None)
+    make, Classes = acgan.evaluation.make_judge, acgan.evaluation.Classes
+    judge = make(args, Classes(2, ["n01", "n02"], [10, 11], 1000), 128)
+    assert judge.columns.tolist() == [10, 11] and judge.sizes == (None, 64, 32)
+    with pytest.raises(UserError, match="--class_indices, e.g. 10-19"):
+        make(args, Classes(2, ["n01", "n02"], [0, 1], 2), 128)
+    args.class_indices, args.acc_sizes = [400, 7], [48]
+    judge = make(args, Classes(2), 64)
+    assert judge.columns.tolist() == [400, 7] and judge.sizes == (None, 48)
+    args.acc_sizes = [64]
+    with pytest.raises(UserError, match="--acc_sizes 64"):
+        make(args, Classes(2), 64)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_seeds_command(acgan, tmp_path):
+    """python test.py --check_path PATH --which_epoch N: one batch, a grid with a row a class, a picture a class."""
+    path = saved(acgan, tmp_path / "ckpt")
+    out = tmp_path / "out"
+    flags = ["--check_path", path.parent, "--which_epoch", "2", "--batchSize", "12", "--result_path", out]
+    run_cli("acgan", "test.py", *flags, "--class_result_path", tmp_path / "by_class", "--no_ema", "--device", "cpu")
+    names = sorted(p.name for p in (out / "images").iterdir())
+    seeds = [int(n[4:9]) for n in names]
+    labels = [int(n[15:18]) for n in names]
+    assert seeds == list(range(12)) and set(labels) == {0, 1, 2}
+    expected = expected_images(acgan, path, acgan.test.latents(seeds, 7), labels)
+    drawn = np.stack([np.asarray(Image.open(out / "images" / name)) for name in names])
+    assert np.abs(drawn - expected).max() <= 1.01 and drawn.std() > 10
+
+    columns = max(np.bincount(labels))
+    sheet = np.asarray(Image.open(out / "grid.png"))
+    left = sheet.shape[1] - columns * 34 - 2
+    for row in range(3):
+        first = drawn[labels.index(row)]
+        assert np.array_equal(sheet[2 + 34 * row :, left + 2 :][:32, :32], first)
+    for name in ("bee", "cat", "dog"):
+        assert (tmp_path / "by_class" / f"{name}.png").exists()
+
+    swap = np.asarray(Image.open(out / "class_swap.png"))[:, left:]
+    line = np.asarray(Image.open(out / "interpolation.png"))[:, left:]
+    z = acgan.test.latents(range(10), 7)
+    at = lambda sheet, row, column: sheet[2 + 34 * row :, 2 + 34 * column :][:32, :32]  # noqa: E731
+    for row in range(3):
+        assert np.abs(at(swap, row, 9) - expected_images(acgan, path, z[9:10], [row])[0]).max() <= 1.01
+        between = (4 * z[0:1] + 3 * z[1:2]) / 7
+        assert np.abs(at(line, row, 3) - expected_images(acgan, path, between, [row])[0]).max() <= 1.01
+        assert np.array_equal(at(line, row, 0), at(swap, row, 0))
+    assert not (out / "nearest.png").exists()
+    record = record_of(out)
+    assert record["checkpoint"]["epoch"] == 2 and record["checkpoint"]["iteration"] == 6
+    assert record["checkpoint"]["weights"] == "raw" and record["samples"]["number"] == 12
+    assert record["departures"] == {"lr": 1e-3} and record["dataset"] == "toy/train"
+    assert any(row["score"] == "is" and row["value"] == 8.25 for row in record["published"])
+
+    again = run_cli("acgan", "test.py", *flags, "--device", "cpu", code=2)
+    assert "--overwrite" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_scores_of_a_known_classifier(acgan, tmp_path, monkeypatch, capsys):
+    """The averaged generator draws grey 128 alone, which is `cat` (60 k to 60 k + 59) for this classifier."""
+    root = real_folders(tmp_path)
+    classifier = type("Named", (Brightness,), {"classes": ["ant", "bee", "cat", "dog"]})()
+    monkeypatch.setattr(acgan.classifier, "load_classifier", lambda path, model: classifier)
+    path = saved(acgan, tmp_path / "ckpt")
+    out = tmp_path / "out"
+    flags = f"--pretrained_model {path} --seeds 0-3 --labels 0-2 --metrics acc,msssim --real {root} --acc_sizes 16"
+    flags += f" --classifier x --output_dir {out} --pairs 5 --device cpu"
+    acgan.test.main(flags.split())
+    record = record_of(out)
+    scores = record["scores"]
+    assert scores["class_accuracy"] == pytest.approx(1 / 3) and scores["class_accuracy_16"] == pytest.approx(1 / 3)
+    assert scores["class_accuracy_real"] == 1.0 and scores["class_accuracy_real_16"] == pytest.approx(1 / 3, abs=0.1)
+    assert scores["msssim"] == pytest.approx(1.0) and scores["classes_below_msssim_0.25"] == 0.0
+    assert scores["msssim_real"] == pytest.approx(np.mean([c["msssim_real"] for c in record["per_class"].values()]))
+    assert scores["msssim_real"] < 0.95
+    assert record["per_class"]["cat"]["class_accuracy"] == 1.0 and record["per_class"]["bee"]["class_accuracy"] == 0.0
+    assert record["comparable"] is False and record["inception"] is None and record["classifier"] == Brightness.info
+    assert "class_accuracy = 0.333" in capsys.readouterr().out
+    nearest = np.asarray(Image.open(out / "nearest.png"))
+    assert nearest.shape[0] == 3 * 34 + 2 and nearest.shape[1] > 6 * 34  # the image and five neighbours
+    # Grey 128 is nearest to a cat (120 to 179, mean 149.5): all differences are |128 - p|.
+    real = [np.abs(np.asarray(Image.open(p)).astype(float) - 128).mean() for p in (root / "cat").iterdir()]
+    assert record["nearest_real"]["bee"] == pytest.approx(min(real))
+
+
+def test_inception_scores_in_the_same_pass(acgan, tmp_path, monkeypatch):
+    """The images that Inception is given are those that the gallery and MS-SSIM saw, in order."""
+    path = saved(acgan, tmp_path / "ckpt")
+    seen = []
+    features = pytest.importorskip("shared_metrics.features")
+
+    class Extractor:
+        def __init__(self, weights, protocol):
+            self.info = {}
+
+    def evaluate(images, extractor, metrics, real, num_images):
+        seen.extend(images)
+        about = {"source": "fake", "sha256": "0", "comparable": False, "protocol": "tf", "variant": "tf"}
+        result = {"scores": {"is": 2.0}, "comparable": False, "inception": about, "real": None}
+        return result | {"samples": {"number": num_images}, "seconds": 1.0, "images_per_second": 1.0, "notes": ["few"]}
+
+    monkeypatch.setattr(features, "Extractor", Extractor)
+    monkeypatch.setattr(features, "evaluate", evaluate)
+    monkeypatch.setattr(features, "check_metrics", lambda *_: None)
+    out = tmp_path / "out"
+    flags = f"--pretrained_model {path} --num_samples 9 --batch_size 4 --metrics msssim,is --output_dir {out}"
+    acgan.test.main([*flags.split(), "--device", "cpu", "--labels", "0-2", "--no_ema"])
+    drawn = [np.asarray(Image.open(p)) for y in range(3) for p in sorted((out / "images").glob(f"*class00{y}.png"))]
+    assert np.array_equal(np.concatenate(seen), np.stack(drawn))
+    scores = record_of(out)["scores"]
+    assert scores["is"] == 2.0 and 0 <= scores["msssim"] < 1
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        ("--metrics acc", "--metrics acc: needs --classifier"),
+        ("--metrics fid,kidd", "no metric 'kidd'"),
+        ("--metrics none --real stats.npz", "--real stats.npz"),
+        ("--metrics msssim --labels 0 --num_samples 1", "one image"),
+        ("--classifier x", "--classifier: is for --metrics acc"),
+        ("--metrics acc --classifier_model alexnet --classifier x", "--classifier_model alexnet"),
+        ("--which_epoch 3", "--which_epoch"),
+        ("--nz 100", "--nz 100"),
+    ],
+)
+def test_a_failing_start_keeps_the_old_images(acgan, tmp_path, capsys, flags, told):
+    (tmp_path / "images").mkdir()
+    old = tmp_path / "images" / "seed00000_class000.png"
+    old.write_bytes(b"old")
+    main = acgan.test.runtime.command(acgan.test.main)
+    path = saved(acgan, tmp_path / "ckpt")
+    flags = ["--pretrained_model", path, "--overwrite", "--output_dir", tmp_path, "--device", "cpu", *flags.split()]
+    with pytest.raises(SystemExit) as stopped:
+        main([str(flag) for flag in flags])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and told in error and error.count("\n") == 1
+    assert old.read_bytes() == b"old"
+
+
+def test_batch_statistics_depend_on_the_batch(acgan, tmp_path):
+    path = saved(acgan, tmp_path)
+    noise, labels = acgan.test.latents(range(4), 7), np.zeros(4, np.int64)
+    for mode, same in (("running", True), ("batch", False)):
+        args = argparse.Namespace(use_ema=False, bn_stats=mode, nz=None, num_classes=None)
+        G, _ = acgan.test.load_generator(weights.load(path), args, path)
+        alone, beside = acgan.test.draw(G, noise[:2], labels[:2]), acgan.test.draw(G, noise, labels)[:2]
+        assert np.array_equal(alone, beside) == same
+
+
+def test_a_discriminators_file_is_told(acgan):
+    args = argparse.Namespace(use_ema=True, bn_stats="running", nz=None, num_classes=None)
+    with pytest.raises(UserError, match="netD.pth: holds a discriminator"):
+        acgan.test.load_generator({"discriminator": {}}, args, "netD.pth")
