@@ -1,0 +1,187 @@
+"""The training loop: what is averaged, shown, logged and saved when, and what a run starts from."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import paddle
+import pytest
+
+from shared_metrics.errors import UserError
+from shared_metrics.runs.log import RunLog
+from shared_metrics.runs.stop import NotFinite
+from tests.acgan.networks import discriminate
+from tests.acgan.trainers import Data, batch, make, trained
+
+
+@pytest.fixture
+def acgan(paper, monkeypatch):
+    monkeypatch.setattr(RunLog, "_curves", lambda log: None)  # drawing takes longer than all else here
+    return paper("acgan")
+
+
+# ---- the average, samples, held-out images ---------------------------------------------------------------------------
+
+
+def test_ema_averages_weights_and_copies_statistics(acgan, tmp_path):
+    trainer = make(acgan, tmp_path, ema_decay=0.75, ema_start=1)
+    before = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
+    trainer.train_step(0, *batch())  # before ema_start: a copy
+    first = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
+    assert any(not np.array_equal(before[n], first[n]) for n in first)
+    assert all(np.array_equal(v.numpy(), first[n]) for n, v in trainer.G_ema.state_dict().items())
+    trainer.train_step(1, *batch())
+    second = {n: v.numpy() for n, v in trainer.G.state_dict().items()}
+    names = set(trained(trainer.G))
+    for name, value in trainer.G_ema.state_dict().items():
+        expected = 0.75 * first[name] + 0.25 * second[name] if name in names else second[name]
+        assert np.allclose(value.numpy(), expected, atol=1e-6), name
+    assert set(second) - names == {f"tconv{i}.1.{leaf}" for i in (2, 3, 4) for leaf in ("_mean", "_variance")}
+
+
+def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was(acgan, tmp_path):
+    trainer = make(acgan, tmp_path, ema_decay=0.5)
+    trainer.train_step(0, *batch())
+    state = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
+    y = np.full(10, 1)
+    images = trainer.generate(trainer.fixed_noise, y)
+    assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
+    assert np.array_equal(images[:4], trainer.generate(trainer.fixed_noise[:4], y[:4]))  # whatever else is drawn
+    assert not np.array_equal(images, trainer.generate(trainer.fixed_noise, np.full(10, 2)))  # the class is seen
+    assert trainer.G.training and all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items())
+    for p in trainer.G_ema.tconv5[0].parameters():
+        p.set_value(paddle.zeros(p.shape))
+    assert (trainer.generate(trainer.fixed_noise, y) == 128).all()  # tanh(0): G_ema drew them
+
+
+def test_held_out_accuracy_is_ds_in_eval_mode(acgan, tmp_path):
+    """Against the network written out in numpy; nothing of D changes, and batches do not matter."""
+    held_out = Data(11, labels=[0] * 4 + [1] * 4 + [2] * 3)
+    trainer = make(acgan, tmp_path, held_out=held_out)
+    state = {n: v.numpy().copy() for n, v in trainer.D.state_dict().items()}
+    predicted = discriminate(state, held_out.images.astype("float64"), "callifrey", 32)[1].argmax(1)
+    held_out.labels = [*predicted[:7], *((predicted[7:] + 1) % 3)]
+    assert trainer.held_out_accuracy() == pytest.approx(7 / 11)
+    trainer.args.batch_size = 5
+    assert trainer.held_out_accuracy() == pytest.approx(7 / 11)
+    assert trainer.held_out_accuracy(most=3) == pytest.approx(2 / 3)  # images 0, 5 and 10: spread over the classes
+    assert trainer.D.training and all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.D.state_dict().items())
+
+
+def test_unreadable_images_are_left_out_of_what_is_shown_when_asked(acgan, tmp_path):
+    data, held_out = Data(bad=(0, 3, 6, 9)), Data(6, labels=[0] * 6, bad=(1, 5))  # of class 0 nothing can be read
+    trainer = make(acgan, tmp_path, data=data, held_out=held_out)
+    log = SimpleNamespace(image=lambda *_: None)
+    with pytest.raises(UserError, match="image 0 is broken"):
+        trainer.show_real(log)
+    with pytest.raises(UserError, match="image 1 is broken"):
+        trainer.held_out_accuracy()
+    trainer.args.skip_bad_images = True
+    trainer.show_real(log)
+    assert (tmp_path / "results" / "real_samples.png").exists()
+    assert trainer.held_out_accuracy() in (0, 0.25, 0.5, 0.75, 1)
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------
+
+
+def without_steps(trainer, logs):
+    """A trainer whose steps do nothing but return logs(iteration)."""
+    trainer.train_step = lambda i, x, y: {k: paddle.to_tensor(float(v)) for k, v in logs(i).items()}
+    return trainer
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_rows_are_means_since_the_last_row(acgan, tmp_path):
+    trainer = make(acgan, tmp_path, iterations=7, log_every=3, save_every=100, sample_every=100)
+    without_steps(trainer, lambda i: {"D_loss": i * i, "Acc": i % 2}).train()
+    found = [(row["iteration"], row["D_loss"], row["Acc"]) for row in rows(tmp_path)]
+    assert found == [(3, pytest.approx(5 / 3), pytest.approx(1 / 3)),
+                     (6, pytest.approx(50 / 3), pytest.approx(2 / 3)), (7, 36, 0)]  # fmt: skip
+
+
+SAVES = [(7, 3, (0, 3, 6)), (8, 3, (0, 3, 6, 7)), (2, 5, (0, 1)), (1, 5, (0,))]
+
+
+@pytest.mark.parametrize("niter, save_freq, epochs", SAVES)
+def test_saves_and_samples_after_epoch_0_every_save_freq_and_the_last(acgan, tmp_path, niter, save_freq, epochs):
+    """Three batches an epoch; epochs count from 0, as in the file names of the reference code."""
+    trainer = without_steps(make(acgan, tmp_path, niter=niter, save_freq=save_freq, log_every=100), lambda i: {})
+    saved, sampled = [], []
+    trainer.save = lambda: saved.append(trainer.iteration)
+    trainer.sample = lambda log: sampled.append(trainer.iteration)
+    trainer.sample_classes = lambda: sampled.append("classes")
+    assert trainer.train() == 0
+    assert saved == [3 * (e + 1) for e in epochs] and sampled == [*saved, "classes"]
+
+
+def test_saves_and_samples_by_iterations_when_asked(acgan, tmp_path):
+    trainer = make(acgan, tmp_path, niter=50, iterations=7, save_every=2, sample_every=3, log_every=100)
+    saved, sampled = [], []
+    trainer.save = lambda: saved.append(trainer.iteration)
+    trainer.sample = lambda log: sampled.append(trainer.iteration)
+    trainer.sample_classes = lambda: None
+    without_steps(trainer, lambda i: {}).train()
+    assert (saved, sampled) == ([2, 4, 6, 7], [3, 6, 7])
+
+
+@pytest.mark.parametrize("where", ["G.tconv3.0.weight", "D.conv1.0.weight", "D.fc_aux.bias"])
+def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(acgan, tmp_path, where):
+    trainer = make(acgan, tmp_path, iterations=6, save_every=1, sample_every=100)
+    step, (network, name) = trainer.train_step, where.split(".", 1)
+    poison = dict(getattr(trainer, network).named_parameters())[name]
+
+    def poisoned(iteration, x, y):
+        logs = step(iteration, x, y)
+        if iteration == 2:
+            poison.set_value(paddle.full(poison.shape, float("nan")))
+        return logs
+
+    trainer.train_step = poisoned
+    with pytest.raises(NotFinite, match=r"iteration 3.*iter_0000002"):
+        trainer.train()
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "iter_0000002.pdparams"
+
+
+# ---- what a run starts from ------------------------------------------------------------------------------------------
+
+
+def test_weights_of_another_network_are_refused(acgan, tmp_path):
+    """With and without ReLU after fc1 the shapes are the same and the networks are not; D has no part in it."""
+    trainer = make(acgan, tmp_path)
+    state = make(acgan, tmp_path, arch={"fc_relu": False}).state()
+    with pytest.raises(UserError, match="fc_relu False there, True here"):
+        trainer.start_from(state, "other.pdparams")
+    del state["generator"]
+    trainer.start_from(state, "other.pdparams")
+    assert "no generator" in trainer.notes[0]
+    with pytest.raises(UserError, match="form clvrai there, callifrey here"):
+        trainer.start_from(make(acgan, tmp_path, arch={"form": "clvrai"}).state(), "other.pdparams")
+
+
+def test_a_checkpoint_goes_on_where_it_was(acgan, tmp_path):
+    """Networks, average, both optimizers and the place; a step later they still agree."""
+    one, other = (make(acgan, tmp_path, ema_decay=0.5) for _ in range(2))
+    one.train_step(0, *batch())
+    one.iteration, one.best = 1, {"fid": {"value": 3.0, "iteration": 1}}
+    other.load(one.state(), "x.pdparams")
+    assert (other.iteration, other.best, other.resumed_from) == (1, one.best, "x.pdparams")
+    for trainer in (one, other):
+        trainer.train_step(1, *batch(seed=1))
+    for network in ("G", "D", "G_ema"):
+        theirs = getattr(other, network).state_dict()
+        for name, value in getattr(one, network).state_dict().items():
+            assert np.array_equal(value.numpy(), theirs[name].numpy()), f"{network}.{name}"
+
+
+def test_what_is_no_checkpoint_of_this_run_is_refused(acgan, tmp_path):
+    trainer = make(acgan, tmp_path)
+    state = trainer.state()
+    with pytest.raises(UserError, match="other classes"):
+        trainer.load(state | {"classes": ["a", "b", "d"]}, "x.pdparams")
+    del state["optimizer_d"]
+    with pytest.raises(UserError, match="x.pdparams.*optimizer_d"):
+        trainer.load(state, "x.pdparams")
