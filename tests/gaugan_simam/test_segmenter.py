@@ -1,0 +1,177 @@
+"""The segmenter: its counts, its training, its files, and networks exported by others."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from PIL import Image
+
+from shared_metrics import weights
+from shared_metrics.errors import UserError
+from shared_metrics.images import save_png
+from tests.conftest import run_cli
+
+
+@pytest.fixture
+def gaugan(paper):
+    return paper("gaugan_simam")
+
+
+def test_confusion_against_numbers_worked_out_by_hand(gaugan):
+    """Classes 0 to 3 of 4, unknown 4, void 255; class 3 occurs nowhere.
+
+    truth  0 0 0 1 1 2 4 255      right: 0 twice, 1 once, 2 never: 3 of 6 known pixels
+    seen   0 0 1 1 2 9 0 0        unions: 0: 3 + 2 - 2 = 3, 1: 2 + 2 - 1 = 3, 2: 1 + 1 - 0 = 2
+    """
+    confusion = gaugan.segmenter.Confusion(4)
+    truth, seen = np.array([0, 0, 0, 1, 1, 2, 4, 255]), np.array([0, 0, 1, 1, 2, 9, 0, 0])
+    confusion.update(truth[:5].reshape(1, 5), seen[:5].reshape(1, 5))
+    confusion.update(truth[5:], seen[5:])
+    assert confusion.pixel_accuracy() == pytest.approx(3 / 6)
+    assert confusion.ious() == pytest.approx({0: 2 / 3, 1: 1 / 3, 2: 0.0})
+    assert confusion.miou() == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
+    without = gaugan.segmenter.Confusion(4, ignore=[0])
+    without.update(truth, seen)
+    assert without.pixel_accuracy() == pytest.approx(1 / 3)
+    assert without.ious() == pytest.approx({1: 1 / 2, 2: 0.0})  # the 1 seen on a 0 no longer counts
+
+
+def test_a_class_seen_where_it_is_not_counts_as_missed(gaugan):
+    confusion = gaugan.segmenter.Confusion(3)
+    confusion.update(np.array([0, 0, 0, 0]), np.array([0, 0, 0, 2]))
+    assert confusion.ious() == {0: 0.75, 2: 0.0} and confusion.miou() == 0.375
+
+
+def test_no_known_pixel_is_told(gaugan):
+    confusion = gaugan.segmenter.Confusion(3)
+    confusion.update(np.array([255, 3]), np.array([0, 0]))
+    with pytest.raises(UserError, match="no pixel"):
+        confusion.miou()
+
+
+def coloured(root, split, count):
+    """Pairs of 16 px in which channel k of the photo is brighter wherever the map says k, in blocks of 4 px."""
+    rng = np.random.default_rng(count)
+    for i in range(count):
+        labels = np.kron(rng.integers(3, size=(4, 4)), np.ones((4, 4), int))
+        photo = rng.integers(0, 150, (16, 16, 3)) + 100 * np.eye(3, dtype=int)[labels]
+        for name, array in (("img", photo), ("inst", labels)):
+            (root / f"{split}_{name}").mkdir(parents=True, exist_ok=True)
+            save_png(array.astype(np.uint8), root / f"{split}_{name}" / f"{i}.png")
+
+
+def test_trained_from_the_command_line_it_knows_held_out_photos(gaugan, tmp_path):
+    coloured(tmp_path, "train", 32)
+    coloured(tmp_path, "val", 4)
+    flags = "--label_nc 3 --crop_size 16 --epochs 8 --batch_size 4 --width 4 --device cpu --num_workers 0".split()
+    out = tmp_path / "s.pdparams"
+    done = run_cli("gaugan_simam", "train_segmenter.py", "--data_path", tmp_path, *flags, "--output", out)
+    told = done.stdout.splitlines()[-1]
+    found = gaugan.segmenter.load_segmenter(out)
+    assert found.num_classes == 3 and found.info["held_out"]["pixel_accuracy"] > 0.7
+    assert f"pixel accuracy {found.info['held_out']['pixel_accuracy']:.4f}" in told
+
+    data = gaugan.dataset.PairFolder(tmp_path, split="val", label_nc=3, crop_size=16, train=False)
+    confusion = gaugan.segmenter.Confusion(3)
+    for pictures in data.pictures():  # uint8 pictures meet the normalisation of the training
+        confusion.update(np.stack([data.load(i)[0] for i in range(4)]), found.predict(pictures))
+    scores = {"pixel_accuracy": confusion.pixel_accuracy(), "miou": confusion.miou()}
+    assert scores == pytest.approx(found.info["held_out"])
+
+
+def unet_file(gaugan, path):
+    paddle.seed(0)
+    network = gaugan.segmenter.UNet(3, 2)
+    gaugan.segmenter.save_unet(path, network, 2, 3, 16, {"pixel_accuracy": 0.5, "miou": 0.25}, {})
+    return network
+
+
+def test_odd_sizes_come_back_whole(gaugan):
+    network = gaugan.segmenter.UNet(3, 2)
+    assert network(paddle.zeros([1, 3, 13, 22])).shape == [1, 3, 13, 22]
+
+
+def test_damaged_and_foreign_files_are_named(gaugan, tmp_path):
+    load, path = gaugan.segmenter.load_segmenter, tmp_path / "s.pdparams"
+    unet_file(gaugan, path)
+    assert load(path).info["sha256"] == weights.file_sha256(path)
+    # Pictures of any size are brought to the side that it was trained on.
+    large = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+    resized = np.asarray(Image.fromarray(large[0]).resize((16, 16), Image.Resampling.BILINEAR))
+    assert np.array_equal(load(path).predict(large), load(path).predict(resized[None]).repeat(2, 1).repeat(2, 2))
+    with pytest.raises(UserError, match="which needs no --segmenter_mean"):
+        load(path, offset=1)
+    state = weights.load(path)
+    state["segmenter"]["head.bias"][0] += 1
+    weights.save(state, path)
+    with pytest.raises(UserError, match=r"s.pdparams: damaged"):
+        load(path)
+    weights.save({"conv1.weight": np.zeros(3)}, path)
+    with pytest.raises(UserError, match="neither a file of train_segmenter.py nor"):
+        load(path)
+    (tmp_path / "x.pdmodel").write_bytes(b"")
+    with pytest.raises(UserError, match="x.pdiparams are not beside it"):
+        load(tmp_path / "x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds 0 exported networks"):
+        load(tmp_path / "empty")
+
+
+class Brightest(nn.Layer):
+    """Logits: the channels themselves, or the number of the brightest."""
+
+    def __init__(self, ids):
+        super().__init__()
+        self.gain, self.ids = self.create_parameter([1], default_initializer=nn.initializer.Constant(2.0)), ids
+
+    def forward(self, picture):
+        logits = picture * self.gain
+        return logits.argmax(axis=1) if self.ids else logits
+
+
+def export(path, ids=False):
+    network = Brightest(ids)
+    network.eval()
+    paddle.jit.save(network, str(path), input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "x")])
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_exported_networks(gaugan, tmp_path, ids):
+    """Named by prefix, graph, weights or folder: the brightest channel after normalisation, numbered from the offset.
+
+    Pixel 1 is brightest in green, but after (x - mean) / std with std 0.1 for blue it is blue.
+    """
+    (tmp_path / "net").mkdir()
+    stem = tmp_path / "net" / "model.v1"
+    export(stem, ids)
+    graph = next(f for f in stem.parent.iterdir() if f.suffix in (".json", ".pdmodel"))
+    # What paddle.jit.load would unpickle is not read: this opcode stream would run a command.
+    (tmp_path / "net" / "model.v1.pdiparams.info").write_bytes(
+        b"cos\nsystem\n(S'touch " + str(tmp_path).encode() + b"/run'\ntR."
+    )
+    image = np.array([[[[200, 0, 0], [0, 200, 150]]] * 2], np.uint8)  # (1, 2, 2, 3)
+    for name in (stem, graph, stem.with_name("model.v1.pdiparams"), stem.parent):
+        plain = gaugan.segmenter.load_segmenter(name).predict(image)
+        assert plain.dtype == np.int64 and plain.tolist() == [[[0, 1], [0, 1]]]
+    how = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.1), offset=4, size=4)
+    found = gaugan.segmenter.load_segmenter(stem, **how)
+    assert found.predict(image).tolist() == [[[4, 6], [4, 6]]]
+    assert found.info["sha256"] == weights.file_sha256(tmp_path / "net" / "model.v1.pdiparams")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_export_is_told(gaugan, tmp_path):
+    export(tmp_path / "m")
+    graph = next(f for f in tmp_path.iterdir() if f.suffix in (".json", ".pdmodel"))
+    graph.write_bytes(graph.read_bytes()[:40])
+    with pytest.raises(UserError, match=f"--segmenter .*{graph.name}: (not a whole export|holds no program)"):
+        gaugan.segmenter.load_segmenter(tmp_path / "m")
+
+
+def test_answers_that_are_no_segmentation_are_told(gaugan):
+    make = lambda network: gaugan.segmenter.Segmenter(network, (0,) * 3, (1,) * 3, {"file": "f"})  # noqa: E731
+    image = np.zeros((2, 4, 4, 3), np.uint8)
+    assert make(lambda x: np.full((2, 1, 2, 2), 5)).predict(image).tolist() == np.full((2, 4, 4), 5).tolist()
+    for wrong in (np.zeros((2, 10), "float32"), np.zeros((2, 1, 4, 4), "float32"), np.zeros((1, 4, 4), np.int64)):
+        with pytest.raises(UserError, match=r"--segmenter f: answers"):
+            make(lambda x, wrong=wrong: wrong).predict(image)
