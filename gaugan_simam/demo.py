@@ -1,0 +1,194 @@
+"""Paint a label map in the browser, see the photo.   cd gaugan_simam && python demo.py --weight_path W.pdparams
+
+The page is served on this machine alone (127.0.0.1) unless --host says otherwise. It loads nothing from elsewhere.
+"""
+
+import argparse
+import io
+import logging
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+from flask import Flask, Response, jsonify, request
+from PIL import Image
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import make_server
+
+from dataset import read_label, resize_ids
+from shared_metrics.errors import UserError
+from shared_metrics.images import DAMAGE
+from shared_metrics.runs import runtime
+from shared_metrics.runs.flags import not_negative
+
+PAGE = Path(__file__).with_name("demo.html")
+MOST_BYTES = 2**25  # of one request
+MOST_PIXELS = 2**24  # of a map that is read in: 4096x4096
+MOST_CLASSES = 256  # the page sends an id as one byte
+# The page may talk to its own server and show what it drew itself, nothing else.
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob:"
+
+
+def parse_args(argv=None):
+    """The flags as a namespace."""
+    p = argparse.ArgumentParser(
+        description=__doc__.partition("   ")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = p.add_argument
+    add("--weight_path", "--pretrained_model", required=True, help="a checkpoint or any file convert.py knows")
+    add("--config-file", "-c", default="", help="photopen.yaml: tells what bare weights do not, such as crop_size")
+    add("--class_names", default="", help="one name a class, in order: joined by commas, or a file with one a line")
+    add("--host", default="127.0.0.1", help="address to serve on; 0.0.0.0 lets other machines in")
+    add("--port", type=not_negative, default=7860, help="port to serve on; 0 takes a free one")
+    add("--use_ema", action=argparse.BooleanOptionalAction, default=True, help="the averaged G where the file has one")
+    add(
+        "--bn_mode",
+        default="running",
+        choices=["running", "batch"],
+        help="BatchNorm statistics: of training, or of each picture",
+    )
+    add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
+    return p.parse_args(argv)
+
+
+def create_app(painter, names):
+    """The Flask application. Args: painter, `painter.Painter`; names, of its label ids (`Painter.names`).
+
+    GET / is the page and GET /settings what it needs to know. A map travels as its ids, a byte each, row by row:
+    POST /photo?seed=0 answers it with a PNG of the photo, POST /map.png with a palette PNG of the ids, which
+    POST /ids (any label map as a file) turns back, resized to the network's size. Mistakes are answered with 400 (413
+    where too much is sent) and a line of text.
+    """
+    from trainer import colourise
+
+    arch, lock = painter.arch, threading.Lock()
+    if arch.nc > MOST_CLASSES:
+        raise UserError(f"--weight_path: the page takes networks of at most {MOST_CLASSES} classes, not {arch.nc}")
+    palette = colourise(np.arange(arch.nc))
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+
+    @app.get("/")
+    def page():
+        return Response(PAGE.read_bytes(), mimetype="text/html", headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/settings")
+    def settings():
+        height, width = arch.size
+        classes = [{"id": i, "name": names[i], "colour": palette[i].tolist()} for i in range(arch.nc)]
+        return jsonify(width=width, height=height, classes=classes, latent=arch.use_vae)
+
+    @app.post("/photo")
+    def photo():
+        labels = read_posted(request.get_data(), arch)
+        with lock:  # one picture at a time
+            image = painter.paint(labels[None], z=latent(request.args.get("seed", "0"), arch))[0]
+        return png(Image.fromarray(image))
+
+    @app.post("/map.png")
+    def map_png():
+        image = Image.fromarray(read_posted(request.get_data(), arch).astype(np.uint8))
+        image.putpalette(palette.tobytes())
+        return png(image)
+
+    @app.post("/ids")
+    def ids():
+        labels = read_file(request.get_data(), arch)
+        return Response(labels.astype(np.uint8).tobytes(), mimetype="application/octet-stream")
+
+    @app.errorhandler(UserError)
+    def mistake(error):
+        return Response(str(error), 400, mimetype="text/plain")
+
+    @app.errorhandler(HTTPException)
+    def refused(error):
+        told = f"more than {MOST_BYTES >> 20} MB; send less" if error.code == 413 else f"{error.code} {error.name}"
+        return Response(told, error.code, mimetype="text/plain")
+
+    return app
+
+
+def read_posted(data, arch):
+    """Ids int64 (H, W) of the network's size out of the bytes that the page sent. Raises: UserError."""
+    height, width = arch.size
+    if len(data) != height * width:
+        raise UserError(f"the map has {len(data)} bytes, not {width} x {height} = {height * width}: one a pixel")
+    labels = np.frombuffer(data, np.uint8).astype(np.int64).reshape(height, width)
+    if labels.max() >= arch.nc:
+        raise UserError(f"id {labels.max()} is out of range: the network knows 0 to {arch.nc - 1}")
+    return labels
+
+
+def read_file(data, arch):
+    """Ids int64 (H, W), resized to the network's size, of a label map's file. Raises: UserError."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except DAMAGE:
+        raise UserError("this file is no picture; give a label map, such as a PNG with one id a pixel") from None
+    if width * height > MOST_PIXELS:
+        raise UserError(f"this map has {width}x{height} pixels, more than the {MOST_PIXELS} allowed; shrink it")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "map"
+        path.write_bytes(data)
+        try:
+            labels = read_label(path, arch.label_nc, arch.contain_dontcare_label)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), "this map")) from None
+    return resize_ids(labels, *arch.size[::-1])
+
+
+def latent(seed, arch):
+    """z (1, z_dim) of the seed in a request, None where the network takes none. Raises: UserError."""
+    from painter import latents
+
+    if not arch.use_vae:
+        return None
+    if not (seed.isdecimal() and len(seed) < 10):
+        raise UserError(f"seed {seed[:20]}: must be a whole number of at most nine digits")
+    return latents(int(seed), 0, 1, arch.z_dim)
+
+
+def png(image):
+    """The picture as an answer."""
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return Response(file.getvalue(), mimetype="image/png", headers={"Cache-Control": "no-store"})
+
+
+def open_server(host, port, app):
+    """A server that answers several browsers' connections at once. Raises: UserError when the address is not free."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:  # werkzeug would exit by itself
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host {host} --port {port}: cannot serve there ({reason}); give another port") from None
+    return make_server(host, port, app, threaded=True)
+
+
+def main(argv=None):
+    """Load the network, serve the page until Ctrl-C."""
+    args = parse_args(argv)
+    print(runtime.configure_cpu())  # before Paddle is imported
+    runtime.choose_device(args.device)
+    from painter import load_painter
+
+    painter = load_painter(args)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for every request
+    server = open_server(args.host, args.port, create_app(painter, painter.names(args.class_names)))
+    shown = f"[{args.host}]" if ":" in args.host else args.host
+    print(f"open http://{shown}:{server.server_port} in a browser; Ctrl-C ends", flush=True)
+    if args.host not in ("127.0.0.1", "localhost", "::1"):
+        print(f"--host {args.host}: whoever reaches this address can use the page; there is no password", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    runtime.command(main)()
