@@ -44,6 +44,7 @@ RENAMES = {
     r"\.running_mean$": "._mean", r"\.running_var$": "._variance",
 }  # fmt: skip
 OPPOSITES = {"simam": "no_simam", "contain_dontcare_label": "no_dontcare_label", "no_instance": "edges"}  # of flags
+GIVEN = "(as given)"  # ends the note on a value that the file does not tell and the user does
 POWER_ITERATIONS = 50  # for a weight_v that the file lacks
 # NVlabs' released generators by their input channels: what they were trained with.
 RELEASED = {
@@ -108,12 +109,14 @@ def read_weights(path, **changes):
     Args: changes, fields of Architecture for what a published file does not tell, see `read_published`; a file of this
         repository's tells all itself, and they are not asked.
     Returns: "generator", "architecture" (a dict), "source", and, where the file has them, "generator_ema",
-    "discriminator", "encoder", ...: the layout that this repository saves. Raises UserError.
+    "discriminator", "encoder", ...: the layout that this repository saves; of a published file also "notes", lines to
+    show on what it does not tell and `changes` do not either. Raises UserError.
     """
     data = weights.load(path)
     if _own(data):
         return checkpoint.verified(data, path) if "sha256" in data else data
-    return as_saved(read_published(path, **changes))
+    published = read_published(path, **changes)
+    return as_saved(published) | {"notes": [note for note in published.notes if not note.endswith(GIVEN)]}
 
 
 def as_saved(published):
@@ -248,7 +251,8 @@ def _architecture(states, family, changes, path, notes):
         given = name in known or (name in labels and "label_nc" in known)
         value = getattr(arch, name)
         flag = OPPOSITES[name] if value is True else name
-        notes.append(f"{name} {value} ({'as given' if given else f'not in the file: by family; --{flag} changes it'})")
+        how = GIVEN if given else f"(not in the file: by family; convert.py --{flag} changes it)"
+        notes.append(f"{name} {value} {how}")
     if family == "nvlabs":
         notes.append("NVlabs' weights are under CC BY-NC-SA 4.0: for non-commercial use only")
     if released:

@@ -226,8 +226,8 @@ def read_label(path, label_nc, contain_dontcare_label=True):
         count = np.isin(labels, wrong).sum() / labels.size
         raise UserError(
             f"{path}: id {wrong[0]} is out of range ({count:.1%} of the pixels are): "
-            f"{allowed(label_nc, contain_dontcare_label)}. Raise --label_nc or repair the map; `python dataset.py` "
-            "lists all ids"
+            f"{allowed(label_nc, contain_dontcare_label)}. Repair the map, or train with a larger label_nc; "
+            "`python dataset.py` lists all ids"
         )
     return labels
 
@@ -239,7 +239,7 @@ def out_of_range(ids, label_nc, contain_dontcare_label):
 
 def allowed(label_nc, contain_dontcare_label):
     unknown = f" and {label_nc}{' or 255' if label_nc <= 255 else ''} for unknown" if contain_dontcare_label else ""
-    return f"--label_nc {label_nc} allows 0 to {label_nc - 1}{unknown}"
+    return f"label_nc {label_nc} allows 0 to {label_nc - 1}{unknown}"
 
 
 def wrong_size(photo, size, file, ids):

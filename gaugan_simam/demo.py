@@ -6,6 +6,7 @@ The page is served on this machine alone (127.0.0.1) unless --host says otherwis
 import argparse
 import io
 import logging
+import re
 import socket
 import tempfile
 import threading
@@ -27,6 +28,7 @@ PAGE = Path(__file__).with_name("demo.html")
 MOST_BYTES = 2**25  # of one request
 MOST_PIXELS = 2**24  # of a map that is read in: 4096x4096
 MOST_CLASSES = 256  # the page sends an id as one byte
+LOCAL = ("127.0.0.1", "localhost", "::1")
 # The page may talk to its own server and show what it drew itself, nothing else.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob:"
 
@@ -55,8 +57,11 @@ def parse_args(argv=None):
     return p.parse_args(argv)
 
 
-def create_app(painter, names):
-    """The Flask application. Args: painter, `painter.Painter`; names, of its label ids (`Painter.names`).
+def create_app(painter, names, local=True):
+    """The Flask application.
+
+    Args: painter, `painter.Painter`; names, of its label ids (`Painter.names`); local, answer to this machine's own
+        names alone, and to no page of another site that the user's browser has open.
 
     GET / is the page and GET /settings what it needs to know. A map travels as its ids, a byte each, row by row:
     POST /photo?seed=0 answers it with a PNG of the photo, POST /map.png with a palette PNG of the ids, which
@@ -71,6 +76,14 @@ def create_app(painter, names):
     palette = colourise(np.arange(arch.nc))
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+
+    @app.before_request
+    def check_host():
+        host, origin = request.host, request.headers.get("Origin")
+        if local and re.sub(r":\d+$", "", host).strip("[]") not in LOCAL:  # another site's name, led to this machine
+            return Response("not this machine's name; --host 0.0.0.0 serves others", 403, mimetype="text/plain")
+        if local and origin and origin.partition("://")[2] != host:
+            return Response("another site's page may not ask", 403, mimetype="text/plain")
 
     @app.get("/")
     def page():
@@ -182,10 +195,11 @@ def main(argv=None):
 
     painter = load_painter(args)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for every request
-    server = open_server(args.host, args.port, create_app(painter, painter.names(args.class_names)))
+    app = create_app(painter, painter.names(args.class_names), args.host in LOCAL)
+    server = open_server(args.host, args.port, app)
     shown = f"[{args.host}]" if ":" in args.host else args.host
     print(f"open http://{shown}:{server.server_port} in a browser; Ctrl-C ends", flush=True)
-    if args.host not in ("127.0.0.1", "localhost", "::1"):
+    if args.host not in LOCAL:
         print(f"--host {args.host}: whoever reaches this address can use the page; there is no password", flush=True)
     server.serve_forever()
 

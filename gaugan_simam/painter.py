@@ -116,10 +116,15 @@ def latents(seed, first, count, z_dim):
 
 
 def load_painter(args):
-    """`Painter` of --weight_path as test.py's and demo.py's flags ask for it; --config-file completes bare weights."""
+    """`Painter` of --weight_path as test.py's and demo.py's flags ask for it; --config-file completes bare weights.
+
+    Prints what was assumed of a published file, and where a checkpoint knows better than the configuration.
+    """
     told = settings(load_config(args.config_file)) if args.config_file else {}
     changes = {name: told[name] for name in FROM_CONFIG if name in told}
     painter = Painter(args.weight_path, args.use_ema, args.bn_mode, changes)
+    for note in painter.found.get("notes", ()):
+        print(f"{args.weight_path}: {note}")
     arch = painter.arch.to_dict()
     odd = [f"{name} {arch[name]}, not {value}" for name, value in changes.items() if arch[name] != value]
     if odd:

@@ -28,7 +28,9 @@ from shared_metrics.weights import writing
 WRITTEN = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}  # suffix: Pillow's format
 ONE_WAY = {  # flags that only one of the two ways knows, by what chooses it
     "--semantic_label_path": ("output_path", "keep_size"),
-    "--data_path": ("instance_dir", "metrics", "segmenter", "ignore", "real", "num_samples", "preprocess_mode"),
+    "--data_path": ("instance_dir", "split", "preprocess_mode", "num_samples", "output_dir", "name", "metrics")
+    + ("segmenter", "segmenter_mean", "segmenter_std", "segmenter_size", "segmenter_offset", "ignore", "real")
+    + ("inception_weights", "protocol"),
 }
 
 
@@ -206,8 +208,8 @@ def evaluate(args, painter):
     from shared_metrics.weights import file_sha256
 
     folder, found = Path(args.output_dir), painter.found
-    check_folder(folder, args.overwrite)
     z, data = make_latents(args, painter), open_pairs(args, painter.arch, found.get("args", {}))
+    check_folder(folder, args.overwrite, data.folders)
     evaluation = Evaluation(args, painter.arch, data)
     shown = Shown(folder, file_names(data), args.num_workers)
     empty_folder(folder)
@@ -243,11 +245,19 @@ def describe(data):
     return f"{', '.join(names)} at {data.crop_size}x{data.height} px by {data.preprocess}"
 
 
-def check_folder(folder, overwrite):
-    """Raise UserError when the output folder holds pictures and --overwrite is not given."""
-    old = len(list((folder / "panels").glob("*.png")))
-    if old and not overwrite:
-        raise UserError(f"--output_dir {folder}: holds {old} panels already. Name another, or give --overwrite")
+def check_folder(folder, overwrite, pairs):
+    """Raise UserError when the output would mix with the pairs, or with pictures and --overwrite is not given.
+
+    Args: pairs, the folders of photos, label maps and instance maps (or None).
+    """
+    for name in ("panels", "images"):
+        place = (folder / name).resolve()
+        for own in (path.resolve() for path in pairs if path):
+            if own.is_relative_to(place) or place.is_relative_to(own):
+                raise UserError(f"--output_dir {folder}: the pairs themselves lie in {own}; name another folder")
+        old = len(list((folder / name).glob("*.png")))
+        if old and not overwrite:
+            raise UserError(f"--output_dir {folder}: holds {old} {name} already. Name another, or give --overwrite")
 
 
 def empty_folder(folder):

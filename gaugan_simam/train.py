@@ -289,7 +289,9 @@ def main(argv=None):
             path, state = found
             trainer.load(state, path)
         elif args.load:
-            trainer.start_from(read_weights(args.load, **arch.to_dict()), args.load)
+            state = read_weights(args.load, **arch.to_dict())
+            trainer.start_from(state, args.load)
+            lines += [f"{args.load}: {note}" for note in state.get("notes", ())]
         return trainer.train(notes=[*notes(args, trainer), *lines])
 
 

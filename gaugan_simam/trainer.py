@@ -272,7 +272,8 @@ class Trainer:
             log.info(f"iteration {self.iteration} is done already: raise --iterations or --niter to go on")
         if a.eval_every and self.rank == 0:
             given = (a.real_stats, a.inception_weights, min(a.eval_samples, len(self.held_out)))
-            self.evaluation = Evaluation(self.folder, *given, self.held_out.pictures, len(self.held_out), log)
+            real = (self.held_out.pictures, len(self.held_out))
+            self.evaluation = Evaluation(self.folder, *given, *real, log, self.iteration > 0)
         runtime.wait_for_all()
 
     def _batches(self):

@@ -232,7 +232,7 @@ def test_a_pickle_with_foreign_objects_is_refused_and_runs_nothing(train, data, 
 @pytest.mark.parametrize("flags, named", [
     ("", ["--data_path"]),
     ("--data_path nowhere", ["--data_path nowhere", "no such folder"]),
-    ("DATA --label_nc 3", ["train_inst", "id 4 is out of range", "--label_nc 3"]),
+    ("DATA --label_nc 3", ["train_inst", "id 4 is out of range", "label_nc 3"]),
     ("DATA --batch_size 9", ["--batch_size 9", "8"]),
     ("DATA --crop_size 33", ["crop_size 33"]),
     ("DATA --norm_G spectralbatch3x3", ["norm_G spectralbatch3x3"]),

@@ -321,7 +321,10 @@ def test_read_weights(gaugan, tmp_path):
     read, arch = gaugan.convert.read_weights, tiny(gaugan.model, **SMALL)
     G, D, _ = states(gaugan.model, arch)
     published = read(save(tmp_path / "p.pdparams", {"net_gen": G, "net_des": D}), crop_size=32, simam=False)
-    assert set(published) == {"generator", "discriminator", "architecture", "source"}
+    assert set(published) == {"generator", "discriminator", "architecture", "source", "notes"}
+    told = " ".join(published.pop("notes"))
+    assert "variant photopen (not in the file: by family; convert.py --variant changes it)" in told
+    assert "crop_size" not in told and "simam False" not in told  # as given
     assert gaugan.model.Architecture.from_dict(published["architecture"]) == replace(
         arch, z_dim=256, nef=16, simam=False
     )

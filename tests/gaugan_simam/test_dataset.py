@@ -240,7 +240,9 @@ def test_jpegs_and_damaged_maps_are_refused(dataset, tmp_path):
 def test_unknown_and_ids_out_of_range(dataset, tmp_path):
     path = save(tmp_path / "m.png", np.array([[0, 11, 12, 255]], np.uint8))
     assert dataset.read_label(path, 12).tolist() == [[0, 11, 12, 12]]
-    with pytest.raises(UserError, match=r"m\.png: id 12 is out of range \(50\.0% .*--label_nc 12 allows 0 to 11\."):
+    with pytest.raises(
+        UserError, match=r"m\.png: id 12 is out of range \(50\.0% .*: label_nc 12 allows 0 to 11\. Repair"
+    ):
         dataset.read_label(path, 12, contain_dontcare_label=False)
     with pytest.raises(UserError, match=r"m\.png: id 11 is out of range .*0 to 9 and 10 or 255 for unknown"):
         dataset.read_label(path, 10)
@@ -326,7 +328,7 @@ def test_checker_lists_ids_sizes_and_every_problem(tmp_path):
     found = run_cli("gaugan_simam", "dataset.py", root, "--label_nc", 5, code=2).stdout
     problems = [line for line in found.splitlines() if line.startswith("problem: ")]
     assert len(problems) == 4
-    for words in ("000002.png: no label map", "train_inst/000000.png: id 9 out of range: --label_nc 5 allows 0 to 4",
+    for words in ("000002.png: no label map", "train_inst/000000.png: id 9 out of range: label_nc 5 allows 0 to 4",
                   "000001.png: 16x8 px", "val_img/000000.png: not a readable image"):  # fmt: skip
         assert any(words in line for line in problems), words
     table = [line.split() for line in found.splitlines()]

@@ -139,6 +139,19 @@ def test_what_is_wrong_is_refused_with_a_line(gaugan, served, monkeypatch):
     assert status == 400 and b"11x10 pixels, more than the 100 allowed" in answer
 
 
+def test_other_sites_are_refused(gaugan, tmp_path):
+    """A foreign name led to this machine (DNS rebinding), and a foreign page that posts here."""
+    painter = gaugan.painter.Painter(saved(gaugan, tmp_path))
+    client = gaugan.demo.create_app(painter, painter.names()).test_client()
+    for host, code in (("127.0.0.1:7860", 200), ("[::1]:7860", 200), ("localhost", 200), ("evil.example:7860", 403)):
+        assert client.get("/settings", headers={"Host": host}).status_code == code, host
+    for origin, code in (("http://localhost:7860", 200), ("http://evil.example", 403), ("null", 403)):
+        headers = {"Host": "localhost:7860", "Origin": origin}
+        assert client.post("/photo", data=bytes(2048), headers=headers).status_code == code, origin
+    shared = gaugan.demo.create_app(painter, painter.names(), local=False).test_client()
+    assert shared.get("/settings", headers={"Host": "gpu.example:7860"}).status_code == 200
+
+
 def test_too_many_bytes_are_refused(gaugan, tmp_path, monkeypatch):
     monkeypatch.setattr(gaugan.demo, "MOST_BYTES", 5000)
     painter = gaugan.painter.Painter(saved(gaugan, tmp_path))

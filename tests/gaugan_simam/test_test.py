@@ -131,6 +131,8 @@ def test_a_folder_of_maps_of_any_size_and_kind(gaugan, tmp_path):
         ("", "--output_path is missing"),
         ("--output_path L.png", "is the label map itself"),
         ("--output_path o.png --metrics fid", "--metrics: goes with --data_path"),
+        ("--output_path o.png --output_dir d", "--output_dir: goes with --data_path"),
+        ("--output_path o.png --segmenter_std 1,1,1", "--segmenter_std: goes with --data_path"),
         ("--output_path o.png --data_path d", "give either"),
         ("--output_path o.png --style_image p.jpg", "--style_image p.jpg: this network takes no style"),
     ],
@@ -161,7 +163,7 @@ def test_a_folder_never_overwrites_its_maps(gaugan, tmp_path):
         gaugan.test.targets(str(tmp_path / "maps"), str(tmp_path / "o"), True)
 
 
-def test_bare_weights_are_completed_by_the_configuration(gaugan, tmp_path):
+def test_bare_weights_are_completed_by_the_configuration(gaugan, tmp_path, capsys):
     """Sizes are not in PaddleGAN's files: with crop_size 64 the picture has 64 px; what the shapes deny is refused."""
     arch = tiny(gaugan.model, label_nc=3)
     weights.save(arrays(gaugan.model.Generator(arch)), tmp_path / "n_g.pdparams")
@@ -172,6 +174,9 @@ def test_bare_weights_are_completed_by_the_configuration(gaugan, tmp_path):
     painter = gaugan.painter.load_painter(args)
     assert painter.arch.size == (64, 64) and painter.arch.simam and painter.kind == "raw"
     assert painter.paint(np.zeros((1, 32, 32), np.int64)).shape == (1, 64, 64, 3)
+    told = capsys.readouterr().out  # what neither file nor configuration tells
+    assert "n_g.pdparams: simam True (not in the file: by family; convert.py --no_simam" in told
+    assert "crop_size" not in told
     args.config_file = str(gaugan.folder / "configs" / "photopen.yaml")
     with pytest.raises(UserError, match="n_g.pdparams"):
         gaugan.painter.load_painter(args)
@@ -265,6 +270,22 @@ def test_panels_l1_and_record(gaugan, tmp_path):
         run(gaugan, *flags)
     run(gaugan, *flags, "--overwrite", "--limit", "2")
     assert sorted(p.name for p in (out / "images").iterdir()) == ["p0.png", "p1.png"]
+
+
+def test_pairs_are_never_overwritten(gaugan, tmp_path):
+    """Photos under the name that pictures would take, and pictures among the photos."""
+    path, root = saved(gaugan, tmp_path / "w"), pairs(tmp_path / "d")
+    (root / "val_img").rename(root / "images")
+    before = {file.name: file.read_bytes() for file in (root / "images").iterdir()}
+    flags = ["--pretrained_model", path, "--image_dir", root / "images", "--label_dir", root / "val_inst"]
+    for out in (root, root / "images", root / "images" / "sub"):
+        with pytest.raises(UserError, match="the pairs themselves lie in .*images"):
+            run(gaugan, *flags, "--output_dir", out, "--overwrite")
+    assert {file.name: file.read_bytes() for file in (root / "images").iterdir()} == before
+    (tmp_path / "out" / "images").mkdir(parents=True)
+    save_png(blocks(32), tmp_path / "out" / "images" / "p0.png")
+    with pytest.raises(UserError, match="holds 1 images already"):
+        run(gaugan, *flags, "--output_dir", tmp_path / "out")
 
 
 class Perfect:
