@@ -1,5 +1,7 @@
 """Classifiers that say which class an image shows: a small one trained here, and ImageNet's of paddle.vision."""
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 from paddle import nn
@@ -112,7 +114,7 @@ def load_classifier(path, model=""):
     if model and model not in IMAGENET_SIDES:
         raise UserError(f"--classifier_model {model}: unknown here; one of {', '.join(IMAGENET_SIDES)}")
     state = weights.load(path)
-    info = {"file": str(path).rpartition("/")[2], "sha256": weights.file_sha256(path)}
+    info = {"file": Path(path).name, "sha256": weights.file_sha256(path)}
     if model:
         network = getattr(paddle.vision.models, model)(pretrained=False)
         weights.load_into(network, state, f"classifier {model}", path)

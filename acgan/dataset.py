@@ -72,9 +72,9 @@ class ClassFolder:
             x = x[:, :, ::-1]
         return np.ascontiguousarray(x), np.int64(self.labels[index])
 
-    def pictures(self):
+    def pictures(self, skip_bad=False):
         """The images as scores see them: see `center_crops`."""
-        return center_crops(self.files, self.imsize)
+        return center_crops(self.files, self.imsize, skip_bad)
 
 
 def choose_classes(names, text, seed=0, where="--dataroot"):
@@ -154,10 +154,21 @@ def middle(path, imsize):
     return image.resize((imsize, imsize), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
 
 
-def center_crops(files, imsize, batch=32):
-    """Batches of uint8 (n, imsize, imsize, 3): the files' pictures as in training, not flipped."""
+def center_crops(files, imsize, skip_bad=False, batch=32):
+    """Batches of uint8 (n, imsize, imsize, 3): the files' pictures as in training, not flipped.
+
+    skip_bad leaves out those that cannot be read. Raises: UserError naming such a file otherwise.
+    """
     for i in range(0, len(files), batch):
-        yield np.stack([np.asarray(middle(path, imsize)) for path in files[i : i + batch]])
+        crops = []
+        for path in files[i : i + batch]:
+            try:
+                crops.append(np.asarray(middle(path, imsize)))
+            except UserError:
+                if not skip_bad:
+                    raise
+        if crops:
+            yield np.stack(crops)
 
 
 def make_dataset(args):

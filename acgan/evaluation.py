@@ -133,7 +133,7 @@ def open_real(args, arch, found):
     missing = [name for name in names if not (root / name).is_dir()]
     if missing:
         raise UserError(f"--real {root}: has no folder {missing[0]}, a class of this generator; give its class folders")
-    data = ClassFolder(root, arch.imsize, ",".join(names) or args.classes, flag="--real")
+    data = ClassFolder(root, arch.imsize, names or args.classes, flag="--real")
     if len(data.classes) != arch.num_classes:
         raise UserError(
             f"--classes {args.classes}: chooses {len(data.classes)} of the folders in {root}, the generator knows "
@@ -193,9 +193,15 @@ class Evaluation:
         self.judge = make_judge(args, classes, arch.imsize) if "acc" in self.metrics else None
         self.kept = Kept(labels, args.pairs) if "msssim" in self.metrics else None
         self.gallery = Gallery(arch.num_classes)
+        if self.kept and data is not None and min(data.counts) < 2:
+            alone = data.classes[data.counts.index(1)]
+            raise UserError(f"--real {args.real}: one image of class {alone}; msssim compares pairs. Leave msssim out")
         if self.inception:
             self._prepare_inception()
-        elif args.real and data is None:
+        elif data is not None:
+            for _ in data.pictures():  # a broken picture is told now, not when all is drawn
+                pass
+        elif args.real:
             raise UserError(f"--real {args.real}: no folder, and none of {', '.join(INCEPTION)} is asked for")
 
     def _prepare_inception(self):

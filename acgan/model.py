@@ -35,6 +35,7 @@ class Architecture:
     form: str = "callifrey"  # "callifrey": kernels of 4, biases, padding 1; "clvrai": none, and above 32 px 5, 8 and 0
     fc_relu: bool = True  # ReLU after G's linear layer, as the paper; both reproductions have none
     init: str = "normal"  # "normal": N(0, 0.02), biases 0, as the paper; "clvrai" and "paddle": see `initialise`
+    dropout: float = 0.5  # of D, after each activation
     activation_noise: float = 0.0  # sigma of the Gaussian noise on D's activations (paper, table 1), in training mode
 
     def __post_init__(self):
@@ -52,6 +53,8 @@ class Architecture:
         for name in ("ngf", "ndf"):
             if getattr(self, name) % 4:
                 raise UserError(f"--{name} {getattr(self, name)}: must be a multiple of 4")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout {self.dropout}: must be at least 0 and below 1")
         if not 0 <= self.activation_noise < 10:
             raise UserError(f"--activation_noise {self.activation_noise}: must be at least 0 and below 10")
 
@@ -161,7 +164,7 @@ class Discriminator(nn.Layer):
         for name, i, o, stride, padding, _ in rows:
             conv = Conv2D(i, o, 3, stride, padding, bias_attr=None if arch.bias else False)
             norm = [] if name == "conv1" else [nn.BatchNorm2D(o)]
-            tail = [nn.LeakyReLU(0.2), ActivationNoise(arch.activation_noise), nn.Dropout(0.5)]
+            tail = [nn.LeakyReLU(0.2), ActivationNoise(arch.activation_noise), nn.Dropout(arch.dropout)]
             setattr(self, name, nn.Sequential(conv, *norm, *tail))
         features = rows[-1][2] * rows[-1][5] ** 2
         self.fc_dis = nn.Linear(features, 1)

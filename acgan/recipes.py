@@ -11,6 +11,7 @@ _PAPER = {
     "ndf": 64,
     "fc_relu": True,
     "init": "normal",
+    "dropout": 0.5,
     "activation_noise": 0.0,
     "class_loss": "cross_entropy",
     "lr": 2e-4,

@@ -38,13 +38,30 @@ def parse_args(argv=None):
     add("--pretrained_model", default="", help="this file instead: a checkpoint or any file convert.py knows")
     add("--output_dir", "--result_path", default="./results", help="where images/, the pictures, results.json go")
     add("--class_result_path", default="", help="where a picture a class goes, if not OUTPUT_DIR/class_results")
-    add("--overwrite", action="store_true", help="replace the images that --output_dir holds")
+    add("--overwrite", action="store_true", help="replace what an earlier run left there")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     add("--batch_size", "--batchSize", type=positive, default=100, help="images at a time")
     add("--num_workers", type=positive, default=4, help="threads that write PNGs")
     add("--name", default="", help="the run's name in the record (default: that of the training)")
 
-    add = p.add_argument_group("what to draw").add_argument
+    drawing_flags(p.add_argument_group("what to draw").add_argument)
+    score_flags(p.add_argument_group("scores").add_argument)
+    add = p.add_argument_group("for published weights, which tell less than a checkpoint").add_argument
+    add("--nz", type=positive, help="expected length of z (default: what the file holds)")
+    add("--num_classes", type=positive, help="number of classes (default: what the file holds, or 10 as published)")
+    add("--classes", default="auto", help="which folders of --real the classes are, as in train.py")
+    args = p.parse_args(argv)
+    args.command = sys.argv[1:] if argv is None else list(argv)
+    if args.seeds_text and args.num_samples:
+        raise UserError("--num_samples: --seeds names the images already; leave one of the two out")
+    args.num_samples = args.num_samples or (args.batch_size if args.metrics == "none" else SCORED)
+    if args.pretrained_model and args.which_epoch is not None:
+        raise UserError("--which_epoch: chooses a file of --check_path; leave it or --pretrained_model out")
+    return args
+
+
+def drawing_flags(add):
+    """Which images."""
     add(
         "--num_samples",
         type=positive,
@@ -66,7 +83,9 @@ def parse_args(argv=None):
         help="BatchNorm statistics: of training, or of each batch drawn",
     )
 
-    add = p.add_argument_group("scores").add_argument
+
+def score_flags(add):
+    """What is measured on them, and by what."""
     add("--metrics", default="none", help="acc,msssim,fid,is,kid,pr or none; fid, kid and pr need --real")
     add(
         "--real",
@@ -85,17 +104,6 @@ def parse_args(argv=None):
     add("--pairs", type=positive, default=100, help="random pairs a class for msssim")
     add("--inception_weights", default="auto", help="auto (download), random (not comparable) or a file")
     add("--protocol", default="tf", choices=list(PROTOCOLS), help="how fid, is, kid and pr are computed")
-
-    add = p.add_argument_group("for published weights, which tell less than a checkpoint").add_argument
-    add("--nz", type=positive, help="expected length of z (default: what the file holds)")
-    add("--num_classes", type=positive, help="number of classes (default: what the file holds, or 10 as published)")
-    add("--classes", default="auto", help="which folders of --real the classes are, as in train.py")
-    args = p.parse_args(argv)
-    args.command = sys.argv[1:] if argv is None else list(argv)
-    args.num_samples = args.num_samples or (args.batch_size if args.metrics == "none" else SCORED)
-    if args.pretrained_model and args.which_epoch is not None:
-        raise UserError("--which_epoch: chooses a file of --check_path; leave it or --pretrained_model out")
-    return args
 
 
 def find_weights(args):
@@ -144,7 +152,13 @@ def choose_labels(args, classes):
     """
     named = [] if args.labels == "uniform" else _named_labels(args.labels, classes)
     per_label = -(-args.num_samples // max(1, len(named)))
-    seeds = np.asarray(_seeds(args.seeds_text) or range(args.seed, args.seed + per_label), np.int64)
+    seeds = _seeds(args.seeds_text) or range(args.seed, args.seed + per_label)
+    for flag, values in ((f"--seeds {args.seeds_text}", seeds), (f"--labels {args.labels}", named)):
+        if len(set(values)) < len(values):
+            raise UserError(f"{flag}: names one twice; give each once")
+    if max(seeds) >= 2**32:
+        raise UserError(f"--seed or --seeds: {max(seeds)} is too large, numpy takes seeds below {2**32}")
+    seeds = np.asarray(seeds, np.int64)
     if named:
         most = None if args.seeds_text else args.num_samples
         return np.tile(seeds, len(named))[:most], np.repeat(np.asarray(named, np.int64), len(seeds))[:most]
@@ -152,14 +166,11 @@ def choose_labels(args, classes):
 
 
 def _seeds(text):
-    """The seeds in "0-15,100"; numpy takes those below 2**32."""
+    """The seeds in "0-15,100"."""
     try:
-        seeds = ranges(text) if text else []
+        return ranges(text) if text else []
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--seeds {error}") from None
-    if seeds and max(seeds) >= 2**32:
-        raise UserError(f"--seeds {text}: a seed must be below {2**32}")
-    return seeds
 
 
 def _named_labels(text, classes):
@@ -249,21 +260,28 @@ def main(argv=None):
 
     folder = Path(args.output_dir)
     class_folder = Path(args.class_result_path or folder / "class_results")
-    check_folder(folder, args.overwrite)
     source = find_weights(args)
     found = read_weights(source)
     generator, kind = load_generator(found, args, source)
     data, classes = open_real(args, generator.arch, found)
+    old = written(folder, class_folder, classes)
+    if old and not args.overwrite:
+        raise UserError(
+            f"--output_dir {folder}: this would replace {len(old)} files, such as {old[0]}. Name another, or give "
+            "--overwrite"
+        )
     seeds, labels = choose_labels(args, classes)
     evaluation = Evaluation(args, generator.arch, data, classes, labels)
 
-    empty_folder(folder)
-    class_folder.mkdir(parents=True, exist_ok=True)
+    for path in old:
+        path.unlink()
+    for place in (folder / "images", class_folder):
+        place.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(seeds), unit="images", disable=None) as bar:
         scores = evaluation.run(draw_all(generator, seeds, labels, args, bar))
     gallery = evaluation.gallery
     show_samples(gallery, classes, folder, class_folder)
-    noise = latents(range(int(seeds[0]), int(seeds[0]) + 10), generator.arch.nz)
+    noise = latents((seeds[0] + np.arange(10)) % 2**32, generator.arch.nz)
     show_latents(lambda z, y: draw(generator, z, y), noise, gallery, classes, folder)
     if data is not None:
         scores["nearest_real"] = show_nearest(gallery, data, classes, folder / "nearest.png")
@@ -288,19 +306,12 @@ def main(argv=None):
     print(f"{len(seeds)} images in {folder / 'images'}, {folder / 'grid.png'}, {folder / 'results.json'}")
 
 
-def check_folder(folder, overwrite):
-    """Raise UserError when the output folder holds images and --overwrite is not given."""
-    old = len(list((folder / "images").glob("seed*_class*.png")))
-    if old and not overwrite:
-        raise UserError(f"--output_dir {folder}: holds {old} images already. Name another, or give --overwrite")
-
-
-def empty_folder(folder):
-    """Make the output folder, and take away what an earlier run of test.py wrote there."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    pictures = [folder / f"{name}.png" for name in PICTURES]
-    for old in [*(folder / "images").glob("seed*_class*.png"), *pictures, folder / "results.json"]:
-        old.unlink(missing_ok=True)
+def written(folder, class_folder, classes):
+    """The files of an earlier run that stand where this one writes."""
+    files = [*sorted((folder / "images").glob("seed*_class*.png")), folder / "results.json"]
+    files += [folder / f"{name}.png" for name in PICTURES]
+    files += [class_folder / f"{classes.name(label)}.png" for label in range(classes.number)]
+    return [path for path in files if path.exists()]
 
 
 def report(result):

@@ -43,7 +43,7 @@ def data_flags(add):
         "--classes",
         default="auto",
         help="which of them: 10-20 (of the sorted names, counted from 0, without the 20th), random, random:N, names or "
-        "numbers with commas; auto: all where there are ten or fewer, else 10-20",
+        "numbers with commas; auto: all where there are ten or fewer, 0-10 of fewer than 20, else 10-20",
     )
     add("--class_seed", type=not_negative, default=0, help="fixes the draw of --classes random")
     add("--num_classes", type=positive, help="expected number of classes (default: as many as --classes chooses)")
@@ -63,6 +63,7 @@ def networks_flags(add):
     add("--form", choices=["callifrey", "clvrai"], help="which reproduction's kernels, paddings and biases")
     add("--fc_relu", action=argparse.BooleanOptionalAction, help="ReLU after G's linear layer, as in the paper")
     add("--init", choices=["normal", "clvrai", "paddle"], help="first weights; normal: N(0, 0.02), the paper's")
+    add("--dropout", type=share, help="of D, after each activation (paper: 0.5)")
     add("--activation_noise", type=amount, help="sigma of Gaussian noise on D's activations (paper: 0, 0.1 or 0.2)")
 
 
@@ -166,7 +167,7 @@ def main(argv=None):
     held_out = None
     if args.held_out:
         held_out = ClassFolder(args.held_out, args.imsize, data.classes, flag="--held_out")
-    names = ("imsize", "nz", "ngf", "ndf", "form", "fc_relu", "init", "activation_noise")
+    names = ("imsize", "nz", "ngf", "ndf", "form", "fc_relu", "init", "dropout", "activation_noise")
     arch = Architecture(num_classes=len(data.classes), **{name: getattr(args, name) for name in names})
     with run_folder(args, args.check_path) as found:
         paddle.seed(args.seed)

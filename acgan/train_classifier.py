@@ -136,8 +136,8 @@ def main(argv=None):
 
     from classifier import SmallClassifier, save_small
 
-    if not Path(args.output).absolute().parent.is_dir():
-        raise UserError(f"--output {args.output}: no such folder; make it first")
+    if not Path(args.output).absolute().parent.is_dir() or Path(args.output).is_dir():
+        raise UserError(f"--output {args.output}: give the name of a file in a folder that exists")
     data, held_out = open_data(args)
     paddle.seed(args.seed)
     network = SmallClassifier(args.imsize, len(data.classes), args.width)

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -194,7 +195,8 @@ class Trainer:
             log.info(f"iteration {self.iteration} is done already: raise --niter or --iterations to go on")
         if a.eval_every and self.rank == 0:
             given = (a.real_stats, a.inception_weights, a.eval_samples)
-            self.evaluation = Evaluation(self.folder, *given, self.data.pictures, len(self.data), log)
+            pictures = partial(self.data.pictures, a.skip_bad_images)
+            self.evaluation = Evaluation(self.folder, *given, pictures, len(self.data), log, self.iteration > 0)
         runtime.wait_for_all()
 
     def _due(self, every):

@@ -205,7 +205,8 @@ class Trainer:
                 log.info(f"iteration {self.iteration} is done already: raise --iterations {a.iterations} to go on")
             if a.eval_every and self.rank == 0:
                 given = (a.real_stats, a.inception_weights, a.eval_samples)
-                self.evaluation = Evaluation(self.folder, *given, self.data.pictures, len(self.data), log)
+                real = (self.data.pictures, len(self.data))
+                self.evaluation = Evaluation(self.folder, *given, *real, log, self.iteration > 0)
             runtime.wait_for_all()
             for iteration in range(self.iteration, a.iterations):
                 losses = self.train_step(iteration, batches)

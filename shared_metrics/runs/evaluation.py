@@ -7,20 +7,22 @@ class Evaluation:
     """Scores a generator in training against one set of real images.
 
     Args:
-        folder: the run's folder; `real_stats.npz` there keeps the statistics of the training images for a resumed run.
+        folder: the run's folder; `real_stats.npz` there keeps the statistics of the training images.
         real: statistics file or image folder; "": the training images.
         inception_weights: auto, random or a file.  eval_samples: images per evaluation.
         pictures: function that returns uint8 batches (n, H, W, 3) of the `count` training images.
         log: RunLog, told what is compared with what.
+        resumed: the run goes on, so `real_stats.npz` is its own; what an earlier run left there is not used.
     Raises: UserError when Inception weights or real images are missing, so before training.
     """
 
-    def __init__(self, folder, real, inception_weights, eval_samples, pictures, count, log):
+    def __init__(self, folder, real, inception_weights, eval_samples, pictures, count, log, resumed):
         cached = folder / "real_stats.npz"
-        source = real or (cached if cached.exists() else "the training images, cropped from the middle")
+        known = resumed and cached.exists()
+        source = real or (cached if known else "the training images, cropped from the middle")
         self.extractor, self.number = Extractor(inception_weights), eval_samples
         log.info(f"evaluation: against {source}, Inception weights: {self.extractor.info['source']}")
-        if real or cached.exists():
+        if real or known:
             self.real = read_real(source, self.extractor)
         else:
             self.real = statistics_of(pictures(), self.extractor, num_images=count, progress=True)

@@ -22,7 +22,10 @@ def run_folder(args, checkpoints=None):
     ours = (folder.resolve(), checkpoints.resolve())
     goes_on = args.resume == "auto" or (args.resume and any(map(Path(args.resume).resolve().is_relative_to, ours)))
     if not goes_on and any(checkpoints.glob("*.pdparams")):
-        raise UserError(f"--output_dir {folder}: holds a run already. Go on with --resume auto, or name another folder")
+        raise UserError(
+            f"--output_dir {folder}: holds a run already, in {checkpoints}. Go on with --resume auto, or name another "
+            "folder"
+        )
     if not runtime.is_main():
         yield checkpoint.resume(args.resume, checkpoints)
         return

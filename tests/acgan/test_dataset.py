@@ -209,6 +209,15 @@ def test_pictures_are_those_of_the_group(dataset, folders):
     assert batch[:, 0, 0, 0].tolist() == [130] * 2 + [140] * 3
 
 
+def test_unreadable_pictures_are_left_out_of_scores_when_asked(dataset, folders):
+    data = dataset.ClassFolder(folders, 4, "13-15")
+    data.files[1].write_bytes(b"no picture")
+    with pytest.raises(UserError, match="not a readable image"):
+        list(data.pictures())
+    (batch,) = data.pictures(skip_bad=True)
+    assert batch[:, 0, 0, 0].tolist() == [130] + [140] * 3
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>", None])
 def test_a_bad_file_is_named(dataset, tmp_path, content):
     root = picture(tmp_path, Image.effect_noise((64, 64), 50).convert("RGB"), "a/bad one.jpg")

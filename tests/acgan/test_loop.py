@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 import pytest
 
+from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.runs.log import RunLog
 from shared_metrics.runs.stop import NotFinite
@@ -126,6 +127,46 @@ def test_saves_and_samples_by_iterations_when_asked(acgan, tmp_path):
     trainer.sample_classes = lambda: None
     without_steps(trainer, lambda i: {}).train()
     assert (saved, sampled) == ([2, 4, 6, 7], [3, 6, 7])
+
+
+def test_scores_are_against_the_images_that_can_be_read(acgan, tmp_path, monkeypatch):
+    """With --skip_bad_images without the others; the statistics of a run before are trusted only when it goes on."""
+    given, log = [], SimpleNamespace(info=lambda text: None)
+    monkeypatch.setattr(acgan.trainer, "Evaluation", lambda *args: given.append(args))
+    for iteration, skip in ((0, True), (3, False)):
+        flags = dict(real_stats="stats.npz", inception_weights="random", eval_samples=9, skip_bad_images=skip)
+        trainer = make(acgan, tmp_path, iterations=9, eval_every=1, **flags)
+        trainer.iteration, trainer.show_real = iteration, lambda log: None
+        trainer.data.pictures = lambda skip_bad: f"skip_bad={skip_bad}"
+        trainer._begin(log, [])
+        folder, *flags, pictures, count, told, resumed = given.pop()
+        assert (folder, flags, count, told) == (tmp_path, ["stats.npz", "random", 9], 12, log)
+        assert pictures() == f"skip_bad={skip}" and resumed == (iteration > 0)
+
+
+def test_scores_while_training_keep_the_best(acgan, tmp_path):
+    """Every evaluation draws the same latents from the average; what it finds is logged and kept in checkpoints."""
+    flags, seen = dict(iterations=5, save_every=100, sample_every=100, log_every=100, ema_decay=0.5), []
+    trainer = make(acgan, tmp_path, eval_every=2, eval_samples=7, **flags)
+
+    def score(batches, iteration, best):
+        seen.append(np.concatenate(list(batches)))
+        improved = [] if best else ["fid"]
+        best.setdefault("fid", {"value": 9.0, "iteration": iteration})
+        return {"fid": 10.0 - iteration}, improved
+
+    trainer._begin = lambda log, notes: setattr(trainer, "evaluation", SimpleNamespace(score=score))
+    trainer.train()
+    assert [images.shape for images in seen] == [(7, 32, 32, 3)] * 2 and not np.array_equal(*seen)
+    again = [np.concatenate(list(trainer._fakes())) for _ in range(2)]
+    assert np.array_equal(*again)
+    trainer.G.fc1.weight.set_value(trainer.G.fc1.weight * 2)
+    assert np.array_equal(np.concatenate(list(trainer._fakes())), again[0])  # the average drew them
+    assert [(row["iteration"], row["fid"]) for row in rows(tmp_path) if "fid" in row] == [(2, 8.0), (4, 6.0)]
+    found = {p.stem: weights.load(p) for p in (tmp_path / "checkpoints").iterdir()}
+    assert sorted(found) == ["best_fid", "iter_0000002", "iter_0000004", "iter_0000005"]
+    assert found["best_fid"]["iteration"] == 2
+    assert all(state["best"] == {"fid": {"value": 9.0, "iteration": 2}} for state in found.values())
 
 
 @pytest.mark.parametrize("where", ["G.tconv3.0.weight", "D.conv1.0.weight", "D.fc_aux.bias"])

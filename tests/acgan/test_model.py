@@ -219,6 +219,13 @@ def test_dropout_comes_last_in_every_block(model):
     assert all(isinstance(list(block)[-1], paddle.nn.Dropout) and list(block)[-1].p == 0.5 for block in blocks)
 
 
+def test_dropout_rate_is_the_architectures(model):
+    D = model.Discriminator(tiny(model, dropout=0.25))
+    assert [list(getattr(D, f"conv{i}"))[-1].p for i in range(1, 7)] == [0.25] * 6
+    with pytest.raises(UserError, match="--dropout 1.0"):
+        tiny(model, dropout=1.0)
+
+
 def test_activation_noise_in_training_only(model):
     import paddle
 

@@ -113,9 +113,25 @@ def test_labels(acgan):
     assert labelling(acgan, labels="1", names=("2", "1", "0"), num_samples=1) == [[0], [1]]
     few, many = labelling(acgan, num_samples=50), labelling(acgan, num_samples=3000)
     assert few[1] == many[1][:50] and np.abs(np.bincount(many[1]) - 1000).max() < 100
-    for text, named in (("0-3", "classes 0 to 2"), ("ant,cow", "no class 'cow'")):
+    for text, named in (
+        ("0-3", "classes 0 to 2"),
+        ("ant,cow", "no class 'cow'"),
+        ("1,0-2", "--labels 1,0-2: .* twice"),
+    ):
         with pytest.raises(UserError, match=named):
             labelling(acgan, labels=text)
+
+
+def test_seeds_that_cannot_be_drawn(acgan):
+    last = 2**32 - 1
+    assert labelling(acgan, seed=last, num_samples=1)[0] == [last] == labelling(acgan, seeds_text=str(last))[0]
+    for changes in ({"seed": last, "num_samples": 2}, {"seed": 10**30}, {"seeds_text": f"{2**32}"}):
+        with pytest.raises(UserError, match="too large"):
+            labelling(acgan, **changes)
+    with pytest.raises(UserError, match="--seeds 3,2-4: .* twice"):
+        labelling(acgan, seeds_text="3,2-4")
+    with pytest.raises(UserError, match="--num_samples: --seeds"):
+        acgan.test.parse_args(["--seeds", "0-3", "--num_samples", "9"])
 
 
 def test_one_batch_without_scores_and_many_with(acgan):
@@ -172,6 +188,10 @@ def test_real_images_are_those_of_the_checkpoints_classes(acgan, tmp_path):
     assert (classes.names, classes.indices, classes.total) == (["bee", "cat", "dog"], [1, 2, 3], 4)
     with pytest.raises(UserError, match=r"has no folder cow"):
         acgan.evaluation.open_real(opening(root), arch, {"classes": ["bee", "cow", "dog"]})
+    (root / "dog").rename(root / "dog, hound")  # a comma is no end of a name here
+    data, _ = acgan.evaluation.open_real(opening(root), arch, found | {"classes": ["bee", "cat", "dog, hound"]})
+    assert data.classes == ["bee", "cat", "dog, hound"]
+    (root / "dog, hound").rename(root / "dog")
     with pytest.raises(UserError, match=r"--classes auto: chooses 4 .* knows 3"):
         acgan.evaluation.open_real(opening(root), arch, {})
     with pytest.raises(UserError, match=r"--classes 0-3: the checkpoint tells"):
@@ -240,6 +260,36 @@ def test_the_seeds_command(acgan, tmp_path):
 
     again = run_cli("acgan", "test.py", *flags, "--device", "cpu", code=2)
     assert "--overwrite" in again.stderr and "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize("name", ["results.json", "class_swap.png", "class_results/cat.png"])
+def test_nothing_that_is_there_is_replaced_unasked(acgan, tmp_path, name):
+    """A record kept without its images, and the pictures that train.py writes a class."""
+    path, out = saved(acgan, tmp_path / "ckpt"), tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("kept")
+    flags = f"--pretrained_model {path} --output_dir {out} --seeds 0 --device cpu".split()
+    with pytest.raises(UserError, match=f"would replace 1 files, such as .*{name}"):
+        acgan.test.main(flags)
+    assert (out / name).read_text() == "kept" and not (out / "images").exists()
+    acgan.test.main([*flags, "--overwrite", "--labels", "bee"])
+    if name == "class_results/cat.png":  # no cat was drawn
+        assert not (out / name).exists()
+    else:
+        assert (out / name).read_bytes() != b"kept"
+
+
+def test_real_images_that_cannot_be_used_are_told_before_anything_is_drawn(acgan, tmp_path):
+    path, root = saved(acgan, tmp_path / "ckpt"), real_folders(tmp_path)
+    flags = f"--pretrained_model {path} --output_dir {tmp_path / 'out'} --real {root} --num_samples 50 --device cpu"
+    (root / "dog" / "3.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="dog/3.png: not a readable image"):
+        acgan.test.main(flags.split())
+    for i in range(1, 8):
+        (root / "dog" / f"{i}.png").unlink()
+    with pytest.raises(UserError, match="one image of class dog"):
+        acgan.test.main([*flags.split(), "--metrics", "msssim"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_scores_of_a_known_classifier(acgan, tmp_path, monkeypatch, capsys):
