@@ -41,7 +41,7 @@ def parse_args(argv=None):
     add("--state_dict_or_model", default="state_dict", choices=["state_dict", "model"], help="what the file holds")
 
     add = p.add_argument_group("what to draw").add_argument
-    add("--num_samples", type=positive, default=50_000, help="images to draw, from seeds --seed, --seed + 1, ...")
+    add("--num_samples", type=positive, help="images to draw, from seeds --seed, --seed + 1, ... (default: 50000)")
     add("--seed", "--manual_seed", type=not_negative, default=0, help="the first of these seeds")
     add("--seeds", default="", dest="seeds_text", metavar="SEEDS", help="these seeds instead, e.g. 0-15,100")
     add(
@@ -81,6 +81,9 @@ def parse_args(argv=None):
     args.command = sys.argv[1:] if argv is None else list(argv)
     if args.state_dict_or_model == "model":
         raise UserError("--state_dict_or_model model: Paddle cannot save whole models; give a file of weights")
+    if args.seeds_text and args.num_samples:
+        raise UserError("--num_samples: --seeds names the images already; leave one of the two out")
+    args.num_samples = args.num_samples or 50_000
     return args
 
 
@@ -246,10 +249,11 @@ def main(argv=None):
 
 
 def check_folder(folder, overwrite):
-    """Raise UserError when the output folder holds images and --overwrite is not given."""
+    """Raise UserError when the output folder holds what this would replace and --overwrite is not given."""
     old = len(list((folder / "images").glob("seed*_class*.png")))
-    if old and not overwrite:
-        raise UserError(f"--output_dir {folder}: holds {old} images already. Name another, or give --overwrite")
+    found = f"{old} images" if old else next((n for n in ("results.json", "grid.png") if (folder / n).exists()), "")
+    if found and not overwrite:
+        raise UserError(f"--output_dir {folder}: holds {found} already. Name another, or give --overwrite")
 
 
 def empty_folder(folder):

@@ -141,6 +141,15 @@ def test_images_grid_and_record(sagan, tmp_path):
 
     again = run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "ema", code=2)
     assert "--overwrite" in again.stderr and "Traceback" not in again.stderr
+    both = run_cli("sagan", "test.py", *flags, "--num_samples", 5, "--output_dir", tmp_path / "both", code=2)
+    assert "--num_samples" in both.stderr and not (tmp_path / "both").exists()
+
+
+def test_a_record_without_its_images_is_not_replaced_unasked(sagan, tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds results.json already.*--overwrite"):
+        sagan.test.check_folder(tmp_path, overwrite=False)
+    sagan.test.check_folder(tmp_path, overwrite=True)
 
 
 def test_bare_weights_take_the_recipes_form(sagan, tmp_path):
