@@ -1,5 +1,6 @@
-"""Image files -> RGB, batches -> uint8, grids, PNG. Pillow and numpy only."""
+"""Image files -> RGB, batches -> uint8, grids, PNG. Pillow and numpy; matplotlib finds fonts for labels."""
 
+import functools
 import os
 import struct
 import zlib
@@ -15,6 +16,9 @@ SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga .avif".split()
 )
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn; 256 MiB as RGB
+# Fonts with Chinese letters, from Linux, Windows and macOS.
+CJK_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei")
+CJK_FONTS += ("Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS")
 # What Pillow's readers raise on damaged files.
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError)
 DAMAGE += (MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -135,11 +139,24 @@ def grid(images, columns, padding=2, row_labels=None, column_labels=None):
 
 def _label(text):
     """The text in black on white, uint8 (h, w, 3)."""
-    font = ImageFont.load_default()
+    font = _font(str(text).isascii())
     _, _, right, bottom = font.getbbox(str(text))
     image = Image.new("RGB", (int(right) + 4, int(bottom) + 4), "white")
     ImageDraw.Draw(image).text((2, 2), str(text), fill="black", font=font)
     return np.asarray(image)
+
+
+@functools.cache
+def _font(ascii_only):
+    """Pillow's own font; for other letters, which it may lack, the first of CJK_FONTS that this system has."""
+    if not ascii_only:
+        from matplotlib.font_manager import fontManager
+
+        files = {font.name: font.fname for font in fontManager.ttflist}
+        for name in CJK_FONTS:
+            if name in files:
+                return ImageFont.truetype(files[name], 12)
+    return ImageFont.load_default()
 
 
 def _paste(sheet, label, y, x):

@@ -177,6 +177,20 @@ def test_grid_puts_image_i_in_row_i_over_columns():
     assert gray.shape == (4, 30, 3) and (gray[:, 6:12] == 1).all()
 
 
+@pytest.mark.parametrize("has_font", [True, False])
+def test_labels_beyond_ascii_take_a_font_of_this_system(monkeypatch, has_font):
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    dejavu = next(font.fname for font in fontManager.ttflist if font.name == "DejaVu Sans")
+    monkeypatch.setattr(fontManager, "ttflist", [FontEntry(fname=dejavu, name="SimHei")] if has_font else [])
+    images._font.cache_clear()
+    try:
+        assert images._font(False).getname()[0] == ("DejaVu Sans" if has_font else images._font(True).getname()[0])
+        assert images.grid(np.zeros((1, 8, 8, 3), np.uint8), 1, row_labels=["猫 ü"]).shape[1] > 20
+    finally:
+        images._font.cache_clear()
+
+
 def test_grid_labels_stand_left_of_their_row_and_above_their_column():
     red = np.zeros((4, 32, 32, 3), np.uint8)
     red[..., 0] = 200
