@@ -15,6 +15,8 @@ _PAPER = {
     "activation_noise": 0.0,
     "class_loss": "cross_entropy",
     "lr": 2e-4,
+    "g_lr": None,
+    "d_lr": None,
     "beta1": 0.5,
     "beta2": 0.999,
     "batch_size": 100,
