@@ -18,7 +18,7 @@ from shared_metrics.runs import checkpoint, runtime
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.evaluation import Evaluation
 from shared_metrics.runs.loader import Batches
-from shared_metrics.runs.log import RunLog
+from shared_metrics.runs.log import Means, RunLog
 from shared_metrics.runs.stop import StopSignals, check_finite, weight_sums
 
 
@@ -141,7 +141,7 @@ class Trainer:
         Logged values are means since the last row. Returns 0, or 128 + the signal that stopped it. Raises NotFinite
         when a loss is NaN.
         """
-        a, last, sums, bad = self.args, self.resumed_from, _Sums(), 0
+        a, last, means = self.args, self.resumed_from, Means()
         with (
             StopSignals() as signals,
             closing(self._open_log()) as log,
@@ -149,18 +149,18 @@ class Trainer:
         ):
             self._begin(log, notes)
             for iteration in range(self.iteration, self.total):
-                sums.add(self.train_step(iteration, *next(batches)))
+                means.add(self.train_step(iteration, *next(batches)))
                 self.iteration = done = iteration + 1
                 stop = signals.requested()
                 save, sample = self._due(a.save_every), self._due(a.sample_every)
                 score = a.eval_every and done % a.eval_every == 0 and not stop
                 last_step = stop or done == self.total
                 if done % a.log_every == 0 or sample or score or save or last_step:
-                    images = sums.number * a.batch_size * self.world
-                    values = sums.means()
+                    images = means.steps * a.batch_size * self.world
+                    values = means.take()
                     check_finite(values | weight_sums(G=self.params_G, D=self.params_D), done, last)
                     log.row(done, values, images=images)
-                    bad = _tell_skipped(batches, bad, log)
+                    log.skipped(batches.skipped)
                 if sample or score or save or last_step:
                     self._average_statistics()
                     if self.rank == 0:
@@ -368,30 +368,6 @@ class Trainer:
             if saved:  # empty without fp16
                 scaler.load_state_dict(saved)
         self.iteration, self.best, self.resumed_from = state["iteration"], state["best"], source
-
-
-class _Sums:
-    """Sums of the logged values since the last row, kept on the device."""
-
-    def __init__(self):
-        self.sums, self.number = {}, 0
-
-    def add(self, logs):
-        self.sums = {name: self.sums[name] + value if self.number else value for name, value in logs.items()}
-        self.number += 1
-
-    def means(self):
-        """{name: mean as float}; starts anew."""
-        means = {name: float(value) / self.number for name, value in self.sums.items()}
-        self.sums, self.number = {}, 0
-        return means
-
-
-def _tell_skipped(batches, known, log):
-    """Log the images that --skip_bad_images left out since there were `known`; returns how many there are."""
-    for reason in list(batches.skipped.values())[known:]:
-        log.info(f"skipped: {reason}")
-    return len(batches.skipped)
 
 
 def _require_gradients(parameters, wanted):

@@ -191,7 +191,7 @@ class Trainer:
 
         Returns 0, or 128 + the signal that stopped it. Raises NotFinite when a loss is NaN.
         """
-        a, last, logged, bad = self.args, self.resumed_from, self.iteration, 0
+        a, last, logged = self.args, self.resumed_from, self.iteration
         with (
             StopSignals() as signals,
             closing(RunLog(self.folder, a.iterations, self.iteration, self.iteration > 0, self.rank == 0)) as log,
@@ -219,7 +219,8 @@ class Trainer:
                     values = {name: float(value) for name, value in losses.items()}
                     check_finite(values | weight_sums(G=self.params_G, D=self.params_D), done, last)
                     log.row(done, values, images=(done - logged) * a.batch_size * a.d_steps_per_iter * self.world)
-                    logged, bad = done, _tell_skipped(batches, bad, log)
+                    logged = done
+                    log.skipped(batches.skipped)
                 if sample or score or save or last_step:
                     self._average_statistics()
                     if self.rank == 0:
@@ -371,13 +372,6 @@ def _require(state, names, source):
     missing = [name for name in names if name not in state]
     if missing:
         raise UserError(f"{source}: not a checkpoint of SAGAN's training, it has no {', '.join(missing)}")
-
-
-def _tell_skipped(batches, known, log):
-    """Log the images that --skip_bad_images left out since there were `known`; returns how many there are."""
-    for reason in list(batches.skipped.values())[known:]:
-        log.info(f"skipped: {reason}")
-    return len(batches.skipped)
 
 
 def join_samples(folder, most):

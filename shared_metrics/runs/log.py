@@ -28,7 +28,7 @@ class RunLog:
     def __init__(self, folder, total, start=0, resume=False, enabled=True, visualdl=None):
         self.folder, self.total, self.start, self.enabled = Path(folder), total, start, enabled
         self.visualdl = visualdl or self.folder / "log"
-        self._warned = set()
+        self._warned, self._skipped = set(), 0
         self._visualdl = None
         self._begun = self._last = time.monotonic()
         if not enabled:
@@ -63,6 +63,12 @@ class RunLog:
         self._guard(self._append, "log.jsonl", json.dumps(row) + "\n")
         for name, value in scalars.items():
             self._visual("add_scalar", name, value, iteration)
+
+    def skipped(self, reasons):
+        """Tell the reasons that came since the last call; `reasons` is `Batches.skipped`, which only grows."""
+        for reason in list(reasons.values())[self._skipped :]:
+            self.info(f"skipped: {reason}")
+            self._skipped += 1
 
     def image(self, tag, picture, iteration):
         """Show a picture, uint8 (H, W, 3), in VisualDL."""
@@ -133,6 +139,29 @@ class RunLog:
             if kind not in self._warned:
                 self._warned.add(kind)
                 print(f"warning: logging failed, training goes on: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+class Means:
+    """Means of what the steps return, kept as tensors: nothing waits for the GPU until `take`.
+
+    Attributes: steps, how many were added since the last `take`.
+    """
+
+    def __init__(self):
+        self.steps, self._sums = 0, {}
+
+    def add(self, values):
+        """Add one step's dict name -> 0-d tensor; a name may be absent from some steps."""
+        for name, value in values.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + value, count + 1)
+        self.steps += 1
+
+    def take(self):
+        """{name: mean over the steps that had it, as float}; starts anew."""
+        means = {name: float(total) / count for name, (total, count) in self._sums.items()}
+        self.steps, self._sums = 0, {}
+        return means
 
 
 def _print(text):

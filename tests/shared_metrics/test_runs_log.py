@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared_metrics.runs.log import RunLog
+from shared_metrics.runs.log import Means, RunLog
 
 
 def rows(folder):
@@ -111,3 +111,22 @@ def test_a_bar_on_a_terminal(tmp_path, no_curves, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     write(tmp_path, [10, 60])
     assert "60/100" in capsys.readouterr().err
+
+
+def test_means_count_only_the_steps_that_had_a_value_and_start_anew():
+    means = Means()
+    for values in ({"d": 1.0, "g": 4.0}, {"d": 2.0}, {"d": 6.0}):
+        means.add(values)
+    assert means.steps == 3 and means.take() == {"d": 3.0, "g": 4.0}
+    means.add({"d": 5.0})
+    assert means.steps == 1 and means.take() == {"d": 5.0}
+
+
+def test_each_skipped_image_is_told_once(tmp_path):
+    log, reasons = RunLog(tmp_path, total=2), {7: "a.png: cut"}
+    log.skipped(reasons)
+    reasons[3] = "b.png: empty"
+    log.skipped(reasons)
+    log.close()
+    told = [line.partition("skipped: ")[2] for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert told == ["a.png: cut", "b.png: empty"]
