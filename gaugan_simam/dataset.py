@@ -205,8 +205,8 @@ def read_ids(path):
         raise UserError(f"{path}: a JPEG is no map, its compression changes ids; save maps as PNG")
     if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
         raise UserError(
-            f"{path}: a map of mode {mode}, but ids need one whole number a pixel. Turn colours into ids and save a "
-            "grey or palette PNG"
+            f"{path}: a map of mode {mode}, but ids need one whole number a pixel. `python recolour.py` turns "
+            "colours into ids"
         )
     step = GRAY_STEPS.get(raw if isinstance(raw, str) else raw[0] if raw else None, 1)
     return ids.astype(np.int64) // step
