@@ -14,6 +14,7 @@ _PAPER = {
     "dropout": 0.5,
     "activation_noise": 0.0,
     "class_loss": "cross_entropy",
+    "class_on": "both",
     "lr": 2e-4,
     "g_lr": None,
     "d_lr": None,

@@ -79,6 +79,8 @@ def training_flags(add):
     add("--beta2", type=share, help="Adam's beta2")
     add("--class_loss", "--aux_loss", dest="class_loss", choices=["cross_entropy", "linear"],
         help="cross_entropy: -log p, the paper's; linear: -p, what the reproductions trained with")  # fmt: skip
+    add("--class_on", choices=["both", "real"],
+        help="images that teach D the classes: real ones, or both real and generated ones as in the paper")  # fmt: skip
     add("--ema_decay", type=share, help="decay of the moving average of G per update; 0: none")
     add("--ema_start", type=not_negative, help="iteration from which G is averaged (copied before)")
     add("--amp", default="none", choices=["none", "fp16", "bf16"], help="mixed precision (GPU)")

@@ -99,13 +99,18 @@ class Trainer:
         return logs
 
     def d_update(self, real, y, fake, y_fake):
-        """One Adam step of D, which maximises L_S + L_C (eq. 2, 3); real and fake pass D apart, each a batch."""
+        """One Adam step of D, which maximises L_S + L_C (eq. 2, 3); real and fake pass D apart, each a batch.
+
+        With args.class_on "real", L_C is of the real images alone.
+        """
         self.opt_D.clear_grad()
         with self._autocast():
             (s_real, c_real), (s_fake, c_fake) = self.D(real), self.D(fake)
         s_real, c_real, s_fake, c_fake = (t.astype("float32") for t in (s_real, c_real, s_fake, c_fake))
         loss_s = source_loss(s_real, True) + source_loss(s_fake, False)
-        loss_c = class_loss(c_real, y, self.args.class_loss) + class_loss(c_fake, y_fake, self.args.class_loss)
+        loss_c = class_loss(c_real, y, self.args.class_loss)
+        if self.args.class_on == "both":
+            loss_c = loss_c + class_loss(c_fake, y_fake, self.args.class_loss)
         loss = loss_s + loss_c
         self.scaler_D.scale(loss).backward()
         self._step(self.opt_D, self.scaler_D, self.params_D)

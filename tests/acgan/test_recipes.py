@@ -68,6 +68,7 @@ def test_flags_override_the_recipe(acgan):
     args = acgan.train.parse_args("--recipe clvrai-cifar10 --init normal --fc_relu --flip --lr 0.5 --nz 100".split())
     assert (args.init, args.fc_relu, args.flip, args.lr, args.nz) == ("normal", True, True, 0.5, 100)
     assert (args.form, args.class_loss, args.imsize) == ("clvrai", "linear", 32)
+    assert args.class_on == "both" and acgan.train.parse_args(["--class_on", "real"]).class_on == "real"
     assert acgan.train.parse_args(["--aux_loss", "linear", "--no-fc_relu"]).class_loss == "linear"
 
 

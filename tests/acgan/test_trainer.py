@@ -88,17 +88,17 @@ def test_accuracy_counts_the_largest_logit(acgan):
 # ---- the updates -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["cross_entropy", "linear"])
-def test_what_is_logged_by_hand(acgan, tmp_path, kind):
+@pytest.mark.parametrize("kind, on", [("cross_entropy", "both"), ("cross_entropy", "real"), ("linear", "both")])
+def test_what_is_logged_by_hand(acgan, tmp_path, kind, on):
     """Two real images of classes 0, 1 and two fakes of classes 2, 2, from logits written into their pixels."""
-    trainer = make(acgan, tmp_path, ReadD(), class_loss=kind)
+    trainer = make(acgan, tmp_path, ReadD(), class_loss=kind, class_on=on)
     real = images_of([2, math.log(2), 0, 0], [-1, math.log(8), math.log(8), 0])  # p of 0: 2/4; p of 1: 8/17
     fake = images_of([0.5, 0, 0, math.log(3)], [-3, 0, math.log(4), math.log(5)])  # p of 2: 3/5, 5/10
     y, y_fake = paddle.to_tensor([0, 1]), paddle.to_tensor([2, 2])
     cost = {"cross_entropy": lambda p: -math.log(p), "linear": lambda p: -p}[kind]
     logs = {name: float(v) for name, v in trainer.d_update(real, y, fake, y_fake).items()}
     loss_s = (softplus(-2) + softplus(1)) / 2 + (softplus(0.5) + softplus(-3)) / 2
-    loss_c = (cost(2 / 4) + cost(8 / 17)) / 2 + (cost(3 / 5) + cost(5 / 10)) / 2
+    loss_c = (cost(2 / 4) + cost(8 / 17)) / 2 + (on == "both") * (cost(3 / 5) + cost(5 / 10)) / 2
     assert logs["D_loss_S"] == pytest.approx(loss_s, rel=1e-5)
     assert logs["D_loss_C"] == pytest.approx(loss_c, rel=1e-5)
     assert logs["D_loss"] == pytest.approx(loss_s + loss_c, rel=1e-5)
@@ -111,6 +111,19 @@ def test_what_is_logged_by_hand(acgan, tmp_path, kind):
     logs = {name: float(v) for name, v in trainer.g_update(fake, y_fake).items()}
     loss = (softplus(-0.5) + softplus(3)) / 2 + (cost(3 / 5) + cost(5 / 10)) / 2
     assert logs["G_loss"] == pytest.approx(loss, rel=1e-5) and logs["D_G_z2"] == pytest.approx(d_fake, rel=1e-5)
+
+
+@pytest.mark.parametrize("on, alike", [("real", True), ("both", False)])
+def test_which_images_teach_d_the_classes(acgan, tmp_path, on, alike):
+    """With "real" the classes of generated images leave no trace in D."""
+    found = []
+    for k, classes in enumerate(([0, 1, 2, 0], [2, 2, 1, 1])):
+        paddle.seed(0)
+        trainer = make(acgan, tmp_path / str(k), class_on=on)
+        x, y = tensors(*batch())
+        trainer.d_update(x, y, 0.5 * x, paddle.to_tensor(classes))
+        found.append(trained(trainer.D))
+    assert (not moved(*found)) == alike
 
 
 @pytest.mark.parametrize("kind, least", [("cross_entropy", 0.0), ("linear", -2.0)])

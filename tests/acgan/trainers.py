@@ -17,6 +17,7 @@ def tiny_args(tmp_path, **changes):
         output_dir=str(tmp_path), check_path=str(tmp_path / "checkpoints"), result_path=str(tmp_path / "results"),
         class_result_path=str(tmp_path / "class_results"), log_path=str(tmp_path / "log"), seed=0, batch_size=4,
         niter=1, iterations=0, lr=1e-3, g_lr=None, d_lr=None, beta1=0.5, beta2=0.999, class_loss="cross_entropy",
+        class_on="both",
         ema_decay=0.0, ema_start=0, amp="none", log_every=1, save_freq=5, save_every=0, sample_every=0,
         keep_checkpoints=0, eval_every=0, num_workers=0, skip_bad_images=False,
     )  # fmt: skip
