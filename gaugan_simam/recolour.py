@@ -38,7 +38,9 @@ def read_palette(path):
     try:
         entries = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"--palette {path}: not a readable JSON file ({error})") from None
+        raise UserError(
+            f"--palette {path}: not a readable JSON file ({error}); `python recolour.py MASKS` prints one"
+        ) from None
     if not isinstance(entries, dict) or not entries:
         raise UserError(f'--palette {path}: expected {{"#rrggbb": id, ...}}, an id for each colour')
     for colour, i in entries.items():
