@@ -64,9 +64,9 @@ class ClassFolder:
         image = square(self.files[index], self.imsize, self.crop, rng, self.zoom)
         return to_array(image, rng, self.flip, self.normalize), np.int64(self.labels[index])
 
-    def pictures(self):
+    def pictures(self, skip_bad=False):
         """The images as scores see them: see `center_crops`."""
-        return center_crops(self.files, self.imsize)
+        return center_crops(self.files, self.imsize, skip_bad)
 
 
 class Cifar10Batches:
@@ -93,8 +93,8 @@ class Cifar10Batches:
         """The item's number, for messages."""
         return f"CIFAR-10 training image {index}"
 
-    def pictures(self):
-        """The images as scores see them: batches of uint8 (n, 32, 32, 3)."""
+    def pictures(self, skip_bad=False):
+        """The images as scores see them: batches of uint8 (n, 32, 32, 3). None is unreadable."""
         return (self.images[i : i + 32].transpose(0, 2, 3, 1) for i in range(0, len(self), 32))
 
     def load(self, index, rng):
@@ -118,7 +118,7 @@ class FakeData:
         """The item's number, for messages."""
         return f"noise image {index}"
 
-    def pictures(self):
+    def pictures(self, skip_bad=False):
         """Raises UserError: noise has no scores."""
         raise UserError("--dataset fake: noise cannot be compared with; give --real_stats or leave --eval_every out")
 
@@ -144,10 +144,21 @@ def square(path, imsize, crop, rng=None, zoom=1.0):
     return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
-def center_crops(files, imsize, batch=32):
-    """Batches of uint8 (n, imsize, imsize, 3): the middle squares of the files' pictures, resized, not flipped."""
+def center_crops(files, imsize, skip_bad=False, batch=32):
+    """Batches of uint8 (n, imsize, imsize, 3): the middle squares of the files' pictures, resized, not flipped.
+
+    skip_bad leaves out those that cannot be read. Raises: UserError naming such a file otherwise.
+    """
     for i in range(0, len(files), batch):
-        yield np.stack([np.asarray(square(path, imsize, "center")) for path in files[i : i + batch]])
+        crops = []
+        for path in files[i : i + batch]:
+            try:
+                crops.append(np.asarray(square(path, imsize, "center")))
+            except UserError:
+                if not skip_bad:
+                    raise
+        if crops:
+            yield np.stack(crops)
 
 
 def to_array(image, rng, flip, normalize):

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -205,8 +206,8 @@ class Trainer:
                 log.info(f"iteration {self.iteration} is done already: raise --iterations {a.iterations} to go on")
             if a.eval_every and self.rank == 0:
                 given = (a.real_stats, a.inception_weights, a.eval_samples)
-                real = (self.data.pictures, len(self.data))
-                self.evaluation = Evaluation(self.folder, *given, *real, log, self.iteration > 0)
+                pictures = partial(self.data.pictures, a.skip_bad_images)
+                self.evaluation = Evaluation(self.folder, *given, pictures, len(self.data), log, self.iteration > 0)
             runtime.wait_for_all()
             for iteration in range(self.iteration, a.iterations):
                 losses = self.train_step(iteration, batches)

@@ -63,8 +63,10 @@ def test_a_run_writes_its_folder(train, data, tmp_path):
 
 
 def test_evaluation_logs_scores_and_keeps_the_best(train, data, tmp_path):
+    """And --skip_bad_images holds for the real images of the scores too."""
     out = tmp_path / "out"
-    flags = "--iterations 2 --eval_every 1 --eval_samples 4 --inception_weights random".split()
+    (data / "b" / "3.png").write_bytes(b"no picture")
+    flags = "--iterations 2 --eval_every 1 --eval_samples 4 --inception_weights random --skip_bad_images".split()
     code, printed, err = train("--data_path", data, "--output_dir", out, *flags)
     assert code == 0, err
     best = [checkpoint.load_checkpoint(out / "checkpoints" / f"best_{name}.pdparams") for name in ("fid", "is")]

@@ -103,6 +103,17 @@ def test_scores_see_middle_squares(dataset, tmp_path):
     assert batch.dtype == np.uint8 and batch.shape == (1, 4, 4, 3) and batch[0, 0, :, 0].tolist() == [4, 5, 6, 7]
 
 
+def test_unreadable_pictures_are_left_out_of_scores_when_asked(dataset, tmp_path):
+    for i in range(3):
+        folder = folder_with(tmp_path, Image.new("RGB", (4, 4), (10 * i,) * 3), f"a/{i}.png")
+    (folder / "a" / "1.png").write_bytes(b"no picture")
+    data = dataset.ClassFolder(folder, 4)
+    with pytest.raises(UserError, match=r"1\.png"):
+        list(data.pictures())
+    (batch,) = data.pictures(skip_bad=True)
+    assert batch[:, 0, 0, 0].tolist() == [0, 20]
+
+
 def test_wrong_size_without_resizing_names_the_file(dataset, tmp_path):
     folder = folder_with(tmp_path, stripes(5, 4, axis=1))
     with pytest.raises(UserError, match=r"0\.png: 5x4 px.*--dont_resize.*4x4"):
