@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images, read_rgb
+from shared_metrics.images import list_images, read_rgb, stacks
 from shared_metrics.runs.runtime import rng as make_rng
 
 GROUP = 10  # classes of one AC-GAN: the paper trains 100 of them for ImageNet's 1000
@@ -154,21 +154,12 @@ def middle(path, imsize):
     return image.resize((imsize, imsize), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
 
 
-def center_crops(files, imsize, skip_bad=False, batch=32):
+def center_crops(files, imsize, skip_bad=False):
     """Batches of uint8 (n, imsize, imsize, 3): the files' pictures as in training, not flipped.
 
     skip_bad leaves out those that cannot be read. Raises: UserError naming such a file otherwise.
     """
-    for i in range(0, len(files), batch):
-        crops = []
-        for path in files[i : i + batch]:
-            try:
-                crops.append(np.asarray(middle(path, imsize)))
-            except UserError:
-                if not skip_bad:
-                    raise
-        if crops:
-            yield np.stack(crops)
+    return stacks(files, lambda path: middle(path, imsize), skip_bad)
 
 
 def make_dataset(args):

@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
-from shared_metrics.images import DAMAGE, MAX_PIXELS, SUFFIXES, list_images, read_rgb
+from shared_metrics.images import DAMAGE, MAX_PIXELS, SUFFIXES, list_images, read_rgb, stacks
 from shared_metrics.runs.flags import not_negative
 
 PREPROCESS = ("scale_shortside_and_crop", "resize_and_crop", "scale_width_and_crop", "fixed")
@@ -73,12 +73,10 @@ class PairFolder:
             labels, instances, photo = labels[:, ::-1], instances[:, ::-1], photo[:, :, ::-1]
         return tuple(np.ascontiguousarray(x) for x in (labels, instances, photo))
 
-    def pictures(self, batch=32):
+    def pictures(self):
         """The photos as scores see them: uint8 (n, H, W, 3), resized and cropped in the middle, never flipped."""
         middle = self.for_testing()
-        for i in range(0, len(self), batch):
-            photos = [middle._pixels(k)[2] for k in range(i, min(i + batch, len(self)))]
-            yield np.stack([np.asarray(photo) for photo in photos])
+        return stacks(range(len(self)), lambda index: middle._pixels(index)[2])
 
     def for_testing(self):
         """The same pairs without randomness (see `train`)."""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from shared_metrics import weights
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images, read_rgb
+from shared_metrics.images import list_images, read_rgb, stacks
 
 CROPS = ("center", "random", "squash", "none")
 
@@ -144,21 +144,12 @@ def square(path, imsize, crop, rng=None, zoom=1.0):
     return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
-def center_crops(files, imsize, skip_bad=False, batch=32):
+def center_crops(files, imsize, skip_bad=False):
     """Batches of uint8 (n, imsize, imsize, 3): the middle squares of the files' pictures, resized, not flipped.
 
     skip_bad leaves out those that cannot be read. Raises: UserError naming such a file otherwise.
     """
-    for i in range(0, len(files), batch):
-        crops = []
-        for path in files[i : i + batch]:
-            try:
-                crops.append(np.asarray(square(path, imsize, "center")))
-            except UserError:
-                if not skip_bad:
-                    raise
-        if crops:
-            yield np.stack(crops)
+    return stacks(files, lambda path: square(path, imsize, "center"), skip_bad)
 
 
 def to_array(image, rng, flip, normalize):

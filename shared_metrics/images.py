@@ -84,6 +84,24 @@ def _to_rgb(image):
     return image.convert("RGB")  # reads the file to its end
 
 
+def stacks(items, read, skip_bad=False, batch=32):
+    """Batches of uint8 (n, H, W, 3): the pictures of a sequence of items, `batch` items at a time.
+
+    Args: read, function item -> PIL RGB image, all of one size; skip_bad leaves out those that cannot be read.
+    Raises: UserError of `read` otherwise.
+    """
+    for i in range(0, len(items), batch):
+        pictures = []
+        for item in items[i : i + batch]:
+            try:
+                pictures.append(np.asarray(read(item)))
+            except UserError:
+                if not skip_bad:
+                    raise
+        if pictures:
+            yield np.stack(pictures)
+
+
 def to_uint8(x):
     """Generator output, float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C) = trunc(clamp(127.5 x + 128, 0, 255)).
 

@@ -243,3 +243,16 @@ def test_save_png_is_lossless_and_atomic(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"grid\.png: cannot be written \(No space left on device; \d+ MiB free"):
         images.save_png(array, path)
     assert path.read_bytes() == old and os.listdir(tmp_path) == ["grid.png"]
+
+
+def test_stacks_keep_the_order_and_leave_out_what_cannot_be_read_when_asked():
+    def read(number):
+        if number in (1, 3, 4, 5):
+            raise UserError(f"{number}: bad")
+        return Image.new("RGB", (2, 1), (number, 0, 0))
+
+    found = list(images.stacks(range(8), read, skip_bad=True, batch=3))  # of the second three none is left
+    assert [batch[:, 0, 0, 0].tolist() for batch in found] == [[0, 2], [6, 7]]
+    assert found[0].dtype == np.uint8 and found[0].shape == (2, 1, 2, 3)
+    with pytest.raises(UserError, match="1: bad"):
+        list(images.stacks(range(8), read))
