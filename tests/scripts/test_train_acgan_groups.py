@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 
 import pytest
 
@@ -40,7 +41,10 @@ class Bench:
         env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
         command = ["bash", SCRIPT, data or self.data, self.output, *arguments]
         pipe, env = subprocess.PIPE, {**env, "PYTHON": str(self.stub), "STUB": stub}
-        return subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        # Started in the background, pytest ignores SIGINT, and a bash that inherits this cannot trap it.
+        heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        how = dict(stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heard)
+        return subprocess.Popen(command, env=env, **how)
 
     def run(self, *arguments, code=0, **more):
         process = self.start(*arguments, **more)
