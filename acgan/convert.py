@@ -1,4 +1,5 @@
-"""Turn published AC-GAN weights into this repository's:   cd acgan && python convert.py SRC DST.pdparams
+"""Turn published AC-GAN weights into this repository's:   cd acgan && python convert.py SRC
+DST.pdparams
 
 | here                            | Callifrey: G_N.pdparams, D_N.pdparams | clvrai: netG_epoch_N.pth, netD_epoch_N.pth |
 |---------------------------------|---------------------------------------|--------------------------------------------|
@@ -8,8 +9,8 @@
 | fc1, fc_dis, fc_aux: weight     | the same, (inputs, outputs)           | (outputs, inputs): transposed              |
 | none                            | StructuredToParameterName@@: dropped  | num_batches_tracked: dropped               |
 
-Each file holds one network. Its form is told by its biases; side, widths, length of z and classes by its shapes. What
-no file tells is printed.
+Each file holds one network. Its form is told by its biases; side, widths, length of z and classes
+by its shapes. What no file tells is printed.
 """
 
 import argparse
@@ -34,10 +35,14 @@ EPOCH = re.compile(r"(?:[GD]_|net[GD]_epoch_)(\d+)")
 
 @dataclass(frozen=True)
 class Published:
-    """What one published file, or G's and D's together, hold in this repository's names and layout."""
+    """What one published file, or G's and D's together, hold in this repository's names and
+    layout.
+    """
 
     architecture: Architecture
-    generator: dict | None  # name -> float32 array, of Generator(architecture); None where only D's file was given
+    generator: (
+        dict | None
+    )  # name -> float32 array, of Generator(architecture); None where only D's file was given
     discriminator: dict | None  # the same of Discriminator(architecture)
     source: dict  # file, sha256, family, epoch: plain values for records
     notes: tuple  # lines to show: what was assumed, or left unread
@@ -46,34 +51,46 @@ class Published:
 def read_published(path, discriminator="", num_classes=None):
     """Read a published generator or discriminator of either reproduction, recognised by its keys.
 
-    Args: path, G's file or D's; discriminator, D's file where `path` is G's: it is never searched for; num_classes, of
-        a G without its D, whose head would tell (None: 10, as published).
-    Returns: Published. Raises: UserError for unknown, missing, unexpected or mis-shaped keys, and a D that is not G's.
+    Args: path, G's file or D's; discriminator, D's file where `path` is G's: it is never searched
+        for; num_classes, of a G without its D, whose head would tell (None: 10, as published).
+    Returns: Published. Raises: UserError for unknown, missing, unexpected or mis-shaped keys, and a
+        D that is not G's.
     """
     state, d_path, notes = _state(path), discriminator or path, []
     G, D = (state, None) if _is_generator(state) else (None, state)
     if discriminator and G is None:
-        raise UserError(f"{path}: holds a discriminator; give the generator's file, and this as --discriminator")
+        raise UserError(
+            f"{path}: holds a discriminator; give the generator's file, and this as --discriminator"
+        )
     if discriminator:
         D = _state(discriminator)
         if _is_generator(D):
-            raise UserError(f"--discriminator {discriminator}: holds a generator; give the file of D")
+            raise UserError(
+                f"--discriminator {discriminator}: holds a generator; give the file of D"
+            )
     sizes = _g_sizes(G, path) if G else {}
     if D:
         found = _d_sizes(D, d_path)
         for name, words in (("form", "of the {} form"), ("imsize", "for {} px")):
             if sizes.get(name, found[name]) != found[name]:
                 d_words, g_words = words.format(found[name]), words.format(sizes[name])
-                raise UserError(f"--discriminator {d_path}: D is {d_words}, the G of {path} {g_words}")
+                raise UserError(
+                    f"--discriminator {d_path}: D is {d_words}, the G of {path} {g_words}"
+                )
         sizes |= found
     sizes["num_classes"] = _classes(sizes.get("num_classes"), num_classes, d_path, notes)
     try:
         arch = Architecture(fc_relu=False, init=INIT[sizes["form"]], **sizes)
     except UserError as error:
         raise UserError(f"{path}: its shapes make no network of this kind ({error})") from None
-    for network, values, what, file in ((Generator, G, "generator", path), (Discriminator, D, "discriminator", d_path)):
+    for network, values, what, file in (
+        (Generator, G, "generator", path),
+        (Discriminator, D, "discriminator", d_path),
+    ):
         if values:
-            expected = {name: tuple(tensor.shape) for name, tensor in network(arch).state_dict().items()}
+            expected = {
+                name: tuple(tensor.shape) for name, tensor in network(arch).state_dict().items()
+            }
             weights.check_keys(expected, values, f"{what}, in the names used here", file)
     notes += _assumed(path, G, D)
     epoch = EPOCH.fullmatch(Path(path).stem)
@@ -82,40 +99,56 @@ def read_published(path, discriminator="", num_classes=None):
 
 
 def read_weights(path):
-    """The networks in a checkpoint of this repository, a converted or a published file, as one dict.
+    """The networks in a checkpoint of this repository, a converted or a published file, as one
+    dict.
 
-    Bare weights of one network, in the names used here, are read as Callifrey's or clvrai's: without ReLU after fc1.
-    Returns: "generator" and/or "discriminator", "generator_ema" where the file has it, with "architecture" (a dict),
-        "source", ...: the layout that this repository saves. Raises UserError.
+    Bare weights of one network, in the names used here, are read as Callifrey's or clvrai's:
+    without ReLU after fc1.
+    Returns: "generator" and/or "discriminator", "generator_ema" where the file has it, with
+        "architecture" (a dict), "source", ...: the layout that this repository saves. Raises
+        UserError.
     """
     data = weights.load(path)
-    if isinstance(data, dict) and "architecture" in data and ("generator" in data or "discriminator" in data):
+    if (
+        isinstance(data, dict)
+        and "architecture" in data
+        and ("generator" in data or "discriminator" in data)
+    ):
         return checkpoint.verified(data, path) if "sha256" in data else data
     return as_saved(read_published(path))
 
 
 def as_saved(published):
-    """The dict that convert.py saves: generator and discriminator (where known), architecture, source."""
+    """The dict that convert.py saves: generator and discriminator (where known), architecture,
+    source.
+    """
     nets = {"generator": published.generator, "discriminator": published.discriminator}
     nets = {name: state for name, state in nets.items() if state is not None}
     return nets | {"architecture": published.architecture.to_dict(), "source": published.source}
 
 
 def _state(path):
-    """One network's weights out of a published file: our names -> float32 arrays in Paddle's layout.
+    """One network's weights out of a published file: our names -> float32 arrays in Paddle's
+    layout.
 
-    Paddle's table of automatic names, StructuredToParameterName@@, is left out by weights.load already.
+    Paddle's table of automatic names, StructuredToParameterName@@, is left out by weights.load
+    already.
     """
     data = weights.load(path)
     if isinstance(data, dict) and "architecture" in data:
         raise UserError(f"{path}: is in this repository's layout already")
     state = {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}
     numbers = all(
-        isinstance(v, (np.ndarray, np.generic, int)) and np.asarray(v).dtype.kind in "iuf" for v in state.values()
+        isinstance(v, (np.ndarray, np.generic, int)) and np.asarray(v).dtype.kind in "iuf"
+        for v in state.values()
     )
     if not numbers or not any(re.match(r"t?conv\d\.", k) for k in state):
-        keys = f"; its keys begin with {', '.join(map(printable, list(state)[:3]))}" if state else ""
-        raise UserError(f"{path}: holds no AC-GAN weights of a known family (Callifrey, clvrai){keys}")
+        keys = (
+            f"; its keys begin with {', '.join(map(printable, list(state)[:3]))}" if state else ""
+        )
+        raise UserError(
+            f"{path}: holds no AC-GAN weights of a known family (Callifrey, clvrai){keys}"
+        )
     torch = any(k.endswith(".running_mean") for k in state)
     result = {}
     for key, value in state.items():
@@ -140,7 +173,9 @@ def _shape(state, key, dims, path):
 
 
 def _g_sizes(G, path):
-    """{form, imsize, nz, ngf} of a generator: the side is told by its last layer's name and its first kernel."""
+    """{form, imsize, nz, ngf} of a generator: the side is told by its last layer's name and its
+    first kernel.
+    """
     form = "callifrey" if "tconv2.0.bias" in G else "clvrai"
     known = {}
     for side in G_WIDTHS[form]:
@@ -150,14 +185,24 @@ def _g_sizes(G, path):
     kernel = _shape(G, "tconv2.0.weight", 4, path)[2]
     if (last, kernel) not in known:
         ways = ", ".join(f"{name} and {k}" for name, k in known)
-        raise UserError(f"{path}: G ends at {last} and begins with a kernel of {kernel}; known for {form}: {ways}")
+        raise UserError(
+            f"{path}: G ends at {last} and begins with a kernel of {kernel}; known for {form}: "
+            f"{ways}"
+        )
     imsize = known[last, kernel]
     nz, width = _shape(G, "fc1.weight", 2, path)
-    return {"form": form, "imsize": imsize, "nz": nz, "ngf": width * 64 // G_WIDTHS[form][imsize][0]}
+    return {
+        "form": form,
+        "imsize": imsize,
+        "nz": nz,
+        "ngf": width * 64 // G_WIDTHS[form][imsize][0],
+    }
 
 
 def _d_sizes(D, path):
-    """{form, imsize, num_classes, ndf} of a discriminator: the side is told by the inputs of its heads."""
+    """{form, imsize, num_classes, ndf} of a discriminator: the side is told by the inputs of its
+    heads.
+    """
     form = "callifrey" if "conv1.0.bias" in D else "clvrai"
     ndf = _shape(D, "conv1.0.weight", 4, path)[0] * 64 // D_WIDTHS[0]
     inputs, classes = _shape(D, "fc_aux.weight", 2, path)
@@ -167,7 +212,9 @@ def _d_sizes(D, path):
         known[channels * rest**2] = side
     if inputs not in known:
         ways = ", ".join(f"{n} for {side} px" for n, side in known.items())
-        raise UserError(f"{path}: fc_aux takes {inputs} numbers; known for {form} at this width: {ways}")
+        raise UserError(
+            f"{path}: fc_aux takes {inputs} numbers; known for {form} at this width: {ways}"
+        )
     return {"form": form, "imsize": known[inputs], "num_classes": classes, "ndf": ndf}
 
 
@@ -175,35 +222,55 @@ def _classes(head, given, d_path, notes):
     """The number of classes: that of D's head where D is known, else as given or as published."""
     if head is None:
         how = (
-            "not in G's file: as published; --discriminator or --num_classes tells it" if given is None else "as given"
+            "not in G's file: as published; --discriminator or --num_classes tells it"
+            if given is None
+            else "as given"
         )
         classes = PUBLISHED_CLASSES if given is None else given
         notes.append(f"{classes} classes ({how})")
         return classes
     if given is not None and given != head:
-        raise UserError(f"--num_classes {given}: the D of {d_path} tells {head}; leave the flag out")
+        raise UserError(
+            f"--num_classes {given}: the D of {d_path} tells {head}; leave the flag out"
+        )
     return head
 
 
 def _assumed(path, G, D):
-    """Lines on what the file does not tell, and on D's file beside G's, which is not read unasked."""
+    """Lines on what the file does not tell, and on D's file beside G's, which is not read
+    unasked.
+    """
     if G is None:
         return ["no G: its width and length of z are taken as published, 64 and 110"]
     lines = ["no ReLU after fc1 (not in the file: as both reproductions)"]
     name = Path(path).name
     beside = Path(path).with_name(re.sub(r"^(net)?G_(?=(?:epoch_)?\d+\.)", r"\1D_", name))
     if D is None and beside.name != name and beside.exists():
-        lines.append(f"{beside.name} lies beside it and was not read: --discriminator {beside} takes it")
+        lines.append(
+            f"{beside.name} lies beside it and was not read: --discriminator {beside} takes it"
+        )
     return lines
 
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     add = p.add_argument
-    add("src", help="published file: Callifrey's G_N.pdparams or D_N.pdparams, clvrai's net{G,D}_epoch_N.pth")
+    add(
+        "src",
+        help="published file: Callifrey's G_N.pdparams or D_N.pdparams, clvrai's "
+        "net{G,D}_epoch_N.pth",
+    )
     add("dst", help="file to write, .pdparams: for test.py and train.py --pretrained_model")
-    add("--discriminator", default="", help="the file of D that belongs to the G of SRC (default: none)")
-    add("--num_classes", type=int, help="of a G without --discriminator, whose head tells it (default: 10)")
+    add(
+        "--discriminator",
+        default="",
+        help="the file of D that belongs to the G of SRC (default: none)",
+    )
+    add(
+        "--num_classes",
+        type=int,
+        help="of a G without --discriminator, whose head tells it (default: 10)",
+    )
     return p.parse_args(argv)
 
 

@@ -1,4 +1,6 @@
-"""The ten classes of one AC-GAN out of a folder of class folders -> (image, label) arrays (Odena et al., sec. 4)."""
+"""The ten classes of one AC-GAN out of a folder of class folders -> (image, label) arrays (Odena et
+al., sec. 4).
+"""
 
 import re
 from collections import Counter
@@ -19,13 +21,17 @@ POSITIONS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 class ClassFolder:
     """Images of some of the classes in a folder that holds one sub-folder per class.
 
-    Labels count the chosen classes from 0 in the order of their names, however they were chosen; `class_indices` are
-    their positions among all `class_total` sub-folders, sorted by name (for ImageNet: the standard class numbers).
+    Labels count the chosen classes from 0 in the order of their names, however they were chosen;
+    `class_indices` are their positions among all `class_total` sub-folders, sorted by name (for
+    ImageNet: the standard class numbers).
 
     Args:
-        root: folder with one sub-folder of images per class, any image type and mode, searched at any depth.
-        imsize: side of the square images in pixels: the short side is resized to it, then the middle is cut out.
-        classes, class_seed: which classes, see `choose_classes`. The folders of the others may be empty.
+        root: folder with one sub-folder of images per class, any image type and mode, searched at
+            any depth.
+        imsize: side of the square images in pixels: the short side is resized to it, then the
+            middle is cut out.
+        classes, class_seed: which classes, see `choose_classes`. The folders of the others may be
+            empty.
         flip: mirror left-right with probability 1/2; the paper and the reference codes do not.
         flag: the command-line flag to name in errors.
     Raises: UserError when the folder, a class or its images are missing.
@@ -35,13 +41,15 @@ class ClassFolder:
         root = Path(root).expanduser()
         if not root.is_dir():
             raise UserError(
-                f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of images per class, "
+                f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of "
+                "images per class, "
                 "e.g. .../imagenet/train"
             )
         names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not names:
             raise UserError(
-                f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one sub-folder per class"
+                f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one "
+                "sub-folder per class"
             )
         self.class_indices = choose_classes(names, classes, class_seed, f"{flag} {root}")
         self.class_total = len(names)
@@ -51,7 +59,8 @@ class ClassFolder:
             files = list_images(root / name)
             if not files:
                 raise UserError(
-                    f"{flag} {root / name}: no images in this class folder. Add images or choose others by --classes"
+                    f"{flag} {root / name}: no images in this class folder. Add images or choose "
+                    "others by --classes"
                 )
             self.files += files
             self.labels += [label] * len(files)
@@ -66,8 +75,15 @@ class ClassFolder:
         return str(self.files[index])
 
     def load(self, index, rng):
-        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64. Raises UserError naming a bad file."""
-        x = np.asarray(middle(self.files[index], self.imsize), np.float32).transpose(2, 0, 1) / 255.0 * 2.0 - 1.0
+        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64. Raises UserError naming
+        a bad file.
+        """
+        x = (
+            np.asarray(middle(self.files[index], self.imsize), np.float32).transpose(2, 0, 1)
+            / 255.0
+            * 2.0
+            - 1.0
+        )
         if self.flip and rng.random() < 0.5:
             x = x[:, :, ::-1]
         return np.ascontiguousarray(x), np.int64(self.labels[index])
@@ -80,17 +96,25 @@ class ClassFolder:
 def choose_classes(names, text, seed=0, where="--dataroot"):
     """Positions, ascending, of the classes that --classes picks among all class names.
 
-    Args: names, sorted; where, the flag and folder they come from, for messages; text, a list of names, or one of
-            auto: all when there are at most ten, else the published group 10-20, or 0-10 when there are fewer than 20;
-            10-20: positions from 10 up to but not including 20, as the reference codes slice; 3,17,40-45: several;
-            random, random:N: ten or N of them, drawn with `seed`;
-            names with commas between them; where every part is the name of a folder, it is never read as a number.
-    Raises: UserError naming --classes and what there is, when a class does not exist, is named twice, or none is left.
+    Args: names, sorted; where, the flag and folder they come from, for messages; text, a list of
+            names, or one of
+            auto: all when there are at most ten, else the published group 10-20, or 0-10 when there
+                are fewer than 20;
+            10-20: positions from 10 up to but not including 20, as the reference codes slice;
+            3,17,40-45: several; random, random:N: ten or N of them, drawn with `seed`;
+            names with commas between them; where every part is the name of a folder, it is never
+            read as a number.
+    Raises: UserError naming --classes and what there is, when a class does not exist, is named
+        twice, or none is left.
     """
     by_name_only = not isinstance(text, str)
     parts = text if by_name_only else [part.strip() for part in text.split(",")]
     text = ",".join(parts)
-    total, there, position = len(names), existing(names, where), {name: i for i, name in enumerate(names)}
+    total, there, position = (
+        len(names),
+        existing(names, where),
+        {name: i for i, name in enumerate(names)},
+    )
     if text == "auto" and not by_name_only:
         start = GROUP if total >= 2 * GROUP else 0
         return list(range(start, min(total, start + GROUP)))
@@ -105,7 +129,9 @@ def choose_classes(names, text, seed=0, where="--dataroot"):
     elif all(POSITIONS.fullmatch(part) for part in parts) and not by_name_only:
         picked = [i for part in parts for i in _positions(part, total, there)]
     else:
-        raise UserError(f"--classes {text or repr(text)}: no class folder '{unknown[0]}' among {there}")
+        raise UserError(
+            f"--classes {text or repr(text)}: no class folder '{unknown[0]}' among {there}"
+        )
     twice = [names[i] for i, times in sorted(Counter(picked).items()) if times > 1]
     if twice:
         raise UserError(f"--classes {text}: names {', '.join(twice[:3])} more than once")
@@ -118,7 +144,8 @@ def _positions(part, total, there):
     first, end = int(first), int(end) if end else int(first) + 1
     if first >= end:
         raise UserError(
-            f"--classes {part}: holds no class; the end is not counted, so {first}-{first + 1} is one class"
+            f"--classes {part}: holds no class; the end is not counted, so {first}-{first + 1} is "
+            "one class"
         )
     if end > total:
         raise UserError(f"--classes {part}: reaches past {there}")
@@ -132,7 +159,9 @@ def existing(names, where):
 
 
 def group_name(indices, total):
-    """The group in words: "all 10 classes", "classes 10-20 of 1000" (20 not counted) or "classes 3, 17, 40 of 1000"."""
+    """The group in words: "all 10 classes", "classes 10-20 of 1000" (20 not counted) or "classes 3,
+    17, 40 of 1000".
+    """
     if len(indices) == total:
         return f"all {total} classes"
     if indices[-1] - indices[0] == len(indices) - 1:
@@ -141,7 +170,9 @@ def group_name(indices, total):
 
 
 def middle(path, imsize):
-    """The picture in a file with its short side resized to imsize (bilinear), then the middle square, as PIL image."""
+    """The picture in a file with its short side resized to imsize (bilinear), then the middle
+    square, as PIL image.
+    """
     image = read_rgb(path, min_side=imsize, rotate=True)
     short = min(image.size)
     box = []
@@ -150,7 +181,8 @@ def middle(path, imsize):
         start = round((resized - imsize) / 2)
         box.append((start * side / resized, (start + imsize) * side / resized))
     (left, right), (top, bottom) = box
-    # Resampling only what is kept gives the pixels of resizing all of it, and a very long picture costs nothing.
+    # Resampling only what is kept gives the pixels of resizing all of it, and a very long picture
+    # costs nothing.
     return image.resize((imsize, imsize), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
 
 
@@ -165,18 +197,24 @@ def center_crops(files, imsize, skip_bad=False):
 def make_dataset(args):
     """The data set that the flags of train.py name. Raises UserError with the flag at fault."""
     if not args.data_path:
-        raise UserError("--dataroot is missing. Give the folder that holds one sub-folder of images per class")
+        raise UserError(
+            "--dataroot is missing. Give the folder that holds one sub-folder of images per class"
+        )
     data = ClassFolder(args.data_path, args.imsize, args.classes, args.class_seed, args.flip)
     if args.num_classes and args.num_classes != len(data.classes):
         raise UserError(
-            f"--num_classes {args.num_classes}: --classes {args.classes} chooses {len(data.classes)} "
-            f"({group_name(data.class_indices, data.class_total)}); leave --num_classes out or change --classes"
+            f"--num_classes {args.num_classes}: --classes {args.classes} chooses "
+            f"{len(data.classes)} "
+            f"({group_name(data.class_indices, data.class_total)}); leave --num_classes out or "
+            "change --classes"
         )
     return data
 
 
 def describe(data):
-    """One line on a data set for the log: images, the group, its classes, the smallest and largest class."""
+    """One line on a data set for the log: images, the group, its classes, the smallest and largest
+    class.
+    """
     low, high = min(data.counts), max(data.counts)
     names = ", ".join(data.classes[:10]) + (", ..." if len(data.classes) > 10 else "")
     size = f"{low:,}" if low == high else f"{low:,} to {high:,}"

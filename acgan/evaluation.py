@@ -1,4 +1,6 @@
-"""What test.py measures and shows of a generator: the paper's own evaluation (Odena et al., sec. 4)."""
+"""What test.py measures and shows of a generator: the paper's own evaluation (Odena et al., sec.
+4).
+"""
 
 import time
 from pathlib import Path
@@ -16,10 +18,17 @@ METRICS = ("acc", "msssim", *INCEPTION)
 
 
 class Classes:
-    """The generator's classes: `number`; `names` and `indices` among `total` folders, [] and 0 where unknown."""
+    """The generator's classes: `number`; `names` and `indices` among `total` folders, [] and 0
+    where unknown.
+    """
 
     def __init__(self, number, names=(), indices=(), total=0):
-        self.number, self.names, self.indices, self.total = number, list(names), list(indices), total
+        self.number, self.names, self.indices, self.total = (
+            number,
+            list(names),
+            list(indices),
+            total,
+        )
 
     def name(self, label):
         """The folder's name, or class003."""
@@ -29,8 +38,9 @@ class Classes:
 class Judge:
     """Counts, batch by batch, how often a classifier sees the class that was meant (sec. 4.1).
 
-    Args: classifier; columns (num_classes,), the classifier's number of each of the generator's classes; sizes, sides
-        in px to which the images are brought first, for accuracies of their own.
+    Args: classifier; columns (num_classes,), the classifier's number of each of the generator's
+        classes; sizes, sides in px to which the images are brought first, for accuracies of their
+        own.
     """
 
     def __init__(self, classifier, columns, sizes):
@@ -46,16 +56,22 @@ class Judge:
             right += np.bincount(labels[known], minlength=len(right))
 
     def scores(self, suffix=""):
-        """{"class_accuracy": share of all images, "class_accuracy_32": the same of images brought to 32 px, ...}."""
+        """{"class_accuracy": share of all images, "class_accuracy_32": the same of images brought
+        to 32 px, ...}.
+        """
         total = self.seen.sum()
         return {
-            f"class_accuracy{suffix}{'' if side is None else f'_{side}'}": float(right.sum() / total)
+            f"class_accuracy{suffix}{'' if side is None else f'_{side}'}": float(
+                right.sum() / total
+            )
             for side, right in self.right.items()
         }
 
     def per_class(self):
         """{label: accuracy} of the classes seen."""
-        return {int(y): float(self.right[None][y] / self.seen[y]) for y in np.flatnonzero(self.seen)}
+        return {
+            int(y): float(self.right[None][y] / self.seen[y]) for y in np.flatnonzero(self.seen)
+        }
 
 
 class Gallery:
@@ -74,7 +90,9 @@ class Gallery:
     def rows(self):
         """The classes to show, ten at most and evenly spread."""
         present = sorted(self.images)
-        return [present[i] for i in np.linspace(0, len(present) - 1, min(len(present), 10)).astype(int)]
+        return [
+            present[i] for i in np.linspace(0, len(present) - 1, min(len(present), 10)).astype(int)
+        ]
 
 
 class Kept:
@@ -82,7 +100,9 @@ class Kept:
 
     def __init__(self, labels, pairs):
         self.labels, self.pairs = labels, pairs
-        self.wanted = set(np.concatenate(list(choose_pairs(labels, pairs).values())).ravel().tolist())
+        self.wanted = set(
+            np.concatenate(list(choose_pairs(labels, pairs).values())).ravel().tolist()
+        )
         self.images, self.number = {}, 0
 
     def update(self, images):
@@ -112,31 +132,41 @@ def chosen_metrics(text):
     names = [name for name in text.split(",") if name not in ("", "none")]
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise UserError(f"--metrics {text}: no metric '{unknown[0]}'; choose from {', '.join(METRICS)}, or none")
+        raise UserError(
+            f"--metrics {text}: no metric '{unknown[0]}'; choose from {', '.join(METRICS)}, or none"
+        )
     return names
 
 
 def open_real(args, arch, found):
-    """(real images of the checkpoint's classes or None, `Classes`). Class folders are found by the classes' names.
+    """(real images of the checkpoint's classes or None, `Classes`). Class folders are found by the
+    classes' names.
 
     Weights that name no classes (published ones) take theirs from --real and --classes.
     """
     names = found.get("classes") or []
-    classes = Classes(arch.num_classes, names, found.get("class_indices") or [], found.get("class_total") or 0)
+    classes = Classes(
+        arch.num_classes, names, found.get("class_indices") or [], found.get("class_total") or 0
+    )
     if names and args.classes != "auto":
         raise UserError(
-            f"--classes {args.classes}: the checkpoint tells its classes ({', '.join(names)}); leave it out"
+            f"--classes {args.classes}: the checkpoint tells its classes ({', '.join(names)}); "
+            "leave it out"
         )
     root = Path(args.real).expanduser()
     if not args.real or not root.is_dir():
         return None, classes
     missing = [name for name in names if not (root / name).is_dir()]
     if missing:
-        raise UserError(f"--real {root}: has no folder {missing[0]}, a class of this generator; give its class folders")
+        raise UserError(
+            f"--real {root}: has no folder {missing[0]}, a class of this generator; give its "
+            "class folders"
+        )
     data = ClassFolder(root, arch.imsize, names or args.classes, flag="--real")
     if len(data.classes) != arch.num_classes:
         raise UserError(
-            f"--classes {args.classes}: chooses {len(data.classes)} of the folders in {root}, the generator knows "
+            f"--classes {args.classes}: chooses {len(data.classes)} of the folders in {root}, the "
+            "generator knows "
             f"{arch.num_classes} classes; name its own"
         )
     if not names:
@@ -145,33 +175,48 @@ def open_real(args, arch, found):
 
 
 def make_judge(args, classes, imsize):
-    """`Judge` as the flags ask for it. Raises UserError when the classifier does not know the generator's classes."""
+    """`Judge` as the flags ask for it. Raises UserError when the classifier does not know the
+    generator's classes.
+    """
     from classifier import IMAGENET, load_classifier
 
     if not args.classifier:
-        raise UserError("--metrics acc: needs --classifier FILE: one of train_classifier.py, or ImageNet weights")
+        raise UserError(
+            "--metrics acc: needs --classifier FILE: one of train_classifier.py, or ImageNet "
+            "weights"
+        )
     classifier = load_classifier(args.classifier, args.classifier_model)
-    sizes = [side for side in (64, 32) if side < imsize] if args.acc_sizes is None else args.acc_sizes
+    sizes = (
+        [side for side in (64, 32) if side < imsize] if args.acc_sizes is None else args.acc_sizes
+    )
     if any(not 8 <= side < imsize for side in sizes):
-        raise UserError(f"--acc_sizes {','.join(map(str, sizes))}: sides from 8 to below the images' {imsize} px")
+        raise UserError(
+            f"--acc_sizes {','.join(map(str, sizes))}: sides from 8 to below the images' {imsize} "
+            "px"
+        )
     if classifier.classes:
         if args.class_indices:
-            raise UserError("--class_indices: is for ImageNet weights (--classifier_model); leave it out")
+            raise UserError(
+                "--class_indices: is for ImageNet weights (--classifier_model); leave it out"
+            )
         if not classes.names:
             raise UserError(
-                "--metrics acc: the weights name no classes; give their class folders by --real (and --classes)"
+                "--metrics acc: the weights name no classes; give their class folders by --real "
+                "(and --classes)"
             )
         strange = [name for name in classes.names if name not in classifier.classes]
         if strange:
             raise UserError(
-                f"--classifier {args.classifier}: does not know class {strange[0]} of the generator; train one that "
+                f"--classifier {args.classifier}: does not know class {strange[0]} of the "
+                "generator; train one that "
                 "does with train_classifier.py"
             )
         return Judge(classifier, [classifier.classes.index(name) for name in classes.names], sizes)
     columns = args.class_indices or (classes.indices if classes.total == IMAGENET else [])
     if len(columns) != classes.number or max(columns) >= IMAGENET:
         raise UserError(
-            f"--classifier_model {args.classifier_model}: which of ImageNet's 1000 classes are the generator's "
+            f"--classifier_model {args.classifier_model}: which of ImageNet's 1000 classes are "
+            "the generator's "
             f"{classes.number}? Give --class_indices, e.g. 10-19"
         )
     return Judge(classifier, columns, sizes)
@@ -180,7 +225,8 @@ def make_judge(args, classes, imsize):
 class Evaluation:
     """Everything that is measured in the one pass over the generated images.
 
-    Opens classifier, Inception and real images first, so that a mistake is told before anything is drawn.
+    Opens classifier, Inception and real images first, so that a mistake is told before anything is
+    drawn.
     """
 
     def __init__(self, args, arch, data, classes, labels):
@@ -195,14 +241,19 @@ class Evaluation:
         self.gallery = Gallery(arch.num_classes)
         if self.kept and data is not None and min(data.counts) < 2:
             alone = data.classes[data.counts.index(1)]
-            raise UserError(f"--real {args.real}: one image of class {alone}; msssim compares pairs. Leave msssim out")
+            raise UserError(
+                f"--real {args.real}: one image of class {alone}; msssim compares pairs. Leave "
+                "msssim out"
+            )
         if self.inception:
             self._prepare_inception()
         elif data is not None:
             for _ in data.pictures():  # a broken picture is told now, not when all is drawn
                 pass
         elif args.real:
-            raise UserError(f"--real {args.real}: no folder, and none of {', '.join(INCEPTION)} is asked for")
+            raise UserError(
+                f"--real {args.real}: no folder, and none of {', '.join(INCEPTION)} is asked for"
+            )
 
     def _prepare_inception(self):
         from shared_metrics.features import KEEP, Extractor, check_metrics, read_real, statistics_of
@@ -211,7 +262,9 @@ class Evaluation:
         self.extractor, self.real = Extractor(args.inception_weights, args.protocol), None
         if self.data is not None:
             pictures = self.data.pictures()
-            self.real = statistics_of(pictures, self.extractor, keep, num_images=len(self.data), progress=True)
+            self.real = statistics_of(
+                pictures, self.extractor, keep, num_images=len(self.data), progress=True
+            )
             self.real.source = args.real
         elif args.real:
             self.real = read_real(args.real, self.extractor, keep)
@@ -223,7 +276,9 @@ class Evaluation:
         if self.inception:
             from shared_metrics.features import evaluate
 
-            result = evaluate(images, self.extractor, self.inception, self.real, num_images=len(self.labels))
+            result = evaluate(
+                images, self.extractor, self.inception, self.real, num_images=len(self.labels)
+            )
         else:
             result = count_only(images)
         scores, per_class = self._paper_scores()
@@ -242,7 +297,9 @@ class Evaluation:
             yield images
 
     def _paper_scores(self):
-        """(scores, {label: scores}) of accuracy and MS-SSIM, of generated and, where there are some, real images."""
+        """(scores, {label: scores}) of accuracy and MS-SSIM, of generated and, where there are
+        some, real images.
+        """
         scores, per_class = {}, {}
 
         def put(name, values):
@@ -263,12 +320,16 @@ class Evaluation:
             scores |= real.scores("_real")
             put("class_accuracy_real", real.per_class())
         if self.data is not None and self.kept:
-            values = intra_class(Files(self.data.files, self.data.imsize), self.data.labels, self.args.pairs)
+            values = intra_class(
+                Files(self.data.files, self.data.imsize), self.data.labels, self.args.pairs
+            )
             scores["msssim_real"] = put("msssim_real", values)
         return scores, per_class
 
     def _judge_real(self):
-        """A `Judge` that has seen as many real images as were drawn, evenly spread over the files."""
+        """A `Judge` that has seen as many real images as were drawn, evenly spread over the
+        files.
+        """
         judge = Judge(self.judge.classifier, self.judge.columns, self.judge.sizes[1:])
         count = min(len(self.labels), len(self.data))
         chosen = np.linspace(0, len(self.data) - 1, count).astype(int)
@@ -284,23 +345,39 @@ def count_only(images):
     start, number = time.perf_counter(), sum(len(batch) for batch in images)
     seconds = time.perf_counter() - start
     speed = {"seconds": round(seconds, 2), "images_per_second": round(number / seconds, 2)}
-    return {"scores": {}, "comparable": False, "inception": None, "real": None, "samples": {"number": number}, **speed}
+    return {
+        "scores": {},
+        "comparable": False,
+        "inception": None,
+        "real": None,
+        "samples": {"number": number},
+        **speed,
+    }
 
 
 def show_samples(gallery, classes, folder, class_folder):
-    """Write grid.png, a row a class with its first ten images, and <class>.png with its first hundred."""
+    """Write grid.png, a row a class with its first ten images, and <class>.png with its first
+    hundred.
+    """
     rows, columns = gallery.rows(), min(10, max(len(images) for images in gallery.images.values()))
     blank = np.full_like(gallery.images[rows[0]][0], 255)
     cells = [image for y in rows for image in (gallery.images[y] + [blank] * columns)[:columns]]
-    save_png(grid(np.stack(cells), columns, row_labels=[classes.name(y) for y in rows]), folder / "grid.png")
+    save_png(
+        grid(np.stack(cells), columns, row_labels=[classes.name(y) for y in rows]),
+        folder / "grid.png",
+    )
     for label, images in gallery.images.items():
-        save_png(grid(np.stack(images), min(10, len(images))), class_folder / f"{classes.name(label)}.png")
+        save_png(
+            grid(np.stack(images), min(10, len(images))),
+            class_folder / f"{classes.name(label)}.png",
+        )
 
 
 def show_latents(draw, noise, gallery, classes, folder):
     """Write class_swap.png and interpolation.png, a row a class.
 
-    class_swap: the same latents in every row, so a column shows what is left when only the class changes (sec. 4.5).
+    class_swap: the same latents in every row, so a column shows what is left when only the class
+        changes (sec. 4.5).
     interpolation: eight steps on the line between the first two latents (sec. 4.5).
     Args: draw, function (noise (N, nz), labels (N,)) -> uint8 images; noise (10, nz).
     """
@@ -314,14 +391,18 @@ def show_latents(draw, noise, gallery, classes, folder):
 
 
 def show_nearest(gallery, data, classes, path, count=5):
-    """Write nearest.png: the first image of each class and, beside it, its nearest real ones in pixel L1 (sec. 4.5).
+    """Write nearest.png: the first image of each class and, beside it, its nearest real ones in
+    pixel L1 (sec. 4.5).
 
-    All real images are looked through, not those of its class alone. Returns: {class name: mean absolute difference
+    All real images are looked through, not those of its class alone. Returns: {class name: mean
+        absolute difference
     of the nearest, in [0, 255]}.
     """
     rows = gallery.rows()
     queries = np.stack([gallery.images[y][0] for y in rows]).astype(np.int16)
-    distances = np.concatenate([[np.abs(q - p).mean((1, 2, 3)) for q in queries] for p in _int16(data)], axis=1)
+    distances = np.concatenate(
+        [[np.abs(q - p).mean((1, 2, 3)) for q in queries] for p in _int16(data)], axis=1
+    )
     order = np.argsort(distances, axis=1, kind="stable")[:, :count]
     files = Files(data.files, data.imsize)
     cells = [
@@ -329,8 +410,14 @@ def show_nearest(gallery, data, classes, path, count=5):
         for y, near in zip(rows, order, strict=True)
         for image in (gallery.images[y][0], *map(files.__getitem__, near))
     ]
-    save_png(grid(np.stack(cells), len(cells) // len(rows), row_labels=[classes.name(y) for y in rows]), path)
-    return {classes.name(y): float(d[near[0]]) for y, d, near in zip(rows, distances, order, strict=True)}
+    save_png(
+        grid(np.stack(cells), len(cells) // len(rows), row_labels=[classes.name(y) for y in rows]),
+        path,
+    )
+    return {
+        classes.name(y): float(d[near[0]])
+        for y, d, near in zip(rows, distances, order, strict=True)
+    }
 
 
 def _int16(data):

@@ -1,6 +1,8 @@
-"""The published settings of AC-GAN: one row each, as data. `python train.py --list_recipes` prints them.
+"""The published settings of AC-GAN: one row each, as data. `python train.py --list_recipes` prints
+them.
 
-Every key is a flag of train.py of the same name. `niter` counts epochs; `iterations`, where it is not 0, overrides it.
+Every key is a flag of train.py of the same name. `niter` counts epochs; `iterations`, where it is
+not 0, overrides it.
 """
 
 _PAPER = {
@@ -40,21 +42,32 @@ RECIPES = {
 }
 
 ABOUT = {
-    "imagenet128": "the paper's losses and initialisation in Callifrey's 128 px networks, Callifrey's length",
+    "imagenet128": "the paper's losses and initialisation in Callifrey's 128 px networks, "
+    "Callifrey's length",
     "imagenet64": "the same at 64 px",
     "cifar10": "the same at 32 px",
-    "paper-imagenet128": "the same for the paper's 50,000 batches of each of the 100 groups of ten classes",
-    "callifrey": "Callifrey/ACGAN-Paddle as it is: no ReLU after fc1, Paddle's initialisers, NLL loss on softmax",
+    "paper-imagenet128": "the same for the paper's 50,000 batches of each of the 100 groups of "
+    "ten classes",
+    "callifrey": "Callifrey/ACGAN-Paddle as it is: no ReLU after fc1, Paddle's initialisers, NLL "
+    "loss on softmax",
     "clvrai-imagenet": "clvrai/ACGAN-PyTorch, its README's command",
     "clvrai-cifar10": "clvrai/ACGAN-PyTorch with --dataset cifar10",
 }
 
 # What the paper prints (neither reproduction measured anything): score, value, how it was measured.
 _IMAGENET = [
-    ("class_accuracy", 0.101, "128 px, Inception-v3 over 1000 classes, +- 0.020, 100 models of ten classes"),
+    (
+        "class_accuracy",
+        0.101,
+        "128 px, Inception-v3 over 1000 classes, +- 0.020, 100 models of ten classes",
+    ),
     ("class_accuracy_64", 0.070, "the same samples resized to 64 px, +- 0.020"),
     ("class_accuracy_32", 0.050, "the same samples resized to 32 px, +- 0.020"),
-    ("classes_below_msssim_0.25", 0.847, "classes whose MS-SSIM is below 0.25, the least diverse real class's"),
+    (
+        "classes_below_msssim_0.25",
+        0.847,
+        "classes whose MS-SSIM is below 0.25, the least diverse real class's",
+    ),
 ]
 _CIFAR10 = [("is", 8.25, "+- 0.07, best of 27 settings, 25,000 samples in 5 groups, TF Inception")]
 PUBLISHED = {"imagenet128": _IMAGENET, "paper-imagenet128": _IMAGENET, "cifar10": _CIFAR10}
@@ -67,9 +80,14 @@ def describe_recipes():
         length = f"{r['iterations']:,} iterations" if r["iterations"] else f"{r['niter']} epochs"
         lines += [
             f"{name}: {ABOUT[name]}",
-            f"    {r['imsize']} px, {r['form']} networks, fc1 {'with' if r['fc_relu'] else 'without'} ReLU, "
-            f"init {r['init']}, class loss {r['class_loss']}, Adam({r['beta1']}, {r['beta2']}) lr {r['lr']:g}, "
+            f"    {r['imsize']} px, {r['form']} networks, fc1 "
+            f"{'with' if r['fc_relu'] else 'without'} ReLU, "
+            f"init {r['init']}, class loss {r['class_loss']}, Adam({r['beta1']}, {r['beta2']}) lr "
+            f"{r['lr']:g}, "
             f"batch {r['batch_size']}, {length}",
         ]
-        lines += [f"    published: {score} {value:g}  (paper; {how})" for score, value, how in PUBLISHED.get(name, [])]
+        lines += [
+            f"    published: {score} {value:g}  (paper; {how})"
+            for score, value, how in PUBLISHED.get(name, [])
+        ]
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""Draw images from a trained AC-GAN and score them.   cd acgan && python test.py --check_path PATH --which_epoch 499"""
+"""Draw images from a trained AC-GAN and score them.   cd acgan && python test.py --check_path PATH
+--which_epoch 499
+"""
 
 import argparse
 import dataclasses
@@ -19,7 +21,10 @@ from shared_metrics.results import write_record
 from shared_metrics.runs import runtime
 from shared_metrics.runs.flags import not_negative, positive, ranges
 
-OWN, PEERS = re.compile(r"iter_(\d{7,})\.pdparams"), re.compile(r"(?:G_(\d+)\.pdparams|netG_epoch_(\d+)\.pth)")
+OWN, PEERS = (
+    re.compile(r"iter_(\d{7,})\.pdparams"),
+    re.compile(r"(?:G_(\d+)\.pdparams|netG_epoch_(\d+)\.pth)"),
+)
 SCORED = 50_000  # images drawn where they are scored and no number is given
 PICTURES = ("grid", "class_swap", "interpolation", "nearest")
 
@@ -33,11 +38,32 @@ def parse_args(argv=None):
         allow_abbrev=False,
     )
     add = p.add_argument
-    add("--check_path", default="./checkpoints", help="folder of checkpoints: train.py's, Callifrey's or clvrai's")
-    add("--which_epoch", type=not_negative, help="the one after this epoch, counted from 0 (default: the newest)")
-    add("--pretrained_model", default="", help="this file instead: a checkpoint or any file convert.py knows")
-    add("--output_dir", "--result_path", default="./results", help="where images/, the pictures, results.json go")
-    add("--class_result_path", default="", help="where a picture a class goes, if not OUTPUT_DIR/class_results")
+    add(
+        "--check_path",
+        default="./checkpoints",
+        help="folder of checkpoints: train.py's, Callifrey's or clvrai's",
+    )
+    add(
+        "--which_epoch",
+        type=not_negative,
+        help="the one after this epoch, counted from 0 (default: the newest)",
+    )
+    add(
+        "--pretrained_model",
+        default="",
+        help="this file instead: a checkpoint or any file convert.py knows",
+    )
+    add(
+        "--output_dir",
+        "--result_path",
+        default="./results",
+        help="where images/, the pictures, results.json go",
+    )
+    add(
+        "--class_result_path",
+        default="",
+        help="where a picture a class goes, if not OUTPUT_DIR/class_results",
+    )
     add("--overwrite", action="store_true", help="replace what an earlier run left there")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     add("--batch_size", "--batchSize", type=positive, default=100, help="images at a time")
@@ -46,9 +72,15 @@ def parse_args(argv=None):
 
     drawing_flags(p.add_argument_group("what to draw").add_argument)
     score_flags(p.add_argument_group("scores").add_argument)
-    add = p.add_argument_group("for published weights, which tell less than a checkpoint").add_argument
+    add = p.add_argument_group(
+        "for published weights, which tell less than a checkpoint"
+    ).add_argument
     add("--nz", type=positive, help="expected length of z (default: what the file holds)")
-    add("--num_classes", type=positive, help="number of classes (default: what the file holds, or 10 as published)")
+    add(
+        "--num_classes",
+        type=positive,
+        help="number of classes (default: what the file holds, or 10 as published)",
+    )
     add("--classes", default="auto", help="which folders of --real the classes are, as in train.py")
     args = p.parse_args(argv)
     args.command = sys.argv[1:] if argv is None else list(argv)
@@ -56,7 +88,9 @@ def parse_args(argv=None):
         raise UserError("--num_samples: --seeds names the images already; leave one of the two out")
     args.num_samples = args.num_samples or (args.batch_size if args.metrics == "none" else SCORED)
     if args.pretrained_model and args.which_epoch is not None:
-        raise UserError("--which_epoch: chooses a file of --check_path; leave it or --pretrained_model out")
+        raise UserError(
+            "--which_epoch: chooses a file of --check_path; leave it or --pretrained_model out"
+        )
     return args
 
 
@@ -65,17 +99,36 @@ def drawing_flags(add):
     add(
         "--num_samples",
         type=positive,
-        help=f"images to draw, from seeds --seed, --seed + 1, ... (default: {SCORED} to score, else one batch)",
+        help=f"images to draw, from seeds --seed, --seed + 1, ... (default: {SCORED} to score, "
+        "else one batch)",
     )
     add("--seed", type=not_negative, default=0, help="the first of these seeds")
-    add("--seeds", default="", dest="seeds_text", metavar="SEEDS", help="these seeds instead, e.g. 0-15,100")
+    add(
+        "--seeds",
+        default="",
+        dest="seeds_text",
+        metavar="SEEDS",
+        help="these seeds instead, e.g. 0-15,100",
+    )
     add(
         "--labels",
         default="uniform",
-        help="uniform: one class a seed; or classes by name or number, e.g. cat,dog or 0-9: each from every seed",
+        help="uniform: one class a seed; or classes by name or number, e.g. cat,dog or 0-9: each "
+        "from every seed",
     )
-    add("--use_ema", action=argparse.BooleanOptionalAction, default=True, help="the averaged G where the file has one")
-    add("--no_ema", dest="use_ema", action="store_false", default=argparse.SUPPRESS, help="the raw G")
+    add(
+        "--use_ema",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the averaged G where the file has one",
+    )
+    add(
+        "--no_ema",
+        dest="use_ema",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="the raw G",
+    )
     add(
         "--bn_stats",
         default="running",
@@ -86,40 +139,73 @@ def drawing_flags(add):
 
 def score_flags(add):
     """What is measured on them, and by what."""
-    add("--metrics", default="none", help="acc,msssim,fid,is,kid,pr or none; fid, kid and pr need --real")
+    add(
+        "--metrics",
+        default="none",
+        help="acc,msssim,fid,is,kid,pr or none; fid, kid and pr need --real",
+    )
     add(
         "--real",
         "--dataroot",
         default="",
-        help="class folders of real images, of which the generator's are taken, or a statistics file",
+        help="class folders of real images, of which the generator's are taken, or a statistics "
+        "file",
     )
-    add("--classifier", default="", help="for acc: a file of train_classifier.py, or ImageNet weights")
-    add("--classifier_model", default="", help="the network of paddle.vision that ImageNet weights are for")
-    add("--class_indices", type=ranges, help="ImageNet's numbers of the classes, if the file does not tell, e.g. 10-19")
+    add(
+        "--classifier",
+        default="",
+        help="for acc: a file of train_classifier.py, or ImageNet weights",
+    )
+    add(
+        "--classifier_model",
+        default="",
+        help="the network of paddle.vision that ImageNet weights are for",
+    )
+    add(
+        "--class_indices",
+        type=ranges,
+        help="ImageNet's numbers of the classes, if the file does not tell, e.g. 10-19",
+    )
     add(
         "--acc_sizes",
         type=ranges,
-        help="acc also of images brought to these sides in px first (default: 64 and 32, where smaller)",
+        help="acc also of images brought to these sides in px first (default: 64 and 32, where "
+        "smaller)",
     )
     add("--pairs", type=positive, default=100, help="random pairs a class for msssim")
-    add("--inception_weights", default="auto", help="auto (download), random (not comparable) or a file")
-    add("--protocol", default="tf", choices=list(PROTOCOLS), help="how fid, is, kid and pr are computed")
+    add(
+        "--inception_weights",
+        default="auto",
+        help="auto (download), random (not comparable) or a file",
+    )
+    add(
+        "--protocol",
+        default="tf",
+        choices=list(PROTOCOLS),
+        help="how fid, is, kid and pr are computed",
+    )
 
 
 def find_weights(args):
-    """The file to draw from: --pretrained_model, or the one in --check_path after epoch --which_epoch (the newest)."""
+    """The file to draw from: --pretrained_model, or the one in --check_path after epoch
+    --which_epoch (the newest).
+    """
     from shared_metrics import weights
 
     if args.pretrained_model:
         return Path(args.pretrained_model)
     folder = Path(args.check_path).expanduser()
     if not folder.is_dir():
-        raise UserError(f"--check_path {folder}: no such folder. Give the folder of checkpoints, or --pretrained_model")
+        raise UserError(
+            f"--check_path {folder}: no such folder. Give the folder of checkpoints, or "
+            "--pretrained_model"
+        )
     own = {int(m[1]): p for p in folder.iterdir() if (m := OWN.fullmatch(p.name))}
     epochs = {int(m[1] or m[2]): p for p in folder.iterdir() if (m := PEERS.fullmatch(p.name))}
     if not own and not epochs:
         raise UserError(
-            f"--check_path {folder}: holds no iter_N.pdparams, G_N.pdparams or netG_epoch_N.pth; give another folder, "
+            f"--check_path {folder}: holds no iter_N.pdparams, G_N.pdparams or netG_epoch_N.pth; "
+            "give another folder, "
             "or a file by --pretrained_model"
         )
     if own and args.which_epoch is None:
@@ -127,17 +213,29 @@ def find_weights(args):
     if own:
         state = weights.load(own[max(own)])
         per_epoch = state.get("batches_per_epoch") if isinstance(state, dict) else None
-        if per_epoch:  # checkpoints are numbered by the iterations done: epoch 0 ends with per_epoch of them
-            epochs = {n // per_epoch - 1: p for n, p in own.items() if n >= per_epoch and n % per_epoch == 0} | epochs
+        if (
+            per_epoch
+        ):  # checkpoints are numbered by the iterations done: epoch 0 ends with per_epoch of them
+            epochs = {
+                n // per_epoch - 1: p
+                for n, p in own.items()
+                if n >= per_epoch and n % per_epoch == 0
+            } | epochs
     wanted = max(epochs, default=None) if args.which_epoch is None else args.which_epoch
     if wanted not in epochs:
-        known = f"epochs {', '.join(map(str, sorted(epochs)[-10:]))}" if epochs else "no whole epoch"
-        raise UserError(f"--which_epoch {wanted}: {folder} holds {known}; give one of them, or leave the flag out")
+        known = (
+            f"epochs {', '.join(map(str, sorted(epochs)[-10:]))}" if epochs else "no whole epoch"
+        )
+        raise UserError(
+            f"--which_epoch {wanted}: {folder} holds {known}; give one of them, or leave the flag "
+            "out"
+        )
     return epochs[wanted]
 
 
 def latents(seeds, nz):
-    """Noise (N, nz) float32, one standard normal row a seed: `np.random.RandomState(seed).randn(nz)`.
+    """Noise (N, nz) float32, one standard normal row a seed:
+    `np.random.RandomState(seed).randn(nz)`.
 
     z is this with the class in its first entries: `model.with_labels`.
     """
@@ -147,8 +245,8 @@ def latents(seeds, nz):
 def choose_labels(args, classes):
     """(seeds, labels) of the images to draw: two int64 arrays of one length.
 
-    By name or number every class is drawn from every seed, class by class. "uniform" draws one class a seed, from that
-    seed, so that image N is the same however many are drawn.
+    By name or number every class is drawn from every seed, class by class. "uniform" draws one
+    class a seed, from that seed, so that image N is the same however many are drawn.
     """
     named = [] if args.labels == "uniform" else _named_labels(args.labels, classes)
     per_label = -(-args.num_samples // max(1, len(named)))
@@ -157,12 +255,18 @@ def choose_labels(args, classes):
         if len(set(values)) < len(values):
             raise UserError(f"{flag}: names one twice; give each once")
     if max(seeds) >= 2**32:
-        raise UserError(f"--seed or --seeds: {max(seeds)} is too large, numpy takes seeds below {2**32}")
+        raise UserError(
+            f"--seed or --seeds: {max(seeds)} is too large, numpy takes seeds below {2**32}"
+        )
     seeds = np.asarray(seeds, np.int64)
     if named:
         most = None if args.seeds_text else args.num_samples
-        return np.tile(seeds, len(named))[:most], np.repeat(np.asarray(named, np.int64), len(seeds))[:most]
-    return seeds, np.array([runtime.rng(int(s), "label").integers(classes.number) for s in seeds], np.int64)
+        return np.tile(seeds, len(named))[:most], np.repeat(
+            np.asarray(named, np.int64), len(seeds)
+        )[:most]
+    return seeds, np.array(
+        [runtime.rng(int(s), "label").integers(classes.number) for s in seeds], np.int64
+    )
 
 
 def _seeds(text):
@@ -181,7 +285,8 @@ def _named_labels(text, classes):
         labels = ranges(text)
     except argparse.ArgumentTypeError:
         raise UserError(
-            f"--labels {text}: no class '{unknown[0]}'. Give uniform, numbers such as 0-9, or names out of "
+            f"--labels {text}: no class '{unknown[0]}'. Give uniform, numbers such as 0-9, or "
+            "names out of "
             f"{', '.join(classes.names[:10]) or '(the file names no classes)'}"
         ) from None
     if max(labels) >= classes.number:
@@ -190,17 +295,22 @@ def _named_labels(text, classes):
 
 
 def architecture_of(found, args):
-    """The architecture that the file tells; of a published generator the number of classes may be given."""
+    """The architecture that the file tells; of a published generator the number of classes may be
+    given.
+    """
     from model import Architecture
 
     arch = Architecture.from_dict(found["architecture"])
     if args.nz not in (None, arch.nz):
-        raise UserError(f"--nz {args.nz}: this generator takes z of {arch.nz} numbers; leave the flag out")
+        raise UserError(
+            f"--nz {args.nz}: this generator takes z of {arch.nz} numbers; leave the flag out"
+        )
     if args.num_classes in (None, arch.num_classes):
         return arch
     if "classes" in found or "discriminator" in found:
         raise UserError(
-            f"--num_classes {args.num_classes}: this generator knows {arch.num_classes} classes; leave the flag out"
+            f"--num_classes {args.num_classes}: this generator knows {arch.num_classes} classes; "
+            "leave the flag out"
         )
     return dataclasses.replace(arch, num_classes=args.num_classes)
 
@@ -237,13 +347,18 @@ def draw(generator, noise, labels):
 
 
 def draw_all(generator, seeds, labels, args, bar):
-    """Draw in batches, write each image as images/seed00012_class003.png, and yield (labels, images) on."""
+    """Draw in batches, write each image as images/seed00012_class003.png, and yield (labels,
+    images) on.
+    """
     folder = Path(args.output_dir) / "images"
     with ThreadPoolExecutor(args.num_workers) as pool:
         for i in range(0, len(seeds), args.batch_size):
             s, y = seeds[i : i + args.batch_size], labels[i : i + args.batch_size]
             images = draw(generator, latents(s, generator.arch.nz), y)
-            names = [folder / f"seed{seed:05d}_class{label:03d}.png" for seed, label in zip(s, y, strict=True)]
+            names = [
+                folder / f"seed{seed:05d}_class{label:03d}.png"
+                for seed, label in zip(s, y, strict=True)
+            ]
             list(pool.map(save_png, images, names))
             bar.update(len(images))
             yield y, images
@@ -267,7 +382,8 @@ def main(argv=None):
     old = written(folder, class_folder, classes)
     if old and not args.overwrite:
         raise UserError(
-            f"--output_dir {folder}: this would replace {len(old)} files, such as {old[0]}. Name another, or give "
+            f"--output_dir {folder}: this would replace {len(old)} files, such as {old[0]}. Name "
+            "another, or give "
             "--overwrite"
         )
     seeds, labels = choose_labels(args, classes)
@@ -296,14 +412,20 @@ def main(argv=None):
     }
     samples = {
         "seed": args.seeds_text or f"{seeds[0]}-{seeds[-1]}",
-        "latents": "np.random.RandomState(seed).randn(nz), the class's one-hot over its first entries",
+        "latents": "np.random.RandomState(seed).randn(nz), the class's one-hot over its first "
+        "entries",
         "labels": args.labels,
         "classes_drawn": int(len(np.unique(labels))),
     }
-    write_record(folder / "results.json", make_record(args, found, scores, checkpoint, samples, classes))
+    write_record(
+        folder / "results.json", make_record(args, found, scores, checkpoint, samples, classes)
+    )
     for line in report(scores):
         print(line)
-    print(f"{len(seeds)} images in {folder / 'images'}, {folder / 'grid.png'}, {folder / 'results.json'}")
+    print(
+        f"{len(seeds)} images in {folder / 'images'}, {folder / 'grid.png'}, "
+        f"{folder / 'results.json'}"
+    )
 
 
 def written(folder, class_folder, classes):
@@ -328,7 +450,8 @@ def report(result):
 
 
 def make_record(args, found, scores, checkpoint, samples, classes):
-    """The result record (`shared_metrics.results`): every number with what it takes to get it again.
+    """The result record (`shared_metrics.results`): every number with what it takes to get it
+    again.
 
     The paper's numbers stand beside it; `departures` tells where the training was not the recipe's.
     """
@@ -337,9 +460,15 @@ def make_record(args, found, scores, checkpoint, samples, classes):
     return scores | {
         "paper": "acgan",
         "name": args.name or trained.get("name", ""),
-        "dataset": "/".join(Path(trained["data_path"]).parts[-2:]) if trained.get("data_path") else "unknown",
+        "dataset": "/".join(Path(trained["data_path"]).parts[-2:])
+        if trained.get("data_path")
+        else "unknown",
         "recipe": recipe,
-        "departures": {k: trained[k] for k, v in RECIPES.get(recipe, {}).items() if k in trained and trained[k] != v},
+        "departures": {
+            k: trained[k]
+            for k, v in RECIPES.get(recipe, {}).items()
+            if k in trained and trained[k] != v
+        },
         "checkpoint": checkpoint | {"source": found.get("source", {})},
         "samples": scores["samples"] | samples,
         "classes": classes.names,

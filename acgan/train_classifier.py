@@ -21,26 +21,60 @@ from shared_metrics.runs.stop import check_finite
 def parse_args(argv=None):
     """The flags as a namespace."""
     p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     add = p.add_argument
-    add("--data_path", required=True, help="folder with one sub-folder of training images per class")
-    add("--val_path", required=True, help="the same classes with held-out images, which measure the accuracy")
-    add("--imsize", type=positive, default=32, help="side of the images in pixels: a power of two from 8 on")
-    add("--classes", default="all", help="all folders, or some of them: names, numbers or 10-20 as in train.py")
+    add(
+        "--data_path", required=True, help="folder with one sub-folder of training images per class"
+    )
+    add(
+        "--val_path",
+        required=True,
+        help="the same classes with held-out images, which measure the accuracy",
+    )
+    add(
+        "--imsize",
+        type=positive,
+        default=32,
+        help="side of the images in pixels: a power of two from 8 on",
+    )
+    add(
+        "--classes",
+        default="all",
+        help="all folders, or some of them: names, numbers or 10-20 as in train.py",
+    )
     add("--epochs", type=positive, default=10, help="passes over the training images")
     add("--batch_size", type=positive, default=128, help="images per step")
-    add("--lr", type=amount, default=3e-3, help="Adam's highest rate: it rises for a tenth of the steps, then falls")
-    add("--width", type=positive, default=32, help="channels at 16 px; half as many at 32 px, twice as many at 8 px")
+    add(
+        "--lr",
+        type=amount,
+        default=3e-3,
+        help="Adam's highest rate: it rises for a tenth of the steps, then falls",
+    )
+    add(
+        "--width",
+        type=positive,
+        default=32,
+        help="channels at 16 px; half as many at 32 px, twice as many at 8 px",
+    )
     add("--seed", type=not_negative, default=0, help="fixes weights, order and augmentation")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
-    add("--num_workers", type=not_negative, default=2, help="threads that decode images; 0 decodes in the loop")
+    add(
+        "--num_workers",
+        type=not_negative,
+        default=2,
+        help="threads that decode images; 0 decodes in the loop",
+    )
     add("--output", required=True, help="file to write, e.g. classifier.pdparams")
     return p.parse_args(argv)
 
 
 class Augmented:
-    """The images of a `ClassFolder` in [0, 1], shifted by up to an eighth of the side (mirrored edges)."""
+    """The images of a `ClassFolder` in [0, 1], shifted by up to an eighth of the side (mirrored
+    edges).
+    """
 
     def __init__(self, data):
         self.data, self.margin = data, data.imsize // 8
@@ -49,7 +83,9 @@ class Augmented:
         return len(self.data)
 
     def load(self, index, rng):
-        """Image float32 (3, imsize, imsize) in [0, 1] and its label; UserError naming a bad file."""
+        """Image float32 (3, imsize, imsize) in [0, 1] and its label; UserError naming a bad
+        file.
+        """
         x, y = self.data.load(index, rng)
         top, left = rng.integers(2 * self.margin + 1, size=2)
         x = np.pad(x, ((0, 0), (self.margin,) * 2, (self.margin,) * 2), mode="reflect")
@@ -75,7 +111,9 @@ def statistics(data, most=2000):
 
 
 def accuracy(network, data, batch_size, mean, std):
-    """Share of the images of a `ClassFolder` for which the network's best class is the right one."""
+    """Share of the images of a `ClassFolder` for which the network's best class is the right
+    one.
+    """
     import paddle
 
     from classifier import normalized
@@ -86,13 +124,17 @@ def accuracy(network, data, batch_size, mean, std):
         for start in range(0, len(data), batch_size):
             items = [data.load(i, rng) for i in range(start, min(start + batch_size, len(data)))]
             x, y = (np.stack(part) for part in zip(*items, strict=True))
-            right += int((network(normalized((x + 1) / 2, mean, std)).argmax(axis=1).numpy() == y).sum())
+            right += int(
+                (network(normalized((x + 1) / 2, mean, std)).argmax(axis=1).numpy() == y).sum()
+            )
     network.train()
     return right / len(data)
 
 
 def train(network, batches, held_out, args, mean, std):
-    """Adam with decoupled weight decay on -log p(class); prints a line an epoch. Returns the held-out accuracy."""
+    """Adam with decoupled weight decay on -log p(class); prints a line an epoch. Returns the
+    held-out accuracy.
+    """
     import paddle
     import paddle.nn.functional as F
 
@@ -119,7 +161,8 @@ def train(network, batches, held_out, args, mean, std):
             seconds = time.perf_counter() - start
             epoch = step // batches.batches_per_epoch
             print(
-                f"epoch {epoch}/{args.epochs}  loss {mean_loss:.3f}  held-out accuracy {known:.4f}  "
+                f"epoch {epoch}/{args.epochs}  loss {mean_loss:.3f}  held-out accuracy "
+                f"{known:.4f}  "
                 f"{step * args.batch_size / seconds:.0f} images/s  {seconds:.0f} s",
                 flush=True,
             )
@@ -142,10 +185,18 @@ def main(argv=None):
     paddle.seed(args.seed)
     network = SmallClassifier(args.imsize, len(data.classes), args.width)
     mean, std = statistics(data)
-    print(f"{len(data):,} images to train on, {len(held_out):,} held out, {len(data.classes)} classes", flush=True)
-    with closing(Batches(Augmented(data), args.batch_size, args.seed, workers=args.num_workers)) as batches:
+    print(
+        f"{len(data):,} images to train on, {len(held_out):,} held out, {len(data.classes)} "
+        "classes",
+        flush=True,
+    )
+    with closing(
+        Batches(Augmented(data), args.batch_size, args.seed, workers=args.num_workers)
+    ) as batches:
         known = train(network, batches, held_out, args, mean, std)
-    save_small(args.output, network, args.imsize, args.width, data.classes, mean, std, known, vars(args))
+    save_small(
+        args.output, network, args.imsize, args.width, data.classes, mean, std, known, vars(args)
+    )
     print(f"held-out accuracy {known:.4f} over {len(data.classes)} classes, saved to {args.output}")
 
 

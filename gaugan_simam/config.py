@@ -1,11 +1,12 @@
-"""The yaml configuration of PaddleGAN's photopen: read safely, held against a schema, turned into train.py's flags.
+"""The yaml configuration of PaddleGAN's photopen: read safely, held against a schema, turned into
+train.py's flags.
 
     config = load_config("configs/photopen.yaml", ["model.batchSize=4", "model.generator.ngf=8"])
     flags = settings(config)    # {"batch_size": 4, "ngf": 8, "crop_size": 256, ...}
 
-Every key of the original is known. What the original wants in several places (crop_size, label_nc, the batch size,
-predict.*) is enough in one of them here; where places of equal rank differ, both are named. An override (-o) outranks
-the file, the file outranks the defaults.
+Every key of the original is known. What the original wants in several places (crop_size, label_nc,
+the batch size, predict.*) is enough in one of them here; where places of equal rank differ, both
+are named. An override (-o) outranks the file, the file outranks the defaults.
 """
 
 import ast
@@ -26,8 +27,8 @@ EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str
 
 @dataclass(frozen=True)
 class Key:
-    """What a key may hold: kind (list: of names, tuple: a list of numbers), default (None: may be absent), allowed
-    values or the least number, and where it has no effect here, the reason."""
+    """What a key may hold: kind (list: of names, tuple: a list of numbers), default (None: may be
+    absent), allowed values or the least number, and where it has no effect here, the reason."""
 
     kind: type
     default: Any
@@ -88,7 +89,9 @@ SCHEMA = {
     "output_dir": Key(str, "output_dir"),
     "checkpoints_dir": Key(str, "checkpoints", idle="checkpoints go to <output_dir>/checkpoints"),
     "enable_visualdl": Key(bool, None, idle="VisualDL's log is always written"),
-    "find_unused_parameters": Key(bool, None, idle="gradients are averaged without Paddle's DataParallel"),
+    "find_unused_parameters": Key(
+        bool, None, idle="gradients are averaged without Paddle's DataParallel"
+    ),
     "min_max": Key(tuple, None, idle="pictures are always written from [-1, 1]"),
     "image_num": Key(int, None, least=1, idle="sample grids have a fixed size"),
     "model": {
@@ -116,7 +119,10 @@ SCHEMA = {
         "crop_size": Key(int, 256, least=1),
         "lambda_feat": Key(float, 10.0, least=0),
     },
-    "dataset": {"train": _data("PhotoPenDataset", "train"), "test": _data("PhotoPenDataset_test", "test")},
+    "dataset": {
+        "train": _data("PhotoPenDataset", "train"),
+        "test": _data("PhotoPenDataset_test", "test"),
+    },
     "lr_scheduler": {
         "name": Key(str, "LinearDecay", ("LinearDecay",)),
         "learning_rate": Key(float, 1e-4, least=0, idle="the rate is optimizer.lr"),
@@ -148,29 +154,54 @@ def _flat(tree, prefix=""):
     """{"model.generator.ngf": leaf, ...} of a nested dict."""
     leaves = {}
     for name, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        leaves |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
     return leaves
 
 
 KEYS = _flat(SCHEMA)
 # Places of one value: setting any of them sets all.
 ALIKE = [
-    tuple(f"{place}.crop_size" for place in
-          ("model", "model.generator", "model.discriminator", "dataset.train", "dataset.test", "predict")),
+    tuple(
+        f"{place}.crop_size"
+        for place in (
+            "model",
+            "model.generator",
+            "model.discriminator",
+            "dataset.train",
+            "dataset.test",
+            "predict",
+        )
+    ),
     ("model.label_nc", "model.discriminator.label_nc", "predict.label_nc"),
-    tuple(f"{place}.contain_dontcare_label" for place in ("model", "model.discriminator", "predict")),
+    tuple(
+        f"{place}.contain_dontcare_label" for place in ("model", "model.discriminator", "predict")
+    ),
     ("model.batchSize", "dataset.train.batch_size"),
-    *((f"model.generator.{name}", f"predict.{name}") for name in
-      ("ngf", "num_upsampling_layers", "aspect_ratio", "norm_G", "semantic_nc", "use_vae", "nef")),
+    *(
+        (f"model.generator.{name}", f"predict.{name}")
+        for name in (
+            "ngf",
+            "num_upsampling_layers",
+            "aspect_ratio",
+            "norm_G",
+            "semantic_nc",
+            "use_vae",
+            "nef",
+        )
+    ),
     *((f"optimizer.optimG.{name}", f"optimizer.optimD.{name}") for name in ("beta1", "beta2")),
-]  # fmt: skip
+]
 
 
 def load_config(path=None, overrides=()):
     """The configuration as a nested dict with every key that has a value.
 
-    Args: path, a yaml file, or None for the defaults; overrides, texts "a.b.c=value" ("a.b.0=value" in a list).
-    Raises: UserError naming file, line and key, or the override, that is unknown, of a wrong type or contradictory.
+    Args: path, a yaml file, or None for the defaults; overrides, texts "a.b.c=value" ("a.b.0=value"
+        in a list).
+    Raises: UserError naming file, line and key, or the override, that is unknown, of a wrong type
+        or contradictory.
     """
     given = {name: Given(key.default) for name, key in KEYS.items()}
     if path:
@@ -199,11 +230,13 @@ def load_config(path=None, overrides=()):
 def settings(config, reversed_rates=False):
     """A configuration as values of train.py's flags, {flag without dashes: value}.
 
-    Args: config, as `load_config` returns it; reversed_rates, the original's rates 4 lr for G and lr for D, instead of
-        lr and 4 lr (two time-scale update rule: D learns faster, SPADE sec. 4).
-    Returns: also "epochs" (0: "iterations" count, which is 0 otherwise), "decay_start" and "decay_epochs" in epochs,
-        "eval_every" (0: none), "vgg_size" (side of the perceptual loss's pictures); "load_size" is 0 where it stands to
-        crop_size as 286 to 256, so that it follows another --crop_size.
+    Args: config, as `load_config` returns it; reversed_rates, the original's rates 4 lr for G and
+        lr for D, instead of lr and 4 lr (two time-scale update rule: D learns faster, SPADE sec.
+        4).
+    Returns: also "epochs" (0: "iterations" count, which is 0 otherwise), "decay_start" and
+        "decay_epochs" in epochs, "eval_every" (0: none), "vgg_size" (side of the perceptual loss's
+        pictures); "load_size" is 0 where it stands to crop_size as 286 to 256, so that it follows
+        another --crop_size.
     """
     model, train, rate = config["model"], config["dataset"]["train"], config["optimizer"]["lr"]
     g, d, epochs = model["generator"], model["discriminator"], config.get("epochs", 0)
@@ -212,8 +245,14 @@ def settings(config, reversed_rates=False):
         "data_path": train["content_root"],
         "test_data_path": config["dataset"]["test"]["content_root"],
         "output_dir": config["output_dir"],
-        **{name: model[name] for name in ("label_nc", "contain_dontcare_label", "crop_size", "lambda_feat")},
-        **{name: g[name] for name in ("ngf", "num_upsampling_layers", "aspect_ratio", "norm_G", "use_vae", "nef")},
+        **{
+            name: model[name]
+            for name in ("label_nc", "contain_dontcare_label", "crop_size", "lambda_feat")
+        },
+        **{
+            name: g[name]
+            for name in ("ngf", "num_upsampling_layers", "aspect_ratio", "norm_G", "use_vae", "nef")
+        },
         **{name: d[name] for name in ("ndf", "num_D", "n_layers_D", "no_instance")},
         "load_size": load_size,
         "num_workers": train["num_workers"],
@@ -236,7 +275,9 @@ def settings(config, reversed_rates=False):
 
 
 def notes(config):
-    """One line for every key without effect here that was given another value than the original's, with the reason."""
+    """One line for every key without effect here that was given another value than the original's,
+    with the reason.
+    """
     return [
         f"{name}: without effect here; {KEYS[name].idle}"
         for name, value in _flat(config).items()
@@ -267,8 +308,11 @@ def _read_file(path):
 
 def _read_section(loader, node, schema, prefix, path):
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path} line {node.start_mark.line + 1}: {prefix.rstrip('.') or 'the file'} must hold keys, "
-                        f"such as {next(iter(schema))}: ...")  # fmt: skip
+        raise UserError(
+            f"{path} line {node.start_mark.line + 1}: {prefix.rstrip('.') or 'the file'} must "
+            "hold keys, "
+            f"such as {next(iter(schema))}: ..."
+        )
     written = [key.value for key, _ in node.value]
     loader.flatten_mapping(node)  # << merges another section; its own keys come later and win
     found = {}
@@ -288,7 +332,9 @@ def _read_section(loader, node, schema, prefix, path):
 
 
 def _read_override(text, given):
-    """(dotted key, value) of "a.b.c=value". The value is a Python literal or else text; nothing is evaluated."""
+    """(dotted key, value) of "a.b.c=value". The value is a Python literal or else text; nothing is
+    evaluated.
+    """
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise UserError(f"-o {text}: expected key=value, such as model.batchSize=4")
@@ -300,14 +346,24 @@ def _read_override(text, given):
             raise UserError(f"-o {text}: {_unknown(prefix, part, schema)}")
         schema, prefix = schema[part], f"{prefix}{part}."
     if isinstance(schema, dict):
-        raise UserError(f"-o {text}: {path} is a section; set one of its keys, such as {prefix}{next(iter(schema))}")
+        raise UserError(
+            f"-o {text}: {path} is a section; set one of its keys, such as "
+            f"{prefix}{next(iter(schema))}"
+        )
     return path.strip(), _typed(schema, _literal(value), f"-o {text}")
 
 
 def _in_list(key, old, index, value, text):
     """The list `old` with one place replaced, as "a.b.0=value" asks."""
-    if key.kind not in LISTS or not isinstance(old, list) or len(index) > 1 or not index[0].isdecimal():
-        raise UserError(f"-o {text}: no key below {text.partition('=')[0].rsplit('.', len(index))[0]}")
+    if (
+        key.kind not in LISTS
+        or not isinstance(old, list)
+        or len(index) > 1
+        or not index[0].isdecimal()
+    ):
+        raise UserError(
+            f"-o {text}: no key below {text.partition('=')[0].rsplit('.', len(index))[0]}"
+        )
     if len(index[0]) > 9 or int(index[0]) >= len(old):
         raise UserError(f"-o {text}: the list has {len(old)} places, counted from 0")
     new = [*old]
@@ -336,23 +392,38 @@ def _unknown(prefix, name, schema):
 
 
 def _typed(key, value, where):
-    """The value as the key's kind, or UserError. A number as text passes, since yaml reads 1e-4 as text."""
+    """The value as the key's kind, or UserError. A number as text passes, since yaml reads 1e-4 as
+    text.
+    """
     kind, typed = key.kind, None
     if kind in LISTS and isinstance(value, list | tuple):
         part = str if kind is list else float
         typed = [_typed(Key(part, None), v, where) for v in value]
     elif kind is bool:
         words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-        typed = value if isinstance(value, bool) else words.get(value.lower()) if isinstance(value, str) else None
+        typed = (
+            value
+            if isinstance(value, bool)
+            else words.get(value.lower())
+            if isinstance(value, str)
+            else None
+        )
     elif kind is str and isinstance(value, str) and value:
         typed = value
-    elif kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+    elif (
+        kind in (int, float)
+        and isinstance(value, int | float | str)
+        and not isinstance(value, bool)
+    ):
         typed = _number(value, kind)
     if typed is None:
         hint = "; put it into quotes" if kind is str and isinstance(value, int | float) else ""
         raise UserError(f"{where}: expected {EXPECTED[kind]}, not {reprlib.repr(value)}{hint}")
     if key.choices and typed not in key.choices:
-        raise UserError(f"{where}: {reprlib.repr(typed)} is not known here; take {' or '.join(map(str, key.choices))}")
+        raise UserError(
+            f"{where}: {reprlib.repr(typed)} is not known here; take "
+            f"{' or '.join(map(str, key.choices))}"
+        )
     if kind in (int, float) and typed < key.least:
         raise UserError(f"{where}: {typed} is too small; take at least {key.least:g}")
     return typed
@@ -372,14 +443,17 @@ def _number(value, kind):
 
 
 def _unify(given, group):
-    """Give all places of one value the highest-ranked one. Raises UserError where two of that rank differ."""
+    """Give all places of one value the highest-ranked one. Raises UserError where two of that rank
+    differ.
+    """
     rank = max(given[name].rank for name in group)
     first, *others = [name for name in group if given[name].rank == rank]
     for other in others:
         a, b = given[first], given[other]
         if not _same(a.value, b.value):
             raise UserError(
-                f"{a.where} is {a.value}, but {b.where} is {b.value}. They must agree; one of them is enough"
+                f"{a.where} is {a.value}, but {b.where} is {b.value}. They must agree; one of "
+                "them is enough"
             )
     for name in group:
         if given[name].rank < rank:
@@ -387,18 +461,30 @@ def _unify(given, group):
 
 
 def _same(a, b):
-    """Whether two values mean the same; synchronised BatchNorm is BatchNorm where nothing is trained."""
-    return a == b or (isinstance(a, str) and a.replace("syncbatch", "batch") == b.replace("syncbatch", "batch"))
+    """Whether two values mean the same; synchronised BatchNorm is BatchNorm where nothing is
+    trained.
+    """
+    return a == b or (
+        isinstance(a, str) and a.replace("syncbatch", "batch") == b.replace("syncbatch", "batch")
+    )
 
 
 def _derive_semantic_nc(given):
-    """Channels of G's input: classes, unknown, edge map. Raises UserError when a given number is another one."""
-    sources = [given[f"model.{name}"] for name in ("label_nc", "contain_dontcare_label", "discriminator.no_instance")]
+    """Channels of G's input: classes, unknown, edge map. Raises UserError when a given number is
+    another one.
+    """
+    sources = [
+        given[f"model.{name}"]
+        for name in ("label_nc", "contain_dontcare_label", "discriminator.no_instance")
+    ]
     label_nc, unknown, no_instance = (source.value for source in sources)
     right = label_nc + unknown + (not no_instance)
     told = given["model.generator.semantic_nc"]
     if told.value != right and told.rank and told.rank >= max(source.rank for source in sources):
-        raise UserError(f"{told.where} is {told.value}, but label_nc {label_nc}, contain_dontcare_label {unknown} and "
-                        f"no_instance {no_instance} make {right}; leave semantic_nc out")  # fmt: skip
+        raise UserError(
+            f"{told.where} is {told.value}, but label_nc {label_nc}, contain_dontcare_label "
+            f"{unknown} and "
+            f"no_instance {no_instance} make {right}; leave semantic_nc out"
+        )
     for name in ("model.generator.semantic_nc", "predict.semantic_nc"):
         given[name] = Given(right, told.rank)

@@ -1,4 +1,6 @@
-"""Photos with label maps -> arrays for GauGAN.   Check a data set: python dataset.py PATH [--label_nc N]"""
+"""Photos with label maps -> arrays for GauGAN.   Check a data set: python dataset.py PATH
+[--label_nc N]
+"""
 
 import argparse
 from collections import Counter
@@ -17,37 +19,63 @@ GRAY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..
 
 
 class PairFolder:
-    """Photos and label maps of the same name, any suffix, perhaps with instance maps; sub-folders are followed.
+    """Photos and label maps of the same name, any suffix, perhaps with instance maps; sub-folders
+    are followed.
 
     Args:
-        root: folder with train_img and train_inst (PaddleGAN's layout): the maps in train_inst give classes and edges.
-            A folder train_instance beside them gives the edges; or train_label (NVlabs' COCO layout) the classes and
-            train_inst the edges.
-        image_dir, label_dir, instance_dir: separate folders as NVlabs' flags, instead of root; the last one may lack.
+        root: folder with train_img and train_inst (PaddleGAN's layout): the maps in train_inst give
+            classes and edges. A folder train_instance beside them gives the edges; or train_label
+            (NVlabs' COCO layout) the classes and train_inst the edges.
+        image_dir, label_dir, instance_dir: separate folders as NVlabs' flags, instead of root; the
+            last one may lack.
         split: "train", or "val" (val_* folders, else test_*).
         label_nc: number of classes; ids are 0..label_nc-1.
-        contain_dontcare_label: id label_nc stands for unknown, and 255 (where label_nc <= 255) is read as it.
+        contain_dontcare_label: id label_nc stands for unknown, and 255 (where label_nc <= 255) is
+            read as it.
         crop_size, height: size of the items in pixels; height None means square.
-        load_size: the size before the crop, on the scale of crop_size; 0: in the published proportion, 286 to 256.
-        preprocess: "scale_shortside_and_crop" keeps the aspect ratio, shorter side = load_size (photopen);
-            "resize_and_crop" does not keep it (NVlabs: COCO, ADE20K); "scale_width_and_crop": width = load_size;
-            "fixed": to crop_size x height without a crop (NVlabs: Cityscapes).
+        load_size: the size before the crop, on the scale of crop_size; 0: in the published
+            proportion, 286 to 256.
+        preprocess: "scale_shortside_and_crop" keeps the aspect ratio, shorter side = load_size
+            (photopen); "resize_and_crop" does not keep it (NVlabs: COCO, ADE20K);
+            "scale_width_and_crop": width = load_size; "fixed": to crop_size x height without a crop
+            (NVlabs: Cityscapes).
         flip: mirror photo and maps with probability 1/2.
-        train: random crops and flips; otherwise the middle crop at crop_size, the same at every call.
+        train: random crops and flips; otherwise the middle crop at crop_size, the same at every
+            call.
     Raises: UserError when folders or files are missing, or a photo or map has no partner.
     """
 
-    def __init__(self, root="", image_dir="", label_dir="", instance_dir="", split="train", label_nc=12,
-                 contain_dontcare_label=True, load_size=0, crop_size=256, height=None,
-                 preprocess="scale_shortside_and_crop", flip=False, train=True):  # fmt: skip
+    def __init__(
+        self,
+        root="",
+        image_dir="",
+        label_dir="",
+        instance_dir="",
+        split="train",
+        label_nc=12,
+        contain_dontcare_label=True,
+        load_size=0,
+        crop_size=256,
+        height=None,
+        preprocess="scale_shortside_and_crop",
+        flip=False,
+        train=True,
+    ):
         self.folders = find_folders(root, image_dir, label_dir, instance_dir, split)
         self.items, problems = pair(*self.folders)
         if problems:
-            more = f" ({len(problems) - 1} more such; `python dataset.py` lists all)" if len(problems) > 1 else ""
+            more = (
+                f" ({len(problems) - 1} more such; `python dataset.py` lists all)"
+                if len(problems) > 1
+                else ""
+            )
             raise UserError(problems[0] + more)
         load_size = load_size or load_size_of(crop_size)
         if load_size < crop_size and preprocess != "fixed":
-            raise UserError(f"--load_size {load_size}: smaller than --crop_size {crop_size}; give at least as much")
+            raise UserError(
+                f"--load_size {load_size}: smaller than --crop_size {crop_size}; give at least as "
+                "much"
+            )
         self.label_nc, self.contain_dontcare_label = label_nc, contain_dontcare_label
         self.load_size, self.crop_size, self.height = load_size, crop_size, height or crop_size
         self.preprocess, self.flip, self.train = preprocess, flip, train
@@ -63,9 +91,10 @@ class PairFolder:
         """One training item.
 
         Args: rng, numpy Generator for the crop's place and the flip (None when not training).
-        Returns: labels int64 (H, W) in 0..label_nc; instances int64 (H, W), equal to labels where there are no instance
-            maps; photo float32 (3, H, W) in [-1, 1].
-        Raises: UserError naming the file that cannot be read, has an id out of range or another size than its partner.
+        Returns: labels int64 (H, W) in 0..label_nc; instances int64 (H, W), equal to labels where
+            there are no instance maps; photo float32 (3, H, W) in [-1, 1].
+        Raises: UserError naming the file that cannot be read, has an id out of range or another
+            size than its partner.
         """
         labels, instances, photo = self._pixels(index, rng)
         photo = np.asarray(photo, np.float32).transpose(2, 0, 1) / 127.5 - 1.0
@@ -74,7 +103,9 @@ class PairFolder:
         return tuple(np.ascontiguousarray(x) for x in (labels, instances, photo))
 
     def pictures(self):
-        """The photos as scores see them: uint8 (n, H, W, 3), resized and cropped in the middle, never flipped."""
+        """The photos as scores see them: uint8 (n, H, W, 3), resized and cropped in the middle,
+        never flipped.
+        """
         middle = self.for_testing()
         return stacks(range(len(self)), lambda index: middle._pixels(index)[2])
 
@@ -95,12 +126,18 @@ class PairFolder:
                 raise UserError(wrong_size(photo_file, photo.size, file, ids))
         width, height = self._resized(photo_file, *photo.size)
         left, top = width - self.crop_size, height - self.height
-        left, top = (rng.integers(left + 1), rng.integers(top + 1)) if self.train else (left // 2, top // 2)
+        left, top = (
+            (rng.integers(left + 1), rng.integers(top + 1)) if self.train else (left // 2, top // 2)
+        )
         window = (slice(top, top + self.height), slice(left, left + self.crop_size))
         photo = photo.resize((width, height), Image.Resampling.BICUBIC)
         photo = photo.crop((left, top, left + self.crop_size, top + self.height))
         shown = resize_ids(labels, width, height)[window]
-        return shown, resize_ids(instances, width, height)[window] if instance_file else shown, photo
+        return (
+            shown,
+            resize_ids(instances, width, height)[window] if instance_file else shown,
+            photo,
+        )
 
     def _resized(self, path, width, height):
         """Width and height to which a photo of this size is resized before the crop."""
@@ -115,20 +152,24 @@ class PairFolder:
             return max(load_width, round(width * scale)), max(load_height, round(height * scale))
         scaled = self.load_size, round(height * self.load_size / width)
         if scaled[1] < self.height:
-            raise UserError(f"{path}: {width}x{height} px become {scaled[0]}x{scaled[1]} by --preprocess_mode "
-                            f"{self.preprocess}, lower than the crop ({self.height}); give another mode")  # fmt: skip
+            raise UserError(
+                f"{path}: {width}x{height} px become {scaled[0]}x{scaled[1]} by --preprocess_mode "
+                f"{self.preprocess}, lower than the crop ({self.height}); give another mode"
+            )
         return scaled
 
 
 def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="train"):
-    """The folders of photos, label maps and instance maps (None where there are none), as Paths; see `PairFolder`.
+    """The folders of photos, label maps and instance maps (None where there are none), as Paths;
+    see `PairFolder`.
 
     Raises: UserError naming the flag and folder that is missing.
     """
     if not root:
         if not image_dir or not label_dir:
             raise UserError(
-                "--data_path is missing. Give a folder with train_img and train_inst, or --image_dir and --label_dir"
+                "--data_path is missing. Give a folder with train_img and train_inst, or "
+                "--image_dir and --label_dir"
             )
         given = {"--image_dir": image_dir, "--label_dir": label_dir, "--instance_dir": instance_dir}
         for flag, folder in given.items():
@@ -136,17 +177,26 @@ def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="tr
                 raise UserError(f"{flag} {folder}: no such folder")
         return tuple(Path(folder).expanduser() if folder else None for folder in given.values())
     if image_dir or label_dir or instance_dir:
-        raise UserError("--data_path and --image_dir, --label_dir or --instance_dir: give either the one or the others")
+        raise UserError(
+            "--data_path and --image_dir, --label_dir or --instance_dir: give either the one or "
+            "the others"
+        )
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise UserError(f"--data_path {root}: no such folder. Give the folder that holds train_img and train_inst")
+        raise UserError(
+            f"--data_path {root}: no such folder. Give the folder that holds train_img and "
+            "train_inst"
+        )
     if split == "val" and not (root / "val_img").is_dir() and (root / "test_img").is_dir():
         split = "test"
-    photos, maps, labels, instances = (root / f"{split}_{name}" for name in ("img", "inst", "label", "instance"))
+    photos, maps, labels, instances = (
+        root / f"{split}_{name}" for name in ("img", "inst", "label", "instance")
+    )
     for folder in (photos, labels if labels.is_dir() and not maps.is_dir() else maps):
         if not folder.is_dir():
             raise UserError(
-                f"--data_path {root}: no folder {folder.name} in it. Expected {photos.name} with photos and "
+                f"--data_path {root}: no folder {folder.name} in it. Expected {photos.name} with "
+                "photos and "
                 f"{maps.name} with label maps of the same names"
             )
     if not labels.is_dir():
@@ -157,7 +207,8 @@ def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="tr
 def pair(image_dir, label_dir, instance_dir=None):
     """Match the files of the folders by their path without suffix.
 
-    Returns: list of (photo, label map, instance map or None) sorted by name, and a list of problems, one line each.
+    Returns: list of (photo, label map, instance map or None) sorted by name, and a list of
+        problems, one line each.
     Raises: UserError when a folder holds no images at all.
     """
     problems, found = [], []
@@ -168,28 +219,41 @@ def pair(image_dir, label_dir, instance_dir=None):
             if first != path:
                 problems.append(f"{path}: {first.name} bears the same name; keep one of them")
         if not files:
-            raise UserError(f"{folder}: no images in this folder ({', '.join(sorted(SUFFIXES)[:6])}, ...)")
+            raise UserError(
+                f"{folder}: no images in this folder ({', '.join(sorted(SUFFIXES)[:6])}, ...)"
+            )
         found.append(files)
     photos, *maps = found
-    for folder, files, what in zip((label_dir, instance_dir), maps, ("label", "instance"), strict=False):
+    for folder, files, what in zip(
+        (label_dir, instance_dir), maps, ("label", "instance"), strict=False
+    ):
         for stem in sorted(photos.keys() - files.keys()):
-            problems.append(f"{photos[stem]}: no {what} map {folder / stem}.png; add it or remove the photo")
+            problems.append(
+                f"{photos[stem]}: no {what} map {folder / stem}.png; add it or remove the photo"
+            )
         for stem in sorted(files.keys() - photos.keys()):
-            problems.append(f"{files[stem]}: no photo {image_dir / stem}.*; add it or remove the map")
+            problems.append(
+                f"{files[stem]}: no photo {image_dir / stem}.*; add it or remove the map"
+            )
     whole = sorted(set(photos).intersection(*maps))
     return [(photos[k], maps[0][k], maps[1][k] if instance_dir else None) for k in whole], problems
 
 
 def read_ids(path):
-    """The ids in a map: int64 (H, W). One channel of 1 to 32 bits; of a palette the indices, not the colours.
+    """The ids in a map: int64 (H, W). One channel of 1 to 32 bits; of a palette the indices, not
+    the colours.
 
-    Raises: UserError naming the file when it is no such picture, is a JPEG (lossy), or cannot be read whole.
+    Raises: UserError naming the file when it is no such picture, is a JPEG (lossy), or cannot be
+        read whole.
     """
     try:
         with Image.open(path) as image:
             mode, kind = image.mode, image.format
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{path}: {image.width}x{image.height} pixels, more than the {MAX_PIXELS} allowed")
+                raise UserError(
+                    f"{path}: {image.width}x{image.height} pixels, more than the {MAX_PIXELS} "
+                    "allowed"
+                )
             raw = image.tile[0][3] if image.tile else None
             ids = np.asarray(image)
     except UserError:
@@ -203,7 +267,8 @@ def read_ids(path):
         raise UserError(f"{path}: a JPEG is no map, its compression changes ids; save maps as PNG")
     if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
         raise UserError(
-            f"{path}: a map of mode {mode}, but ids need one whole number a pixel. `python recolour.py` turns "
+            f"{path}: a map of mode {mode}, but ids need one whole number a pixel. `python "
+            "recolour.py` turns "
             "colours into ids"
         )
     step = GRAY_STEPS.get(raw if isinstance(raw, str) else raw[0] if raw else None, 1)
@@ -213,7 +278,8 @@ def read_ids(path):
 def read_label(path, label_nc, contain_dontcare_label=True):
     """The classes in a label map: int64 (H, W) in 0..label_nc-1, or label_nc where unknown.
 
-    Args: contain_dontcare_label, whether unknown pixels may occur: id label_nc, and 255 where label_nc <= 255.
+    Args: contain_dontcare_label, whether unknown pixels may occur: id label_nc, and 255 where
+        label_nc <= 255.
     Raises: UserError as `read_ids`, and naming the file and the first id out of range.
     """
     labels = read_ids(path)
@@ -224,7 +290,8 @@ def read_label(path, label_nc, contain_dontcare_label=True):
         count = np.isin(labels, wrong).sum() / labels.size
         raise UserError(
             f"{path}: id {wrong[0]} is out of range ({count:.1%} of the pixels are): "
-            f"{allowed(label_nc, contain_dontcare_label)}. Repair the map, or train with a larger label_nc; "
+            f"{allowed(label_nc, contain_dontcare_label)}. Repair the map, or train with a larger "
+            "label_nc; "
             "`python dataset.py` lists all ids"
         )
     return labels
@@ -236,13 +303,19 @@ def out_of_range(ids, label_nc, contain_dontcare_label):
 
 
 def allowed(label_nc, contain_dontcare_label):
-    unknown = f" and {label_nc}{' or 255' if label_nc <= 255 else ''} for unknown" if contain_dontcare_label else ""
+    unknown = (
+        f" and {label_nc}{' or 255' if label_nc <= 255 else ''} for unknown"
+        if contain_dontcare_label
+        else ""
+    )
     return f"label_nc {label_nc} allows 0 to {label_nc - 1}{unknown}"
 
 
 def wrong_size(photo, size, file, ids):
-    return (f"{file}: {ids.shape[1]}x{ids.shape[0]} px, but its photo {photo} has {size[0]}x{size[1]}; "
-            "make both of one size")  # fmt: skip
+    return (
+        f"{file}: {ids.shape[1]}x{ids.shape[0]} px, but its photo {photo} has {size[0]}x{size[1]}; "
+        "make both of one size"
+    )
 
 
 def resize_ids(ids, width, height):
@@ -259,7 +332,8 @@ def load_size_of(crop_size):
 def make_dataset(args, arch, split="train"):
     """The data set that the flags of train.py name, with items as the networks want them.
 
-    Args: arch, the networks' Architecture: it fixes size and classes. Raises: UserError with the flag at fault.
+    Args: arch, the networks' Architecture: it fixes size and classes. Raises: UserError with the
+        flag at fault.
     """
     height, width = arch.size
     return PairFolder(
@@ -283,7 +357,9 @@ def describe(data):
     """One line on a data set for the log: number of pairs, folders, sizes."""
     photos, labels, instances = data.folders
     edges = f", instances of {instances.name}" if instances else ""
-    how = f"{data.crop_size}x{data.height} px by {data.preprocess}{' and flip' if data.flip else ''}"
+    how = (
+        f"{data.crop_size}x{data.height} px by {data.preprocess}{' and flip' if data.flip else ''}"
+    )
     classes = f"{data.label_nc} classes{' and unknown' if data.contain_dontcare_label else ''}"
     return f"data: {len(data):,} pairs ({photos}, labels of {labels.name}{edges}), {how}, {classes}"
 
@@ -292,8 +368,8 @@ def survey(items, label_nc=0, contain_dontcare_label=True):
     """Read every file of the pairs once.
 
     Args: items, as `pair` returns them; label_nc, 0 to accept every id.
-    Returns: pixels and maps, Counters {id: pixels} and {id: maps it occurs in}; sizes, Counter {(width, height)} of the
-        photos; problems, one line for each file at fault.
+    Returns: pixels and maps, Counters {id: pixels} and {id: maps it occurs in}; sizes, Counter
+        {(width, height)} of the photos; problems, one line for each file at fault.
     """
     pixels, maps, sizes, problems = Counter(), Counter(), Counter(), []
     for photo, label, instance in tqdm(items, disable=None, leave=False, unit="pair"):
@@ -315,11 +391,16 @@ def survey(items, label_nc=0, contain_dontcare_label=True):
                 values, counts = np.unique(ids, return_counts=True)
                 pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
                 maps.update(values.tolist())
-                known = values[values != 255] if contain_dontcare_label and label_nc <= 255 else values
+                known = (
+                    values[values != 255] if contain_dontcare_label and label_nc <= 255 else values
+                )
                 wrong = out_of_range(known, label_nc, contain_dontcare_label) if label_nc else ()
                 if len(wrong):
                     ids = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
-                    problems.append(f"{file}: id {ids} out of range: {allowed(label_nc, contain_dontcare_label)}")
+                    problems.append(
+                        f"{file}: id {ids} out of range: "
+                        f"{allowed(label_nc, contain_dontcare_label)}"
+                    )
     return pixels, maps, sizes, problems
 
 
@@ -332,20 +413,34 @@ def advice(pixels):
         return "no class occurs, only 255 (unknown)"
     top = max(classes)
     unknown = (
-        "--contain_dontcare_label, since 255 (unknown) occurs" if len(classes) < len(pixels) else "255 never occurs"
+        "--contain_dontcare_label, since 255 (unknown) occurs"
+        if len(classes) < len(pixels)
+        else "255 never occurs"
     )
-    return (f"--label_nc {top + 1} at least (largest id {top}; {top} if id {top} means unknown; the number of classes "
-            f"of the whole data set if this is a part), {unknown}")  # fmt: skip
+    return (
+        f"--label_nc {top + 1} at least (largest id {top}; {top} if id {top} means unknown; the "
+        "number of classes "
+        f"of the whole data set if this is a part), {unknown}"
+    )
 
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("data_path", nargs="?", default="", metavar="PATH", help="folder with train_img and train_inst")
+    p.add_argument(
+        "data_path",
+        nargs="?",
+        default="",
+        metavar="PATH",
+        help="folder with train_img and train_inst",
+    )
     p.add_argument("--image_dir", default="", help="instead of PATH: folder of photos")
     p.add_argument("--label_dir", default="", help="instead of PATH: folder of label maps")
     p.add_argument("--instance_dir", default="", help="besides: folder of instance maps, if any")
     p.add_argument(
-        "--label_nc", type=not_negative, default=0, help="number of classes to hold the ids against; 0: none"
+        "--label_nc",
+        type=not_negative,
+        default=0,
+        help="number of classes to hold the ids against; 0: none",
     )
     p.add_argument("--contain_dontcare_label", action=argparse.BooleanOptionalAction, default=True,
                    help="whether id label_nc, and 255, may stand for unknown")  # fmt: skip
@@ -353,19 +448,28 @@ def parse_args(argv=None):
 
 
 def main(argv=None):
-    """Print what a data set holds and what is wrong with it; returns 2 when something is, else None."""
+    """Print what a data set holds and what is wrong with it; returns 2 when something is, else
+    None.
+    """
     args = parse_args(argv)
     splits = ["train"]
     if args.data_path:
-        splits += [s for s in ("val", "test") if (Path(args.data_path).expanduser() / f"{s}_img").is_dir()]
+        splits += [
+            s for s in ("val", "test") if (Path(args.data_path).expanduser() / f"{s}_img").is_dir()
+        ]
     together, problems = Counter(), []
     for split in splits:
-        folders = find_folders(args.data_path, args.image_dir, args.label_dir, args.instance_dir, split)
+        folders = find_folders(
+            args.data_path, args.image_dir, args.label_dir, args.instance_dir, split
+        )
         items, unpaired = pair(*folders)
         pixels, maps, sizes, wrong = survey(items, args.label_nc, args.contain_dontcare_label)
         together += pixels
         problems += unpaired + wrong
-        print(f"{len(items)} pairs: photos {folders[0]}, labels {folders[1]}, instances {folders[2] or 'as labels'}")
+        print(
+            f"{len(items)} pairs: photos {folders[0]}, labels {folders[1]}, instances "
+            f"{folders[2] or 'as labels'}"
+        )
         print("sizes: " + ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes.most_common(12)))
         print(f"{'id':>6} {'pixels':>8} {'maps':>6}")
         for i in sorted(pixels):

@@ -1,6 +1,8 @@
-"""Paint a label map in the browser, see the photo.   cd gaugan_simam && python demo.py --weight_path W.pdparams
+"""Paint a label map in the browser, see the photo.   cd gaugan_simam && python demo.py
+--weight_path W.pdparams
 
-The page is served on this machine alone (127.0.0.1) unless --host says otherwise. It loads nothing from elsewhere.
+The page is served on this machine alone (127.0.0.1) unless --host says otherwise. It loads nothing
+from elsewhere.
 """
 
 import argparse
@@ -41,12 +43,31 @@ def parse_args(argv=None):
         allow_abbrev=False,
     )
     add = p.add_argument
-    add("--weight_path", "--pretrained_model", required=True, help="a checkpoint or any file convert.py knows")
-    add("--config-file", "-c", default="", help="photopen.yaml: tells what bare weights do not, such as crop_size")
-    add("--class_names", default="", help="one name a class, in order: joined by commas, or a file with one a line")
+    add(
+        "--weight_path",
+        "--pretrained_model",
+        required=True,
+        help="a checkpoint or any file convert.py knows",
+    )
+    add(
+        "--config-file",
+        "-c",
+        default="",
+        help="photopen.yaml: tells what bare weights do not, such as crop_size",
+    )
+    add(
+        "--class_names",
+        default="",
+        help="one name a class, in order: joined by commas, or a file with one a line",
+    )
     add("--host", default="127.0.0.1", help="address to serve on; 0.0.0.0 lets other machines in")
     add("--port", type=not_negative, default=7860, help="port to serve on; 0 takes a free one")
-    add("--use_ema", action=argparse.BooleanOptionalAction, default=True, help="the averaged G where the file has one")
+    add(
+        "--use_ema",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the averaged G where the file has one",
+    )
     add(
         "--bn_mode",
         default="running",
@@ -60,19 +81,24 @@ def parse_args(argv=None):
 def create_app(painter, names, local=True):
     """The Flask application.
 
-    Args: painter, `painter.Painter`; names, of its label ids (`Painter.names`); local, answer to this machine's own
-        names alone, and to no page of another site that the user's browser has open.
+    Args: painter, `painter.Painter`; names, of its label ids (`Painter.names`); local, answer to
+        this machine's own names alone, and to no page of another site that the user's browser has
+        open.
 
-    GET / is the page and GET /settings what it needs to know. A map travels as its ids, a byte each, row by row:
-    POST /photo?seed=0 answers it with a PNG of the photo, POST /map.png with a palette PNG of the ids, which
-    POST /ids (any label map as a file) turns back, resized to the network's size. Mistakes are answered with 400 (413
-    where too much is sent) and a line of text.
+    GET / is the page and GET /settings what it needs to know. A map travels as its ids, a byte
+    each, row by row: POST /photo?seed=0 answers it with a PNG of the photo, POST /map.png with a
+        palette PNG of the ids, which
+    POST /ids (any label map as a file) turns back, resized to the network's size. Mistakes are
+    answered with 400 (413 where too much is sent) and a line of text.
     """
     from trainer import colourise
 
     arch, lock = painter.arch, threading.Lock()
     if arch.nc > MOST_CLASSES:
-        raise UserError(f"--weight_path: the page takes networks of at most {MOST_CLASSES} classes, not {arch.nc}")
+        raise UserError(
+            f"--weight_path: the page takes networks of at most {MOST_CLASSES} classes, not "
+            f"{arch.nc}"
+        )
     palette = colourise(np.arange(arch.nc))
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
@@ -80,19 +106,27 @@ def create_app(painter, names, local=True):
     @app.before_request
     def check_host():
         host, origin = request.host, request.headers.get("Origin")
-        if local and re.sub(r":\d+$", "", host).strip("[]") not in LOCAL:  # another site's name, led to this machine
-            return Response("not this machine's name; --host 0.0.0.0 serves others", 403, mimetype="text/plain")
+        if (
+            local and re.sub(r":\d+$", "", host).strip("[]") not in LOCAL
+        ):  # another site's name, led to this machine
+            return Response(
+                "not this machine's name; --host 0.0.0.0 serves others", 403, mimetype="text/plain"
+            )
         if local and origin and origin.partition("://")[2] != host:
             return Response("another site's page may not ask", 403, mimetype="text/plain")
 
     @app.get("/")
     def page():
-        return Response(PAGE.read_bytes(), mimetype="text/html", headers={"Content-Security-Policy": POLICY})
+        return Response(
+            PAGE.read_bytes(), mimetype="text/html", headers={"Content-Security-Policy": POLICY}
+        )
 
     @app.get("/settings")
     def settings():
         height, width = arch.size
-        classes = [{"id": i, "name": names[i], "colour": palette[i].tolist()} for i in range(arch.nc)]
+        classes = [
+            {"id": i, "name": names[i], "colour": palette[i].tolist()} for i in range(arch.nc)
+        ]
         return jsonify(width=width, height=height, classes=classes, latent=arch.use_vae)
 
     @app.post("/photo")
@@ -119,17 +153,25 @@ def create_app(painter, names, local=True):
 
     @app.errorhandler(HTTPException)
     def refused(error):
-        told = f"more than {MOST_BYTES >> 20} MB; send less" if error.code == 413 else f"{error.code} {error.name}"
+        told = (
+            f"more than {MOST_BYTES >> 20} MB; send less"
+            if error.code == 413
+            else f"{error.code} {error.name}"
+        )
         return Response(told, error.code, mimetype="text/plain")
 
     return app
 
 
 def read_posted(data, arch):
-    """Ids int64 (H, W) of the network's size out of the bytes that the page sent. Raises: UserError."""
+    """Ids int64 (H, W) of the network's size out of the bytes that the page sent. Raises:
+    UserError.
+    """
     height, width = arch.size
     if len(data) != height * width:
-        raise UserError(f"the map has {len(data)} bytes, not {width} x {height} = {height * width}: one a pixel")
+        raise UserError(
+            f"the map has {len(data)} bytes, not {width} x {height} = {height * width}: one a pixel"
+        )
     labels = np.frombuffer(data, np.uint8).astype(np.int64).reshape(height, width)
     if labels.max() >= arch.nc:
         raise UserError(f"id {labels.max()} is out of range: the network knows 0 to {arch.nc - 1}")
@@ -142,9 +184,13 @@ def read_file(data, arch):
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
     except DAMAGE:
-        raise UserError("this file is no picture; give a label map, such as a PNG with one id a pixel") from None
+        raise UserError(
+            "this file is no picture; give a label map, such as a PNG with one id a pixel"
+        ) from None
     if width * height > MOST_PIXELS:
-        raise UserError(f"this map has {width}x{height} pixels, more than the {MOST_PIXELS} allowed; shrink it")
+        raise UserError(
+            f"this map has {width}x{height} pixels, more than the {MOST_PIXELS} allowed; shrink it"
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "map"
         path.write_bytes(data)
@@ -156,7 +202,9 @@ def read_file(data, arch):
 
 
 def latent(seed, arch):
-    """z (1, z_dim) of the seed in a request, None where the network takes none. Raises: UserError."""
+    """z (1, z_dim) of the seed in a request, None where the network takes none. Raises:
+    UserError.
+    """
     from painter import latents
 
     if not arch.use_vae:
@@ -174,7 +222,9 @@ def png(image):
 
 
 def open_server(host, port, app):
-    """A server that answers several browsers' connections at once. Raises: UserError when the address is not free."""
+    """A server that answers several browsers' connections at once. Raises: UserError when the
+    address is not free.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:  # werkzeug would exit by itself
@@ -182,7 +232,9 @@ def open_server(host, port, app):
             probe.bind((host, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--host {host} --port {port}: cannot serve there ({reason}); give another port") from None
+        raise UserError(
+            f"--host {host} --port {port}: cannot serve there ({reason}); give another port"
+        ) from None
     return make_server(host, port, app, threaded=True)
 
 
@@ -200,7 +252,11 @@ def main(argv=None):
     shown = f"[{args.host}]" if ":" in args.host else args.host
     print(f"open http://{shown}:{server.server_port} in a browser; Ctrl-C ends", flush=True)
     if args.host not in LOCAL:
-        print(f"--host {args.host}: whoever reaches this address can use the page; there is no password", flush=True)
+        print(
+            f"--host {args.host}: whoever reaches this address can use the page; there is no "
+            "password",
+            flush=True,
+        )
     server.serve_forever()
 
 

@@ -1,4 +1,6 @@
-"""Checkpoints of PaddleGAN's engine (iter_N_checkpoint.pdparams) as far as training can go on from them."""
+"""Checkpoints of PaddleGAN's engine (iter_N_checkpoint.pdparams) as far as training can go on from
+them.
+"""
 
 import re
 
@@ -13,8 +15,9 @@ def read_engine(path, arch):
     """(state, notes) of an engine's checkpoint, None where the file is no such checkpoint.
 
     Args: arch, the `model.Architecture` to train: it must agree with what the file tells.
-    Returns: state, of `trainer.Trainer.go_on`: generator, discriminator, architecture, iteration, and optimizer_g,
-        optimizer_d where the file's Adam states fit the networks; notes, one line on each thing that starts anew.
+    Returns: state, of `trainer.Trainer.go_on`: generator, discriminator, architecture, iteration,
+        and optimizer_g, optimizer_d where the file's Adam states fit the networks; notes, one line
+        on each thing that starts anew.
     Raises: UserError, see `convert.read_published`.
     """
     data = weights.load(path)
@@ -26,23 +29,34 @@ def read_engine(path, arch):
     state["iteration"] = found["source"]["iteration"] or 0
     if not state["iteration"]:
         notes.append(f"{path}: tells no iteration; counting from 0")
-    adams = (("optimizer_g", "optimG", "generator", "generator."), ("optimizer_d", "optimD", "discriminator", ""))
+    adams = (
+        ("optimizer_g", "optimG", "generator", "generator."),
+        ("optimizer_d", "optimD", "discriminator", ""),
+    )
     for name, theirs, network, prefix in adams:
         adam = adam_state(data.get(theirs), state.get(network, {}), prefix)
         if adam:
             state[name] = adam
         else:
-            notes.append(f"{path}: no Adam state of the {network} that fits it; its moments start from 0")
-    notes.append(f"{path}: a checkpoint of PaddleGAN's engine holds no place in the data; their order starts anew")
+            notes.append(
+                f"{path}: no Adam state of the {network} that fits it; its moments start from 0"
+            )
+    notes.append(
+        f"{path}: a checkpoint of PaddleGAN's engine holds no place in the data; their order "
+        "starts anew"
+    )
     return state, notes
 
 
 def adam_state(saved, network, prefix=""):
-    """Adam's state in the layout of `checkpoint.optimizer_state`, or None where it does not fit the network.
+    """Adam's state in the layout of `checkpoint.optimizer_state`, or None where it does not fit the
+    network.
 
-    Paddle names it by automatic parameter names (conv2d_3.w_0_moment1_0), in the order in which the network lists its
+    Paddle names it by automatic parameter names (conv2d_3.w_0_moment1_0), in the order in which the
+    network lists its
     parameters: so they are matched by place, and their shapes compared.
-    Args: saved, {automatic name: array} or None; network, {name: array}; prefix, put before each name.
+    Args: saved, {automatic name: array} or None; network, {name: array}; prefix, put before each
+        name.
     """
     found = {}
     for key, value in (saved or {}).items():

@@ -1,4 +1,6 @@
-"""What test.py measures and shows of a generator over pairs of label map and photo (SPADE, sec. 4)."""
+"""What test.py measures and shows of a generator over pairs of label map and photo (SPADE, sec.
+4).
+"""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +24,18 @@ def chosen_metrics(text):
     names = [name for name in text.split(",") if name not in ("", "none")]
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise UserError(f"--metrics {text}: no metric '{unknown[0]}'; choose from {', '.join(METRICS)}, or none")
+        raise UserError(
+            f"--metrics {text}: no metric '{unknown[0]}'; choose from {', '.join(METRICS)}, or none"
+        )
     return names
 
 
 def open_pairs(args, arch, trained):
-    """The pairs to draw, `PairFolder` of the network's size: resized as in training and cut from the middle.
+    """The pairs to draw, `PairFolder` of the network's size: resized as in training and cut from
+    the middle.
 
-    Args: trained, the arguments of the training, {} where unknown. --num_samples takes pairs evenly spread over all.
+    Args: trained, the arguments of the training, {} where unknown. --num_samples takes pairs evenly
+        spread over all.
     """
     height, width = arch.size
     preprocess = args.preprocess_mode or trained.get("preprocess_mode") or PREPROCESS[0]
@@ -54,35 +60,52 @@ def open_pairs(args, arch, trained):
 
 
 def file_names(data):
-    """The name of each pair's picture, without suffix: that of its photo, sub-folders joined by "_"."""
+    """The name of each pair's picture, without suffix: that of its photo, sub-folders joined by
+    "_".
+    """
     root = data.folders[0]
     names = [
-        Path(data.name(i)).relative_to(root).with_suffix("").as_posix().replace("/", "_") for i in range(len(data))
+        Path(data.name(i)).relative_to(root).with_suffix("").as_posix().replace("/", "_")
+        for i in range(len(data))
     ]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    twice = (
+        next((name for name in names if names.count(name) > 1), None)
+        if len(set(names)) < len(names)
+        else None
+    )
     if twice:
         raise UserError(f"{root}: two photos come out as {twice}; rename one of them")
     return names
 
 
 class Evaluation:
-    """Everything that is measured in the one pass over the pairs: L1, segmentation, and what Inception tells.
+    """Everything that is measured in the one pass over the pairs: L1, segmentation, and what
+    Inception tells.
 
-    Opens segmenter, Inception and real photos first, so that a mistake is told before anything is drawn.
+    Opens segmenter, Inception and real photos first, so that a mistake is told before anything is
+    drawn.
     """
 
     def __init__(self, args, arch, data):
         self.args, self.arch, self.data = args, arch, data
         self.metrics = chosen_metrics(args.metrics)
         self.inception = [name for name in self.metrics if name in INCEPTION]
-        for flag, wanted in (("segmenter", ("miou",)), ("ignore", ("miou",)), ("real", ("fid", "kid", "pr"))):
+        for flag, wanted in (
+            ("segmenter", ("miou",)),
+            ("ignore", ("miou",)),
+            ("real", ("fid", "kid", "pr")),
+        ):
             if getattr(args, flag) and not set(wanted) & set(self.metrics):
                 raise UserError(
-                    f"--{flag}: is for --metrics {','.join(wanted)}; name one of them or leave the flag out"
+                    f"--{flag}: is for --metrics {','.join(wanted)}; name one of them or leave "
+                    "the flag out"
                 )
         self.segmenter = self._open_segmenter() if "miou" in self.metrics else None
         ignore = args.ignore or ()
-        self.confusions = {"": Confusion(arch.label_nc, ignore), "_real": Confusion(arch.label_nc, ignore)}
+        self.confusions = {
+            "": Confusion(arch.label_nc, ignore),
+            "_real": Confusion(arch.label_nc, ignore),
+        }
         self.difference, self.seen = 0.0, 0
         if self.inception:
             self._prepare_inception()
@@ -90,12 +113,16 @@ class Evaluation:
     def _open_segmenter(self):
         args = self.args
         if not args.segmenter:
-            raise UserError("--metrics miou: needs --segmenter FILE: one of train_segmenter.py, or an exported network")
+            raise UserError(
+                "--metrics miou: needs --segmenter FILE: one of train_segmenter.py, or an "
+                "exported network"
+            )
         how = args.segmenter_mean, args.segmenter_std, args.segmenter_size, args.segmenter_offset
         segmenter = load_segmenter(args.segmenter, *how)
         if segmenter.num_classes not in (None, self.arch.label_nc):
             raise UserError(
-                f"--segmenter {args.segmenter}: knows {segmenter.num_classes} classes, the generator "
+                f"--segmenter {args.segmenter}: knows {segmenter.num_classes} classes, the "
+                "generator "
                 f"{self.arch.label_nc}; train it with --label_nc {self.arch.label_nc}"
             )
         return segmenter
@@ -109,17 +136,23 @@ class Evaluation:
             self.real = read_real(args.real, self.extractor, keep)
         else:
             pictures = self.data.pictures()
-            self.real = statistics_of(pictures, self.extractor, keep, num_images=len(self.data), progress=True)
+            self.real = statistics_of(
+                pictures, self.extractor, keep, num_images=len(self.data), progress=True
+            )
             self.real.source = str(self.data.folders[0])
         check_metrics(self.inception, self.extractor, self.real)
 
     def run(self, batches):
-        """Consume batches of (labels (N, H, W), generated, photos), both uint8; returns the record's part on scores."""
+        """Consume batches of (labels (N, H, W), generated, photos), both uint8; returns the
+        record's part on scores.
+        """
         images = self._watched(batches)
         if self.inception:
             from shared_metrics.features import evaluate
 
-            result = evaluate(images, self.extractor, self.inception, self.real, num_images=len(self.data))
+            result = evaluate(
+                images, self.extractor, self.inception, self.real, num_images=len(self.data)
+            )
         else:
             result = count_only(images)
         scores, about = {}, {}
@@ -156,7 +189,14 @@ def count_only(images):
     start, number = time.perf_counter(), sum(len(batch) for batch in images)
     seconds = time.perf_counter() - start
     speed = {"seconds": round(seconds, 2), "images_per_second": round(number / seconds, 2)}
-    return {"scores": {}, "comparable": False, "inception": None, "real": None, "samples": {"number": number}, **speed}
+    return {
+        "scores": {},
+        "comparable": False,
+        "inception": None,
+        "real": None,
+        "samples": {"number": number},
+        **speed,
+    }
 
 
 class Shown:
@@ -168,15 +208,21 @@ class Shown:
         self.rows, self.done = {int(i): None for i in chosen}, 0
 
     def write(self, batches):
-        """Write each batch of (labels, generated, photos) and yield it on; the grid after the last."""
+        """Write each batch of (labels, generated, photos) and yield it on; the grid after the
+        last.
+        """
         with ThreadPoolExecutor(self.workers) as pool:
             for labels, images, photos in batches:
                 panels = list(zip(colourise(labels), images, photos, strict=True))
                 names = self.names[self.done : self.done + len(images)]
                 jobs = [pool.submit(save_png, image, self.folder / "images" / f"{name}.png")
                         for name, image in zip(names, images, strict=True)]  # fmt: skip
-                jobs += [pool.submit(save_png, grid(np.stack(panel), 3), self.folder / "panels" / f"{name}.png")
-                         for name, panel in zip(names, panels, strict=True)]  # fmt: skip
+                jobs += [
+                    pool.submit(
+                        save_png, grid(np.stack(panel), 3), self.folder / "panels" / f"{name}.png"
+                    )
+                    for name, panel in zip(names, panels, strict=True)
+                ]
                 for job in jobs:
                     job.result()
                 for i, panel in enumerate(panels, self.done):
@@ -185,4 +231,7 @@ class Shown:
                 self.done += len(images)
                 yield labels, images, photos
         cells = [cell for panel in self.rows.values() for cell in panel]
-        save_png(grid(np.stack(cells), 3, column_labels=["label", "generated", "real"]), self.folder / "grid.png")
+        save_png(
+            grid(np.stack(cells), 3, column_labels=["label", "generated", "real"]),
+            self.folder / "grid.png",
+        )

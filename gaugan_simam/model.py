@@ -1,8 +1,11 @@
-"""The networks of GauGAN (Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", CVPR 2019).
+"""The networks of GauGAN (Park et al., "Semantic Image Synthesis with Spatially-Adaptive
+Normalization", CVPR 2019).
 
-Two variants: "photopen", PaddleGAN's, with GELU and SimAM (Yang et al., ICML 2021), and "nvlabs", the paper's.
-Attribute names are the keys of PaddleGAN's weights. Images are (N, 3, H, W) float32 in [-1, 1]; semantic maps are
-(N, semantic_nc, H, W) float32: one channel per label id, then the edge map (`semantics` makes them).
+Two variants: "photopen", PaddleGAN's, with GELU and SimAM (Yang et al., ICML 2021), and "nvlabs",
+    the paper's.
+Attribute names are the keys of PaddleGAN's weights. Images are (N, 3, H, W) float32 in [-1, 1];
+semantic maps are (N, semantic_nc, H, W) float32: one channel per label id, then the edge map
+(`semantics` makes them).
 """
 
 import re
@@ -15,7 +18,11 @@ from paddle.nn.initializer import Normal
 
 from shared_metrics.errors import UserError
 
-UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}  # how often the side is doubled between G's start and the image
+UPSAMPLINGS = {
+    "normal": 5,
+    "more": 6,
+    "most": 7,
+}  # how often the side is doubled between G's start and the image
 NORM_G = "[spectral]spade{batch|syncbatch|instance}{k}x{k}, for instance spectralspadebatch3x3"
 WARM_UP = 15  # power iterations at construction: sigma starts random, far below the truth
 SPADE_WIDTH = 128  # channels between the map and SPADE's gamma and beta
@@ -23,9 +30,11 @@ SPADE_WIDTH = 128  # channels between the map and SPADE's gamma and beta
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that fixes the networks; kept in checkpoints. Raises UserError naming the entry of an impossible value.
+    """All that fixes the networks; kept in checkpoints. Raises UserError naming the entry of an
+    impossible value.
 
-    Properties: nc, one-hot channels; semantic_nc, channels of the semantic map; start and size, (height, width) of G's
+    Properties: nc, one-hot channels; semantic_nc, channels of the semantic map; start and size,
+        (height, width) of G's
     first features and of its images.
     """
 
@@ -36,7 +45,9 @@ class Architecture:
     crop_size: int = 256  # width of G's images
     aspect_ratio: float = 1.0  # width / height
     num_upsampling_layers: str = "normal"  # or "more", "most": see UPSAMPLINGS
-    norm_G: str = "spectralspadebatch3x3"  # see NORM_G; spectral norm is of the blocks' convolutions
+    norm_G: str = (
+        "spectralspadebatch3x3"  # see NORM_G; spectral norm is of the blocks' convolutions
+    )
     ngf: int = 24  # base width of G; its blocks have 16, 8, 4, 2, 1 times that
     use_vae: bool = False  # G starts from the encoder's latent instead of the map
     z_dim: int = 256
@@ -50,9 +61,13 @@ class Architecture:
     def __post_init__(self):
         for name, allowed in (("variant", VARIANTS), ("num_upsampling_layers", UPSAMPLINGS)):
             if getattr(self, name) not in allowed:
-                raise UserError(f"{name} {getattr(self, name)}: unknown; take one of {', '.join(allowed)}")
+                raise UserError(
+                    f"{name} {getattr(self, name)}: unknown; take one of {', '.join(allowed)}"
+                )
         for name in ("label_nc", "crop_size", "ngf", "z_dim", "nef", "ndf", "num_D", "n_layers_D"):
-            least = 2 if (name, self.num_upsampling_layers) == ("ngf", "most") else 1  # "most" halves it once more
+            least = (
+                2 if (name, self.num_upsampling_layers) == ("ngf", "most") else 1
+            )  # "most" halves it once more
             if getattr(self, name) < least:
                 raise UserError(f"{name} {getattr(self, name)}: must be at least {least}")
         for name in ("aspect_ratio", "simam_lambda"):
@@ -61,13 +76,21 @@ class Architecture:
         step, layers = 2 ** UPSAMPLINGS[self.num_upsampling_layers], self.num_upsampling_layers
         if self.crop_size % step:
             near = max(round(self.crop_size / step), 1) * step
-            raise UserError(f"crop_size {self.crop_size}: {layers} upsampling makes multiples of {step}; take {near}")
+            raise UserError(
+                f"crop_size {self.crop_size}: {layers} upsampling makes multiples of {step}; take "
+                f"{near}"
+            )
         if self.start[0] < 1:
-            raise UserError(f"aspect_ratio {self.aspect_ratio}: leaves no height of {self.start[1]} columns; lower it")
+            raise UserError(
+                f"aspect_ratio {self.aspect_ratio}: leaves no height of {self.start[1]} columns; "
+                "lower it"
+            )
         self.norm_parts()
 
     def norm_parts(self):
-        """norm_G as (spectral norm in G's blocks: bool, norm inside SPADE: str, side of SPADE's kernels: int)."""
+        """norm_G as (spectral norm in G's blocks: bool, norm inside SPADE: str, side of SPADE's
+        kernels: int).
+        """
         wrong = f"norm_G {self.norm_G}"
         spectral, rest = self.norm_G.startswith("spectral"), self.norm_G.removeprefix("spectral")
         if not rest.startswith("spade"):
@@ -77,7 +100,9 @@ class Architecture:
             raise UserError(f"{wrong}: no norm {kind!r} after spade; write {NORM_G}")
         match = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", sides)
         if not match or match[1] != match[2] or int(match[1]) % 2 == 0:
-            raise UserError(f"{wrong}: {sides!r} is no square kernel of an odd side below 100; write {NORM_G}")
+            raise UserError(
+                f"{wrong}: {sides!r} is no square kernel of an odd side below 100; write {NORM_G}"
+            )
         return spectral, kind, int(match[1])
 
     @property
@@ -99,7 +124,9 @@ class Architecture:
         return height * 2 ** UPSAMPLINGS[self.num_upsampling_layers], self.crop_size
 
     def g_blocks(self):
-        """Rows of G's table: [(name, channels in, channels out, whether the side is doubled before it)]."""
+        """Rows of G's table: [(name, channels in, channels out, whether the side is doubled before
+        it)].
+        """
         n, more = self.ngf, self.num_upsampling_layers in ("more", "most")
         wide = (16 * n, 16 * n)
         rows = [("head_0", *wide, False), ("G_middle_0", *wide, True), ("G_middle_1", *wide, more)]
@@ -110,7 +137,14 @@ class Architecture:
         """Rows of each scale of D, its logits last: [(channels in, channels out, stride)]."""
         widths = [min(self.ndf * 2**n, 512) if n else self.ndf for n in range(self.n_layers_D)]
         strides = [2] * max(self.n_layers_D - 1, 1) + [1] * 2
-        return list(zip([self.semantic_nc + 3, *widths], [*widths, 1], strides[: self.n_layers_D + 1], strict=True))
+        return list(
+            zip(
+                [self.semantic_nc + 3, *widths],
+                [*widths, 1],
+                strides[: self.n_layers_D + 1],
+                strict=True,
+            )
+        )
 
     def to_dict(self):
         """Plain numbers and strings, for checkpoints and JSON."""
@@ -121,26 +155,39 @@ class Architecture:
         """The inverse of `to_dict`. Raises UserError on unknown or missing entries."""
         odd = sorted({f.name for f in fields(cls)} ^ set(values))
         if odd:
-            raise UserError(f"architecture: entries {odd} are unknown or missing; the file is from another version")
+            raise UserError(
+                f"architecture: entries {odd} are unknown or missing; the file is from another "
+                "version"
+            )
         return cls(**values)
 
 
-_NVLABS = {"label_nc": 182, "norm_G": "spectralspadesyncbatch3x3", "ngf": 64, "nef": 64, "ndf": 64, "num_D": 2}
+_NVLABS = {
+    "label_nc": 182,
+    "norm_G": "spectralspadesyncbatch3x3",
+    "ngf": 64,
+    "nef": 64,
+    "ndf": 64,
+    "num_D": 2,
+}
 # What each published variant changes in the defaults above; the labels of nvlabs are COCO-Stuff's.
 VARIANTS = {"photopen": {}, "nvlabs": _NVLABS | {"n_layers_D": 4, "simam": False}}
 
 
 def architecture(variant, **changes):
-    """Architecture of a published variant ("photopen", "nvlabs") with `changes` to its fields. Raises UserError."""
+    """Architecture of a published variant ("photopen", "nvlabs") with `changes` to its fields.
+    Raises UserError.
+    """
     return Architecture(**{"variant": variant} | VARIANTS.get(variant, {}) | changes)
 
 
 def semantics(labels, instances, arch):
     """The semantic map that G and D see: one-hot labels, then the edges of the instances.
 
-    A pixel is on an edge where its id differs from any of its four neighbours', so both sides of a border are.
-    Args: labels (N, H, W) integers, tensor or array, in [0, arch.nc): callers check them; instances, the same of any
-        ids, or None: the edges are the labels' own, as PaddleGAN's.
+    A pixel is on an edge where its id differs from any of its four neighbours', so both sides of a
+    border are.
+    Args: labels (N, H, W) integers, tensor or array, in [0, arch.nc): callers check them;
+        instances, the same of any ids, or None: the edges are the labels' own, as PaddleGAN's.
     Returns: (N, arch.semantic_nc, H, W) float32.
     """
     maps = (labels, labels if instances is None else instances)
@@ -158,14 +205,19 @@ def semantics(labels, instances, arch):
 
 
 def simam(x, lam):
-    """x * sigmoid(e), e = d / (4 (v + lam)) + 1/2, d = (x - mean)^2, v = sum(d) / (HW - 1), over each channel's H, W.
+    """x * sigmoid(e), e = d / (4 (v + lam)) + 1/2, d = (x - mean)^2, v = sum(d) / (HW - 1), over
+    each channel's H, W.
 
-    Attention without parameters: what stands out from its channel passes, its mean is scaled by sigmoid(1/2) = 0.6225,
-    and so is a 1x1 map. Source: Yang et al., ICML 2021, sec. 3.2. float32, also under auto_cast; returns x's dtype.
+    Attention without parameters: what stands out from its channel passes, its mean is scaled by
+        sigmoid(1/2) = 0.6225,
+    and so is a 1x1 map. Source: Yang et al., ICML 2021, sec. 3.2. float32, also under auto_cast;
+        returns x's dtype.
     """
     _, C, H, W = x.shape
     with paddle.amp.auto_cast(enable=False):
-        h = x.astype("float32").reshape([-1, H * W])  # (N C, HW): Paddle's CPU broadcasts this form faster
+        h = x.astype("float32").reshape(
+            [-1, H * W]
+        )  # (N C, HW): Paddle's CPU broadcasts this form faster
         d = (h - h.mean(1, keepdim=True)).square()
         v = d.sum(1, keepdim=True) / max(H * W - 1, 1)
         return (h * F.sigmoid(d / (4.0 * (v + lam)) + 0.5)).reshape([-1, C, H, W]).astype(x.dtype)
@@ -176,8 +228,14 @@ def _activation(arch):
 
 
 def _weight_attr(arch, fan_in, fan_out):
-    """photopen: Paddle's default for convolutions; nvlabs: Glorot's normal, gain 0.02. Biases start at 0 in both."""
-    std = (2 / fan_in) ** 0.5 if arch.variant == "photopen" else 0.02 * (2 / (fan_in + fan_out)) ** 0.5
+    """photopen: Paddle's default for convolutions; nvlabs: Glorot's normal, gain 0.02. Biases start
+    at 0 in both.
+    """
+    std = (
+        (2 / fan_in) ** 0.5
+        if arch.variant == "photopen"
+        else 0.02 * (2 / (fan_in + fan_out)) ** 0.5
+    )
     return paddle.ParamAttr(initializer=Normal(0.0, std))
 
 
@@ -186,11 +244,15 @@ def _linear(i, o, arch):
 
 
 def _instance_norm(C, affine):
-    return nn.InstanceNorm2D(C) if affine else nn.InstanceNorm2D(C, weight_attr=False, bias_attr=False)
+    return (
+        nn.InstanceNorm2D(C) if affine else nn.InstanceNorm2D(C, weight_attr=False, bias_attr=False)
+    )
 
 
 def _add_bias(h, bias):
-    """Shape (C, 1, 1), not the (1, C, 1, 1) that conv2d adds: Paddle's CPU kernel is ten times as fast there."""
+    """Shape (C, 1, 1), not the (1, C, 1, 1) that conv2d adds: Paddle's CPU kernel is ten times as
+    fast there.
+    """
     return h if bias is None else h + bias.reshape([-1, 1, 1])
 
 
@@ -208,7 +270,9 @@ class Conv(nn.Layer):
         return self.weight
 
     def forward(self, x):
-        return _add_bias(F.conv2d(x, self.kernel(), stride=self.stride, padding=self.padding), self.bias)
+        return _add_bias(
+            F.conv2d(x, self.kernel(), stride=self.stride, padding=self.padding), self.bias
+        )
 
 
 def _normalize(x):
@@ -216,10 +280,11 @@ def _normalize(x):
 
 
 class SNConv(Conv):
-    """The same with W / sigma(W), sigma the largest singular value of W as `out` rows (Miyato et al., ICLR 2018).
+    """The same with W / sigma(W), sigma the largest singular value of W as `out` rows (Miyato et
+    al., ICLR 2018).
 
-    `weight_orig` is the parameter; buffers `weight_u` and `weight_v` move by one power iteration at each training-mode
-    forward, never in eval. Always float32, also under auto_cast.
+    `weight_orig` is the parameter; buffers `weight_u` and `weight_v` move by one power iteration at
+    each training-mode forward, never in eval. Always float32, also under auto_cast.
     """
 
     def __init__(self, i, o, k, arch, stride=1, bias=True):
@@ -246,12 +311,16 @@ class SNConv(Conv):
 
 
 def _synchronised():
-    """Whether BatchNorm can share statistics: several processes, each with a GPU; Paddle's CPU has no such kernel."""
+    """Whether BatchNorm can share statistics: several processes, each with a GPU; Paddle's CPU has
+    no such kernel.
+    """
     return paddle.distributed.get_world_size() > 1 and paddle.device.get_device().startswith("gpu")
 
 
 def sync_note(arch):
-    """One line to show where norm_G asks for syncbatch and plain BatchNorm takes its place, else ""."""
+    """One line to show where norm_G asks for syncbatch and plain BatchNorm takes its place, else
+    "".
+    """
     if arch.norm_parts()[1] != "syncbatch" or _synchronised():
         return ""
     return f"norm_G {arch.norm_G}: one process or no GPU, so plain BatchNorm takes syncbatch's place (same weights)"
@@ -260,13 +329,17 @@ def sync_note(arch):
 def _param_free_norm(C, arch):
     kind = arch.norm_parts()[1]
     if kind == "instance":
-        return _instance_norm(C, affine=arch.variant == "photopen")  # PaddleGAN's is not parameter-free
+        return _instance_norm(
+            C, affine=arch.variant == "photopen"
+        )  # PaddleGAN's is not parameter-free
     norm = nn.SyncBatchNorm if kind == "syncbatch" and _synchronised() else nn.BatchNorm2D
     return norm(C, weight_attr=False, bias_attr=False)
 
 
 class SPADE(nn.Layer):
-    """norm(x) * (1 + gamma) + beta, gamma and beta of x's shape, convolved from the map of x's side (SPADE eq. 1)."""
+    """norm(x) * (1 + gamma) + beta, gamma and beta of x's shape, convolved from the map of x's side
+    (SPADE eq. 1).
+    """
 
     def __init__(self, C, arch):
         super().__init__()
@@ -279,14 +352,20 @@ class SPADE(nn.Layer):
 
     def forward(self, x, seg):
         h, layers = self.mlp_shared(seg), (self.mlp_gamma, self.mlp_beta)  # (N, 128, H, W)
-        weight, bias = (paddle.concat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
-        h = _add_bias(F.conv2d(h, weight, padding=self.mlp_gamma.padding), bias)  # both at once: faster on CPU
+        weight, bias = (
+            paddle.concat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")
+        )
+        h = _add_bias(
+            F.conv2d(h, weight, padding=self.mlp_gamma.padding), bias
+        )  # both at once: faster on CPU
         gamma, beta = h.chunk(2, 1)  # (N, C, H, W) each
         return self.param_free_norm(x) * (1.0 + gamma) + beta
 
 
 class SPADEResBlock(nn.Layer):
-    """Residual block of G: (N, i, H, W) and the map of that side -> (N, o, H, W), then SimAM (SPADE fig. 4)."""
+    """Residual block of G: (N, i, H, W) and the map of that side -> (N, o, H, W), then SimAM (SPADE
+    fig. 4).
+    """
 
     def __init__(self, i, o, arch):
         super().__init__()
@@ -297,7 +376,9 @@ class SPADEResBlock(nn.Layer):
         self.spade_1 = SPADE(middle, arch)
         self.act_conv_1 = nn.Sequential(_activation(arch), conv(middle, o, 3, arch))
         self.spade_s = SPADE(i, arch) if i != o else None
-        self.act_conv_s = nn.Sequential(conv(i, o, 1, arch, bias=False)) if i != o else None  # no activation in it
+        self.act_conv_s = (
+            nn.Sequential(conv(i, o, 1, arch, bias=False)) if i != o else None
+        )  # no activation in it
 
     def forward(self, x, seg):
         h = self.act_conv_0(self.spade_0(x, seg))  # (N, min(i, o), H, W)
@@ -307,13 +388,17 @@ class SPADEResBlock(nn.Layer):
 
 
 def upsample(x):
-    """Nearest neighbour, twice the side: (N, C, H, W) -> (N, C, 2H, 2W). On CPU five times as fast as F.interpolate."""
+    """Nearest neighbour, twice the side: (N, C, H, W) -> (N, C, 2H, 2W). On CPU five times as fast
+    as F.interpolate.
+    """
     _, C, H, W = x.shape
     return x.reshape([-1, 1, W, 1]).tile([1, 2, 1, 2]).reshape([-1, C, 2 * H, 2 * W])
 
 
 def resize_nearest(seg, H, W):
-    """(N, C, h, w) -> (N, C, H, W), pixel (i, j) from (floor(i h / H), floor(j w / W)): torch's legacy "nearest"."""
+    """(N, C, h, w) -> (N, C, H, W), pixel (i, j) from (floor(i h / H), floor(j w / W)): torch's
+    legacy "nearest".
+    """
     h, w = seg.shape[2:]
     if h % H == 0 and w % W == 0:
         return seg if (h, w) == (H, W) else seg[:, :, :: h // H, :: w // W]
@@ -321,7 +406,8 @@ def resize_nearest(seg, H, W):
 
 
 class Generator(nn.Layer):
-    """G: semantic map (N, semantic_nc, H, W) -> images (N, 3, *arch.size) in [-1, 1]. At 256 px, ch = ngf, "normal":
+    """G: semantic map (N, semantic_nc, H, W) -> images (N, 3, *arch.size) in [-1, 1]. At 256 px, ch
+    = ngf, "normal":
 
     fc            (N, 16 ch,   8,   8)        up_0      (N, 8 ch,  32,  32)
     head_0        (N, 16 ch,   8,   8)        up_1      (N, 4 ch,  64,  64)
@@ -333,14 +419,20 @@ class Generator(nn.Layer):
         super().__init__()
         self.arch, n = arch, 16 * arch.ngf
         H, W = arch.start
-        self.fc = _linear(arch.z_dim, n * H * W, arch) if arch.use_vae else Conv(arch.semantic_nc, n, 3, arch)
+        self.fc = (
+            _linear(arch.z_dim, n * H * W, arch)
+            if arch.use_vae
+            else Conv(arch.semantic_nc, n, 3, arch)
+        )
         for name, i, o, _ in arch.g_blocks():
             self.add_sublayer(name, SPADEResBlock(i, o, arch))
         self.activation = _activation(arch)
         self.conv_img = Conv(o, 3, 3, arch)
 
     def forward(self, seg, z=None):
-        """Args: seg, of any side (it is resized to each block's); z (N, z_dim), with use_vae only; None: N(0, 1)."""
+        """Args: seg, of any side (it is resized to each block's); z (N, z_dim), with use_vae only;
+        None: N(0, 1).
+        """
         H, W = self.arch.start
         here = resize_nearest(seg, H, W)  # one map serves all SPADE layers of its side
         if self.arch.use_vae:
@@ -357,20 +449,27 @@ class Generator(nn.Layer):
 
 
 class PatchDiscriminator(nn.Layer):
-    """One scale of D: (N, semantic_nc + 3, H, W) -> the outputs of its blocks, the logits (N, 1, h, w) last.
+    """One scale of D: (N, semantic_nc + 3, H, W) -> the outputs of its blocks, the logits (N, 1, h,
+    w) last.
 
-    Convolutions are 4x4 with padding 2; the first has neither norm nor spectral norm, the last no activation either.
+    Convolutions are 4x4 with padding 2; the first has neither norm nor spectral norm, the last no
+    activation either.
     """
 
     def __init__(self, arch):
         super().__init__()
         self.lam = arch.simam_lambda if arch.simam else None
-        affine, rows = arch.variant == "photopen", arch.d_blocks()  # nvlabs: no affine norm, no bias before it
+        affine, rows = (
+            arch.variant == "photopen",
+            arch.d_blocks(),
+        )  # nvlabs: no affine norm, no bias before it
         for n, (i, o, stride) in enumerate(rows):
             if n in (0, len(rows) - 1):
                 block = Conv(i, o, 4, arch, stride)
             else:
-                block = nn.Sequential(SNConv(i, o, 4, arch, stride, bias=affine), _instance_norm(o, affine))
+                block = nn.Sequential(
+                    SNConv(i, o, 4, arch, stride, bias=affine), _instance_norm(o, affine)
+                )
             self.add_sublayer(f"block_{n}", block if n else nn.Sequential(block))
         self.count, self.activation = len(rows), _activation(arch)
 
@@ -379,13 +478,16 @@ class PatchDiscriminator(nn.Layer):
         for n in range(self.count):
             x = getattr(self, f"block_{n}")(x)
             x = self.activation(x) if n < self.count - 1 else x
-            found.append(x if self.lam is None else simam(x, self.lam))  # the logits too, as PaddleGAN
+            found.append(
+                x if self.lam is None else simam(x, self.lam)
+            )  # the logits too, as PaddleGAN
             x = found[-1]
         return found
 
 
 class Discriminator(nn.Layer):
-    """D: map and image joined, (N, semantic_nc + 3, H, W) -> [[output of each block] of each scale], largest first.
+    """D: map and image joined, (N, semantic_nc + 3, H, W) -> [[output of each block] of each
+    scale], largest first.
 
     Scale i sees its input pooled i times (average of 3x3, stride 2, padding not counted).
     """
@@ -393,7 +495,9 @@ class Discriminator(nn.Layer):
     def __init__(self, arch):
         super().__init__()
         self.arch = arch
-        for i in range(arch.num_D):  # PaddleGAN's keys number a scale twice: it stands behind i poolings
+        for i in range(
+            arch.num_D
+        ):  # PaddleGAN's keys number a scale twice: it stands behind i poolings
             self.add_sublayer(f"nld_{i}", nn.LayerDict({str(i): PatchDiscriminator(arch)}))
 
     def forward(self, x):
@@ -405,9 +509,11 @@ class Discriminator(nn.Layer):
 
 
 class Encoder(nn.Layer):
-    """E of the VAE: photos (N, 3, H, W), resized to 256x256 -> mu, logvar, (N, z_dim) each (SPADE, appendix A).
+    """E of the VAE: photos (N, 3, H, W), resized to 256x256 -> mu, logvar, (N, z_dim) each (SPADE,
+    appendix A).
 
-    Six 3x3 convolutions of stride 2 with spectral and instance norm, ch = nef: ch, 2 ch, 4 ch, 8 ch, 8 ch, 8 ch.
+    Six 3x3 convolutions of stride 2 with spectral and instance norm, ch = nef: ch, 2 ch, 4 ch, 8
+    ch, 8 ch, 8 ch.
     """
 
     def __init__(self, arch):

@@ -1,7 +1,9 @@
-"""The published settings of GauGAN and photopen: one row each, as data. `python train.py --list_recipes` prints them.
+"""The published settings of GauGAN and photopen: one row each, as data. `python train.py
+--list_recipes` prints them.
 
-Every key is a flag of train.py of the same name, but `cards`: `batch_size` is per process, the published batch
-batch_size * cards. The length is `iterations`, or, where that is 0, `niter` + `niter_decay` epochs.
+Every key is a flag of train.py of the same name, but `cards`: `batch_size` is per process, the
+published batch batch_size * cards. The length is `iterations`, or, where that is 0, `niter` +
+`niter_decay` epochs.
 """
 
 _COMMON = {
@@ -69,7 +71,8 @@ _NVLABS = _COMMON | {
 
 RECIPES = {
     "gaugan": _PHOTOPEN,
-    "photopen": _PHOTOPEN | {"g_lr": 4e-4, "d_lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "flip": False, "batch_size": 1},
+    "photopen": _PHOTOPEN
+    | {"g_lr": 4e-4, "d_lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "flip": False, "batch_size": 1},
     "nvlabs-coco": _NVLABS | {"niter_decay": 0},
     "nvlabs-ade20k": _NVLABS | {"label_nc": 150, "no_instance": True},
     "nvlabs-cityscapes": _NVLABS
@@ -84,15 +87,21 @@ RECIPES = {
 }
 
 ABOUT = {
-    "gaugan": "photopen's networks (GELU, SimAM) with the paper's two rates; our choice: batch, length, flip",
-    "photopen": "PaddleGAN's photopen as it is: G learns faster than D; its length is not published (total_iters: 1)",
+    "gaugan": "photopen's networks (GELU, SimAM) with the paper's two rates; our choice: batch, "
+    "length, flip",
+    "photopen": "PaddleGAN's photopen as it is: G learns faster than D; its length is not "
+    "published (total_iters: 1)",
     "nvlabs-coco": "the paper's networks on COCO-Stuff: 182 classes and unknown, 100 epochs",
-    "nvlabs-ade20k": "the same on ADE20K: 150 classes, no edge map, 200 epochs, the rates falling from the 100th",
-    "nvlabs-cityscapes": "the same on Cityscapes: 512x256 px, 35 classes, 200 epochs, the rates falling from the 100th",
+    "nvlabs-ade20k": "the same on ADE20K: 150 classes, no edge map, 200 epochs, the rates falling "
+    "from the 100th",
+    "nvlabs-cityscapes": "the same on Cityscapes: 512x256 px, 35 classes, 200 epochs, the rates "
+    "falling from the 100th",
 }
 
 # The paper's table 1 (CVPR 2019): score, value, how it was measured. photopen published no number.
-_RECALLED = "from memory, not checked against the paper"  # the others stand on public leaderboards too
+_RECALLED = (
+    "from memory, not checked against the paper"  # the others stand on public leaderboards too
+)
 PUBLISHED = {
     "nvlabs-coco": [
         ("miou", 0.374, f"DeepLabV2 on 5,000 generated images; the text says 0.352; {_RECALLED}"),
@@ -120,10 +129,17 @@ def describe_recipes():
         length = f"{r['iterations']:,} iterations" if r["iterations"] else f"{epochs} epochs"
         lines += [
             f"{name}: {ABOUT[name]}",
-            f"    {r['crop_size']}x{height} px, {r['variant']} networks, G width {r['ngf']}, D {r['num_D']} scales of "
-            f"width {r['ndf']}, {r['label_nc']} classes{' and unknown' if r['contain_dontcare_label'] else ''}",
-            f"    Adam({r['beta1']}, {r['beta2']}) lr G {r['g_lr']:g} D {r['d_lr']:g}, {r['gan_mode']}, feature "
-            f"matching {r['lambda_feat']:g}, VGG {r['lambda_vgg']:g}, batch {r['batch_size']} x {r['cards']}, {length}",
+            f"    {r['crop_size']}x{height} px, {r['variant']} networks, G width {r['ngf']}, D "
+            f"{r['num_D']} scales of "
+            f"width {r['ndf']}, {r['label_nc']} "
+            f"classes{' and unknown' if r['contain_dontcare_label'] else ''}",
+            f"    Adam({r['beta1']}, {r['beta2']}) lr G {r['g_lr']:g} D {r['d_lr']:g}, "
+            f"{r['gan_mode']}, feature "
+            f"matching {r['lambda_feat']:g}, VGG {r['lambda_vgg']:g}, batch {r['batch_size']} x "
+            f"{r['cards']}, {length}",
         ]
-        lines += [f"    published: {score} {value:g}  (paper; {how})" for score, value, how in PUBLISHED.get(name, [])]
+        lines += [
+            f"    published: {score} {value:g}  (paper; {how})"
+            for score, value, how in PUBLISHED.get(name, [])
+        ]
     return "\n".join(lines)

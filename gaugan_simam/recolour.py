@@ -1,4 +1,5 @@
-"""Colour masks -> label maps of ids. Without --palette: list the colours that occur, as a palette to edit.
+"""Colour masks -> label maps of ids. Without --palette: list the colours that occur, as a palette
+to edit.
 
 cd gaugan_simam && python recolour.py MASKS > palette.json
 python recolour.py MASKS --palette palette.json --output_dir coco_stuff/train_inst
@@ -25,21 +26,40 @@ MOST = 1000  # colours that a palette may hold; far more are a photo's
 
 def parse_args(argv=None):
     """The flags as a namespace."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("masks", metavar="MASKS", help="folder of colour masks, sub-folders included; PNG, not JPEG")
-    p.add_argument("--palette", default="", metavar="JSON", help='file {"#rrggbb": id, ...}, an id for each colour')
-    p.add_argument("--output_dir", default="", help="folder for the label maps, PNG under the masks' names")
-    p.add_argument("--others", type=not_negative, metavar="ID", help="id of all other colours, e.g. 255; else an error")
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "masks", metavar="MASKS", help="folder of colour masks, sub-folders included; PNG, not JPEG"
+    )
+    p.add_argument(
+        "--palette",
+        default="",
+        metavar="JSON",
+        help='file {"#rrggbb": id, ...}, an id for each colour',
+    )
+    p.add_argument(
+        "--output_dir", default="", help="folder for the label maps, PNG under the masks' names"
+    )
+    p.add_argument(
+        "--others",
+        type=not_negative,
+        metavar="ID",
+        help="id of all other colours, e.g. 255; else an error",
+    )
     return p.parse_args(argv)
 
 
 def read_palette(path):
-    """{colour 0xrrggbb: id} of a JSON file {"#rrggbb": id}. Raises: UserError naming file and entry."""
+    """{colour 0xrrggbb: id} of a JSON file {"#rrggbb": id}. Raises: UserError naming file and
+    entry.
+    """
     try:
         entries = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--palette {path}: not a readable JSON file ({error}); `python recolour.py MASKS` prints one"
+            f"--palette {path}: not a readable JSON file ({error}); `python recolour.py MASKS` "
+            "prints one"
         ) from None
     if not isinstance(entries, dict) or not entries:
         raise UserError(f'--palette {path}: expected {{"#rrggbb": id, ...}}, an id for each colour')
@@ -47,36 +67,52 @@ def read_palette(path):
         if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
             raise UserError(f'--palette {path}: {colour!r} is no colour; write "#rrggbb"')
         if type(i) is not int or not 0 <= i < 2**16:
-            raise UserError(f"--palette {path}: {colour} has {i!r}; give a whole number from 0 to 65535")
+            raise UserError(
+                f"--palette {path}: {colour} has {i!r}; give a whole number from 0 to 65535"
+            )
     return {int(colour[1:], 16): i for colour, i in entries.items()}
 
 
 def read_colours(path):
-    """The colours 0xrrggbb of a mask, int64 (H, W); alpha does not count. Raises: UserError naming the file."""
+    """The colours 0xrrggbb of a mask, int64 (H, W); alpha does not count. Raises: UserError naming
+    the file.
+    """
     if path.suffix.lower() in LOSSY:
-        raise UserError(f"{path}: {path.suffix} changes colours, such files are no masks; save them as PNG")
+        raise UserError(
+            f"{path}: {path.suffix} changes colours, such files are no masks; save them as PNG"
+        )
     return np.asarray(read_rgb(path)).astype(np.int64) @ [1 << 16, 1 << 8, 1]
 
 
 def to_ids(colours, palette, path, others=None):
-    """Colours (H, W) -> ids, uint8, or uint16 where there are ids above 255; `others` is that of unlisted colours.
+    """Colours (H, W) -> ids, uint8, or uint16 where there are ids above 255; `others` is that of
+    unlisted colours.
 
-    Raises: UserError naming `path` and the commonest colour that the palette {colour: id} lacks, if others is None.
+    Raises: UserError naming `path` and the commonest colour that the palette {colour: id} lacks, if
+        others is None.
     """
     found, place, counts = np.unique(colours, return_inverse=True, return_counts=True)
-    lacking = [(n, c) for c, n in zip(found.tolist(), counts.tolist(), strict=True) if c not in palette]
+    lacking = [
+        (n, c) for c, n in zip(found.tolist(), counts.tolist(), strict=True) if c not in palette
+    ]
     if lacking and others is None:
         n, colour = max(lacking)
         raise UserError(
-            f"{path}: colour #{colour:06x} ({n / colours.size:.1%} of the pixels) is not in the palette"
-            f"{f', nor are {len(lacking) - 1} more colours' if lacking[1:] else ''}; add it, or give --others"
+            f"{path}: colour #{colour:06x} ({n / colours.size:.1%} of the pixels) is not in the "
+            "palette"
+            f"{f', nor are {len(lacking) - 1} more colours' if lacking[1:] else ''}; add it, or "
+            "give --others"
         )
     kind = np.uint8 if max(*palette.values(), others or 0) < 256 else np.uint16
-    return np.array([palette.get(c, others) for c in found.tolist()], kind)[place.reshape(colours.shape)]
+    return np.array([palette.get(c, others) for c in found.tolist()], kind)[
+        place.reshape(colours.shape)
+    ]
 
 
 def save_map(ids, palette, path):
-    """Write ids as a PNG; those of one byte with the palette's colours, so that the map looks like the mask."""
+    """Write ids as a PNG; those of one byte with the palette's colours, so that the map looks like
+    the mask.
+    """
     image = Image.fromarray(ids)
     if ids.dtype == np.uint8:
         colours = np.zeros((256, 3), np.uint8)
@@ -95,10 +131,22 @@ def list_colours(files):
     """
     counts = Counter()
     for path in tqdm(files, disable=None, leave=False, unit="mask"):
-        counts.update(dict(zip(*(x.tolist() for x in np.unique(read_colours(path), return_counts=True)), strict=True)))
+        counts.update(
+            dict(
+                zip(
+                    *(x.tolist() for x in np.unique(read_colours(path), return_counts=True)),
+                    strict=True,
+                )
+            )
+        )
         if len(counts) > MOST:
-            raise UserError(f"{path}: more than {MOST} colours so far; are these photos, or masks with soft borders?")
-    return json.dumps({f"#{colour:06x}": i for i, (colour, _) in enumerate(counts.most_common())}, indent=2)
+            raise UserError(
+                f"{path}: more than {MOST} colours so far; are these photos, or masks with soft "
+                "borders?"
+            )
+    return json.dumps(
+        {f"#{colour:06x}": i for i, (colour, _) in enumerate(counts.most_common())}, indent=2
+    )
 
 
 def main(argv=None):
@@ -116,7 +164,9 @@ def main(argv=None):
         raise UserError(f"--others {args.others}: give a whole number from 0 to 65535")
     palette, targets = read_palette(args.palette), {}
     for path in files:
-        target = Path(args.output_dir).expanduser() / path.relative_to(args.masks).with_suffix(".png")
+        target = Path(args.output_dir).expanduser() / path.relative_to(args.masks).with_suffix(
+            ".png"
+        )
         if target.exists():
             raise UserError(f"{target}: exists already; give another --output_dir")
         if target in targets:

@@ -1,4 +1,6 @@
-"""GauGAN's losses, its two updates and the training loop (Park et al., CVPR 2019, sec. 3 and appendix A)."""
+"""GauGAN's losses, its two updates and the training loop (Park et al., CVPR 2019, sec. 3 and
+appendix A).
+"""
 
 import copy
 from contextlib import closing
@@ -23,15 +25,22 @@ from shared_metrics.runs.stop import StopSignals, check_finite, weight_sums
 from vgg import perceptual_loss
 
 PANELS = 8  # label maps that every sample sheet shows
-RESIZABLE = ("crop_size", "aspect_ratio")  # fields of Architecture that new training may change: G is convolutional
+RESIZABLE = (
+    "crop_size",
+    "aspect_ratio",
+)  # fields of Architecture that new training may change: G is convolutional
 
 
 def gan_loss(outputs, kind, real, for_D):
-    """One adversarial loss, the mean over D's scales; of each output of D, its last entry, the logits, counts.
+    """One adversarial loss, the mean over D's scales; of each output of D, its last entry, the
+    logits, counts.
 
-    Args: outputs, D's for one kind of images; real, whether D should call them real; for_D, False for G's loss.
-    hinge (Lim and Ye 2017; SPADE sec. 3): E[max(0, 1 - D)] or E[max(0, 1 + D)]; for G -E[D]. original (Goodfellow et
-    al. 2014): -E[log s(D)] or -E[log(1 - s(D))], s the logistic function. ls (Mao et al. 2017): E[(D - 1)^2] or E[D^2].
+    Args: outputs, D's for one kind of images; real, whether D should call them real; for_D, False
+        for G's loss.
+    hinge (Lim and Ye 2017; SPADE sec. 3): E[max(0, 1 - D)] or E[max(0, 1 + D)]; for G -E[D].
+        original (Goodfellow et
+    al. 2014): -E[log s(D)] or -E[log(1 - s(D))], s the logistic function. ls (Mao et al. 2017):
+    E[(D - 1)^2] or E[D^2].
     w (Arjovsky et al. 2017): -E[D] or E[D].
     """
     sign = 1.0 if real else -1.0
@@ -50,9 +59,17 @@ def gan_loss(outputs, kind, real, for_D):
 
 def feature_loss(fake, real):
     """Feature matching (Wang et al., pix2pixHD, CVPR 2018, eq. 4): mean|D_k(fake) - D_k(real)| summed over all blocks
-    of D but the logits, averaged over the scales. No gradient reaches real. fake, real: outputs of D."""
-    pairs = [(f, r) for scales in zip(fake, real, strict=True) for f, r in zip(*(s[:-1] for s in scales), strict=True)]
-    return sum((f.astype("float32") - r.detach().astype("float32")).abs().mean() for f, r in pairs) / len(fake)
+    of D but the logits, averaged over the scales. No gradient reaches real. fake, real: outputs of
+        D.
+    """
+    pairs = [
+        (f, r)
+        for scales in zip(fake, real, strict=True)
+        for f, r in zip(*(s[:-1] for s in scales), strict=True)
+    ]
+    return sum(
+        (f.astype("float32") - r.detach().astype("float32")).abs().mean() for f, r in pairs
+    ) / len(fake)
 
 
 def kl_loss(mu, logvar):
@@ -61,14 +78,22 @@ def kl_loss(mu, logvar):
 
 
 def split(outputs, n):
-    """D's outputs on a joined batch, fake first, as (those on the n fakes, those on the real images)."""
-    return [[h[:n] for h in scale] for scale in outputs], [[h[n:] for h in scale] for scale in outputs]
+    """D's outputs on a joined batch, fake first, as (those on the n fakes, those on the real
+    images).
+    """
+    return [[h[:n] for h in scale] for scale in outputs], [
+        [h[n:] for h in scale] for scale in outputs
+    ]
 
 
 def colourise(labels):
-    """Ids (..., H, W) -> uint8 (..., H, W, 3), the palette of PASCAL VOC: id 0 is black, ids repeat after 256."""
+    """Ids (..., H, W) -> uint8 (..., H, W, 3), the palette of PASCAL VOC: id 0 is black, ids repeat
+    after 256.
+    """
     ids, colours = np.arange(256), np.zeros((256, 3), np.uint8)
-    for bit in range(8):  # bits 0, 3, 6 are red's, 1, 4, 7 green's, 2, 5 blue's, the lowest the most weighty
+    for bit in range(
+        8
+    ):  # bits 0, 3, 6 are red's, 1, 4, 7 green's, 2, 5 blue's, the lowest the most weighty
         colours[:, bit % 3] |= ((ids >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
     return colours[np.asarray(labels) % 256]
 
@@ -83,21 +108,34 @@ class Part(NamedTuple):
 
 
 class Trainer:
-    """Trains G, D and, with use_vae, the encoder E; `args`: the flags of train.py, `arch`: `model.Architecture`.
+    """Trains G, D and, with use_vae, the encoder E; `args`: the flags of train.py, `arch`:
+    `model.Architecture`.
 
-    Args: dataset, `dataset.PairFolder` to train on; held_out, its like without randomness for sample sheets and scores;
-        encoder, None without use_vae; vgg, None without perceptual loss (args.lambda_vgg 0).
+    Args: dataset, `dataset.PairFolder` to train on; held_out, its like without randomness for
+        sample sheets and scores; encoder, None without use_vae; vgg, None without perceptual loss
+        (args.lambda_vgg 0).
     """
 
-    def __init__(self, generator, discriminator, arch, args, dataset, held_out, encoder=None, vgg=None):
-        self.G, self.D, self.E, self.vgg, self.arch, self.args = generator, discriminator, encoder, vgg, arch, args
+    def __init__(
+        self, generator, discriminator, arch, args, dataset, held_out, encoder=None, vgg=None
+    ):
+        self.G, self.D, self.E, self.vgg, self.arch, self.args = (
+            generator,
+            discriminator,
+            encoder,
+            vgg,
+            arch,
+            args,
+        )
         self.data, self.held_out = dataset, held_out
         self.iteration, self.best, self.resumed_from = 0, {}, None
         self.notes = [sync_note(arch)] if sync_note(arch) else []
         self.rank, self.world = runtime.rank(), runtime.world_size()
         self.folder = Path(args.output_dir)
         self.per_epoch = max(1, len(dataset) // (args.batch_size * self.world))
-        self.total = args.iterations or (args.epochs or args.niter + args.niter_decay) * self.per_epoch
+        self.total = (
+            args.iterations or (args.epochs or args.niter + args.niter_decay) * self.per_epoch
+        )
         runtime.broadcast_layers(self.G, self.D, *([self.E] if self.E else []))
         self.G_ema = copy.deepcopy(self.G) if args.ema_decay else None
         trained = {"generator": self.G, "encoder": self.E} if self.E else {"generator": self.G}
@@ -107,7 +145,9 @@ class Trainer:
         moments = {"beta1": args.beta1, "beta2": args.beta2}
         self.opt_G = paddle.optimizer.Adam(args.g_lr, parameters=self.params_G, **moments)
         self.opt_D = paddle.optimizer.Adam(args.d_lr, parameters=self.params_D, **moments)
-        self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=args.amp == "fp16") for _ in range(2))
+        self.scaler_G, self.scaler_D = (
+            paddle.amp.GradScaler(enable=args.amp == "fp16") for _ in range(2)
+        )
         self.evaluation = None
 
     def _rng(self, stream, *counters):
@@ -118,7 +158,9 @@ class Trainer:
         return paddle.amp.auto_cast(enable=self.args.amp != "none", dtype=dtype, level="O1")
 
     def decay(self):
-        """(first iteration, number) of those in which the rates fall linearly to 0; number 0: never."""
+        """(first iteration, number) of those in which the rates fall linearly to 0; number 0:
+        never.
+        """
         a = self.args
         if a.decay_iterations:
             return self.total - a.decay_iterations, a.decay_iterations
@@ -132,10 +174,11 @@ class Trainer:
             self.opt_D.set_lr(self.args.d_lr * share)
 
     def train_step(self, iteration, labels, instances, photos):
-        """One update of G (and E), then one of D on the same generated images; G every `D_steps_per_G`-th time only.
+        """One update of G (and E), then one of D on the same generated images; G every
+        `D_steps_per_G`-th time only.
 
-        Args: iteration, counts from 0 and fixes with the seed and rank every draw of the step; labels and instances
-            (N, H, W) int64, photos (N, 3, H, W) float32 in [-1, 1], arrays.
+        Args: iteration, counts from 0 and fixes with the seed and rank every draw of the step;
+            labels and instances (N, H, W) int64, photos (N, 3, H, W) float32 in [-1, 1], arrays.
         Returns: dict of detached 0-d tensors. `float()` them only to log: it waits for the GPU.
         """
         self._set_rates(iteration)
@@ -146,7 +189,11 @@ class Trainer:
         if iteration % self.args.D_steps_per_G == 0:
             fakes, logs = self.g_update(parts)
             if self.G_ema is not None:
-                ema_update(self.G_ema, self.G, self.args.ema_decay if iteration >= self.args.ema_start else 0.0)
+                ema_update(
+                    self.G_ema,
+                    self.G,
+                    self.args.ema_decay if iteration >= self.args.ema_start else 0.0,
+                )
         else:
             with paddle.no_grad(), self._autocast():
                 fakes, logs = [self.G(p.seg, self.latent(p)[0]) for p in parts], {}
@@ -157,26 +204,37 @@ class Trainer:
         n, parts = len(photos), []
         for k in np.array_split(np.arange(n), min(self.args.accumulate, n)):
             seg = semantics(labels[k], instances[k], self.arch)
-            parts.append(Part(seg, paddle.to_tensor(photos[k]), paddle.to_tensor(noise[k]), len(k) / n))
+            parts.append(
+                Part(seg, paddle.to_tensor(photos[k]), paddle.to_tensor(noise[k]), len(k) / n)
+            )
         return parts
 
     def latent(self, part):
-        """z = mu + noise * exp(logvar / 2) of the photos, and its KL loss; (None, None) without encoder."""
+        """z = mu + noise * exp(logvar / 2) of the photos, and its KL loss; (None, None) without
+        encoder.
+        """
         if self.E is None:
             return None, None
         mu, logvar = (h.astype("float32") for h in self.E(part.real))
         return mu + part.noise * (0.5 * logvar).exp(), kl_loss(mu, logvar)
 
     def _discriminate(self, part, fake):
-        """D's outputs on fake and on real images, from one joined batch, fake first, as the originals."""
-        seg, images = paddle.concat([part.seg, part.seg]), paddle.concat([fake.astype("float32"), part.real])
+        """D's outputs on fake and on real images, from one joined batch, fake first, as the
+        originals.
+        """
+        seg, images = (
+            paddle.concat([part.seg, part.seg]),
+            paddle.concat([fake.astype("float32"), part.real]),
+        )
         return split(self.D(paddle.concat([seg, images], 1)), len(fake))
 
     def g_update(self, parts):
-        """One Adam step of G and E on L_G = GAN + lambda_feat FM + lambda_vgg VGG + lambda_kld KL, D fixed.
+        """One Adam step of G and E on L_G = GAN + lambda_feat FM + lambda_vgg VGG + lambda_kld KL,
+        D fixed.
 
-        Args: parts, the batch as `_parts` makes it: gradients are those of the whole batch, BatchNorm and spectral norm
-            apart, which see the parts one after the other. Returns: the generated images of each part; losses.
+        Args: parts, the batch as `_parts` makes it: gradients are those of the whole batch,
+            BatchNorm and spectral norm apart, which see the parts one after the other. Returns: the
+                generated images of each part; losses.
         """
         a, fakes, logs = self.args, [], {}
         self.opt_G.clear_grad()
@@ -189,7 +247,9 @@ class Trainer:
                 losses = {"g_ganloss": gan_loss(d_fake, a.gan_mode, True, for_D=False)}
                 losses["g_featloss"] = a.lambda_feat * feature_loss(d_fake, d_real)
                 if self.vgg is not None:
-                    losses["g_vggloss"] = a.lambda_vgg * perceptual_loss(self.vgg, fake, part.real, a.vgg_size)
+                    losses["g_vggloss"] = a.lambda_vgg * perceptual_loss(
+                        self.vgg, fake, part.real, a.vgg_size
+                    )
             losses = {name: part.share * loss for name, loss in losses.items()}
             if kl is not None:  # a sum over the batch, not a mean
                 losses["kldloss"] = a.lambda_kld * kl
@@ -201,14 +261,20 @@ class Trainer:
         return fakes, logs
 
     def d_update(self, parts, fakes):
-        """One Adam step of D on the two halves of its adversarial loss; `fakes`: images of each part, detached."""
+        """One Adam step of D on the two halves of its adversarial loss; `fakes`: images of each
+        part, detached.
+        """
         logs = {}
         self.opt_D.clear_grad()
         for part, fake in zip(parts, fakes, strict=True):
             with self._autocast():
                 d_fake, d_real = self._discriminate(part, fake.detach())
-            losses = {"df_ganloss": part.share * gan_loss(d_fake, self.args.gan_mode, False, for_D=True)}
-            losses["dr_ganloss"] = part.share * gan_loss(d_real, self.args.gan_mode, True, for_D=True)
+            losses = {
+                "df_ganloss": part.share * gan_loss(d_fake, self.args.gan_mode, False, for_D=True)
+            }
+            losses["dr_ganloss"] = part.share * gan_loss(
+                d_real, self.args.gan_mode, True, for_D=True
+            )
             self.scaler_D.scale(sum(losses.values())).backward()
             logs |= {name: logs.get(name, 0.0) + loss.detach() for name, loss in losses.items()}
         self._step(self.opt_D, self.scaler_D, self.params_D)
@@ -220,15 +286,18 @@ class Trainer:
         scaler.update()
 
     def train(self, notes=()):
-        """The loop: step, log, sample, evaluate, save, until the last iteration; `notes` are lines for the log's head.
+        """The loop: step, log, sample, evaluate, save, until the last iteration; `notes` are lines
+        for the log's head.
 
-        Logged values are means since the last row. Returns 0, or 128 + the signal that stopped it. Raises NotFinite
-        when a loss is NaN.
+        Logged values are means since the last row. Returns 0, or 128 + the signal that stopped it.
+        Raises NotFinite when a loss is NaN.
         """
         a, last, means = self.args, self.resumed_from, Means()
         with (
             StopSignals() as signals,
-            closing(RunLog(self.folder, self.total, self.iteration, self.iteration > 0, self.rank == 0)) as log,
+            closing(
+                RunLog(self.folder, self.total, self.iteration, self.iteration > 0, self.rank == 0)
+            ) as log,
             self._batches() as batches,
         ):
             self._begin(log, notes)
@@ -269,7 +338,10 @@ class Trainer:
         if self.rank == 0:
             weights.save_json(vars(a), self.folder / "args.json")
         if self.iteration >= self.total:
-            log.info(f"iteration {self.iteration} is done already: raise --iterations or --niter to go on")
+            log.info(
+                f"iteration {self.iteration} is done already: raise --iterations or --niter to go "
+                "on"
+            )
         if a.eval_every and self.rank == 0:
             given = (a.real_stats, a.inception_weights, min(a.eval_samples, len(self.held_out)))
             real = (self.held_out.pictures, len(self.held_out))
@@ -284,25 +356,36 @@ class Trainer:
     def generate(self, labels, instances, noise):
         """Images uint8 (N, H, W, 3) of the averaged G, or of G without --ema_decay, in eval mode.
 
-        labels, instances (N, H, W) int64; noise (N, z_dim) float32, the latents with use_vae, else of no effect.
+        labels, instances (N, H, W) int64; noise (N, z_dim) float32, the latents with use_vae, else
+        of no effect.
         """
         network = self.G if self.G_ema is None else self.G_ema
         network.eval()
         with paddle.no_grad():
-            seg, z = semantics(labels, instances, self.arch), paddle.to_tensor(noise) if self.arch.use_vae else None
+            seg, z = (
+                semantics(labels, instances, self.arch),
+                paddle.to_tensor(noise) if self.arch.use_vae else None,
+            )
             images = to_uint8(network(seg, z).numpy())
         network.train()
         return images
 
     def _drawn(self, indices):
-        """(labels, generated images, photos) of these held-out pairs, the same latents each time."""
+        """(labels, generated images, photos) of these held-out pairs, the same latents each
+        time.
+        """
         items = [self.held_out.load(int(i)) for i in indices]
         labels, instances, photos = (np.stack(part) for part in zip(*items, strict=True))
-        noise = [self._rng("latent", int(i)).standard_normal(self.arch.z_dim, dtype=np.float32) for i in indices]
+        noise = [
+            self._rng("latent", int(i)).standard_normal(self.arch.z_dim, dtype=np.float32)
+            for i in indices
+        ]
         return labels, self.generate(labels, instances, np.stack(noise)), to_uint8(photos)
 
     def sample(self, log):
-        """Write samples/iter_*.png: label map, generated image and photo of the same pairs each time, a row each."""
+        """Write samples/iter_*.png: label map, generated image and photo of the same pairs each
+        time, a row each.
+        """
         rows = []
         for i in np.unique(np.linspace(0, len(self.held_out) - 1, PANELS).astype(int)):
             labels, images, photos = self._drawn([i])
@@ -314,7 +397,9 @@ class Trainer:
         log.image("samples", picture, self.iteration)
 
     def evaluate(self, log):
-        """FID (and IS) of images of the held-out maps against the real statistics; keeps the best as a checkpoint."""
+        """FID (and IS) of images of the held-out maps against the real statistics; keeps the best
+        as a checkpoint.
+        """
         values, improved = self.evaluation.score(self._fakes(), self.iteration, self.best)
         log.row(self.iteration, values)
         for name in improved:
@@ -327,7 +412,9 @@ class Trainer:
             yield self._drawn(range(start, min(start + size, number)))[1]
 
     def _average_statistics(self):
-        """Each rank sees its own batches: average BatchNorm's running statistics before they are used or saved."""
+        """Each rank sees its own batches: average BatchNorm's running statistics before they are
+        used or saved.
+        """
         for network in filter(None, (self.G, self.G_ema, self.D)):
             runtime.average_buffers(network)
 
@@ -347,45 +434,86 @@ class Trainer:
             "args": vars(self.args),
         }
         others = {"generator_ema": self.G_ema, "encoder": self.E}
-        return state | {name: checkpoint.network_state(net) for name, net in others.items() if net is not None}
+        return state | {
+            name: checkpoint.network_state(net) for name, net in others.items() if net is not None
+        }
 
     def save(self):
         """Save checkpoints/iter_*.pdparams and return its path."""
-        given = (self.folder / "checkpoints", self.iteration, self.state(), self.args.keep_checkpoints)
+        given = (
+            self.folder / "checkpoints",
+            self.iteration,
+            self.state(),
+            self.args.keep_checkpoints,
+        )
         return checkpoint.save_checkpoint(*given)
 
     def start_from(self, state, source, may_differ=RESIZABLE):
-        """Begin with the networks in `state` (`convert.read_weights`): of G, and of D and E where it has them.
+        """Begin with the networks in `state` (`convert.read_weights`): of G, and of D and E where
+        it has them.
 
-        Raises: UserError when they are not these networks. Args: may_differ, fields of Architecture that may differ.
+        Raises: UserError when they are not these networks. Args: may_differ, fields of Architecture
+            that may differ.
         """
         theirs, ours = state["architecture"], self.arch.to_dict()
         names = [f.name for f in fields(Architecture) if f.name not in may_differ]
-        wrong = [f"{n} {theirs[n]} there, {ours[n]} here" for n in names if not _alike(theirs[n], ours[n])]
+        wrong = [
+            f"{n} {theirs[n]} there, {ours[n]} here"
+            for n in names
+            if not _alike(theirs[n], ours[n])
+        ]
         if wrong:
-            raise UserError(f"{source}: weights of another network ({'; '.join(wrong)}). Give the flags they belong to")
-        for name, network in (("generator", self.G), ("discriminator", self.D), ("encoder", self.E)):
+            raise UserError(
+                f"{source}: weights of another network ({'; '.join(wrong)}). Give the flags they "
+                "belong to"
+            )
+        for name, network in (
+            ("generator", self.G),
+            ("discriminator", self.D),
+            ("encoder", self.E),
+        ):
             if network is not None and name in state:
                 weights.load_into(network, state[name], name, source)
             elif network is not None:
                 self.notes.append(f"{source}: holds no {name}; it starts from its initial weights")
         if self.G_ema is not None:
-            weights.load_into(self.G_ema, state.get("generator_ema", state["generator"]), "generator_ema", source)
+            weights.load_into(
+                self.G_ema, state.get("generator_ema", state["generator"]), "generator_ema", source
+            )
 
     def load(self, state, source):
-        """Go on from a checkpoint of `state()`. Raises UserError when its networks are not these."""
-        parts = ["architecture", "generator", "discriminator", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d"]
-        missing = [name for name in [*parts, "best", *(["encoder"] if self.E else [])] if name not in state]
+        """Go on from a checkpoint of `state()`. Raises UserError when its networks are not
+        these.
+        """
+        parts = [
+            "architecture",
+            "generator",
+            "discriminator",
+            "optimizer_g",
+            "optimizer_d",
+            "scaler_g",
+            "scaler_d",
+        ]
+        missing = [
+            name for name in [*parts, "best", *(["encoder"] if self.E else [])] if name not in state
+        ]
         if missing:
-            raise UserError(f"{source}: not a checkpoint of GauGAN's training, it has no {', '.join(missing)}")
+            raise UserError(
+                f"{source}: not a checkpoint of GauGAN's training, it has no {', '.join(missing)}"
+            )
         self.go_on(state, source)
-        for scaler, saved in ((self.scaler_G, state["scaler_g"]), (self.scaler_D, state["scaler_d"])):
+        for scaler, saved in (
+            (self.scaler_G, state["scaler_g"]),
+            (self.scaler_D, state["scaler_d"]),
+        ):
             if saved:  # empty without fp16
                 scaler.load_state_dict(saved)
         self.best = state["best"]
 
     def go_on(self, state, source):
-        """Take over networks, Adam's state where there is one, and the iteration: `engine.read_engine` has no more."""
+        """Take over networks, Adam's state where there is one, and the iteration:
+        `engine.read_engine` has no more.
+        """
         self.start_from(state, source, may_differ=())
         if "optimizer_g" in state:
             checkpoint.load_optimizer_state(self.opt_G, self.G_and_E, state["optimizer_g"], source)
@@ -395,8 +523,13 @@ class Trainer:
 
 
 def _alike(a, b):
-    """Whether two fields of Architecture mean the same weights; synchronised BatchNorm is BatchNorm."""
-    return a == b or (isinstance(a, str) and a.replace("syncbatch", "batch") == str(b).replace("syncbatch", "batch"))
+    """Whether two fields of Architecture mean the same weights; synchronised BatchNorm is
+    BatchNorm.
+    """
+    return a == b or (
+        isinstance(a, str)
+        and a.replace("syncbatch", "batch") == str(b).replace("syncbatch", "batch")
+    )
 
 
 def _require_gradients(parameters, wanted):

@@ -1,4 +1,6 @@
-"""VGG19's features for the perceptual loss (Johnson et al., ECCV 2016; SPADE sec. 3, taken over from pix2pixHD)."""
+"""VGG19's features for the perceptual loss (Johnson et al., ECCV 2016; SPADE sec. 3, taken over
+from pix2pixHD).
+"""
 
 import re
 
@@ -16,11 +18,13 @@ RATES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # weight of each feature, the shall
 
 
 class VGG19(nn.Layer):
-    """The features of images (N, 3, H, W), a list of five, of the perceptual loss of `variant`; the rest is left out.
+    """The features of images (N, 3, H, W), a list of five, of the perceptual loss of `variant`; the
+    rest is left out.
 
-    photopen: the image itself and what comes out of the first four max-pools. nvlabs: relu1_1, relu2_1, ..., relu5_1.
-    Neither subtracts ImageNet's mean: VGG sees [-1, 1]. Args: bias, whether the convolutions have one; widths, channels
-    of the five blocks.
+    photopen: the image itself and what comes out of the first four max-pools. nvlabs: relu1_1,
+        relu2_1, ..., relu5_1.
+    Neither subtracts ImageNet's mean: VGG sees [-1, 1]. Args: bias, whether the convolutions have
+    one; widths, channels of the five blocks.
     """
 
     def __init__(self, variant, bias=True, widths=WIDTHS):
@@ -53,7 +57,8 @@ class VGG19(nn.Layer):
 def perceptual_loss(vgg, fake, real, size=0):
     """sum_i RATES[i] mean|F_i(fake) - F_i(real)|, F_i the features of `vgg`; no gradient reaches real.
 
-    Args: fake, real (N, 3, H, W); size, side to which both are resized before (nearest neighbour), 0: their own.
+    Args: fake, real (N, 3, H, W); size, side to which both are resized before (nearest neighbour),
+        0: their own.
     """
     real = real.detach()
     if size:
@@ -61,14 +66,18 @@ def perceptual_loss(vgg, fake, real, size=0):
     with paddle.no_grad():
         wanted = vgg(real)
     pairs = zip(vgg(fake), wanted, RATES, strict=True)
-    return sum(rate * (f.astype("float32") - r.astype("float32")).abs().mean() for f, r, rate in pairs)
+    return sum(
+        rate * (f.astype("float32") - r.astype("float32")).abs().mean() for f, r, rate in pairs
+    )
 
 
 def load_vgg(path, variant, widths=WIDTHS):
-    """VGG19(variant) with the weights of a file, recognised by its keys; its fully connected layers are not used.
+    """VGG19(variant) with the weights of a file, recognised by its keys; its fully connected layers
+    are not used.
 
-    Known are PaddleGAN's vgg19pretrain.pdparams (`_conv_block_1._conv_1.weight`, no biases), and paddle.vision's and
-    torchvision's vgg19 (`features.0.weight`, `.bias`). Raises: UserError naming keys and shapes that do not fit.
+    Known are PaddleGAN's vgg19pretrain.pdparams (`_conv_block_1._conv_1.weight`, no biases), and
+    paddle.vision's and torchvision's vgg19 (`features.0.weight`, `.bias`). Raises: UserError naming
+    keys and shapes that do not fit.
     """
     data = weights.load(path)
     if not isinstance(data, dict):
@@ -76,7 +85,9 @@ def load_vgg(path, variant, widths=WIDTHS):
     plain = any(str(key).startswith("_conv_block_1.") for key in data)
     names = _names(plain)
     known = re.compile(r"StructuredToParameterName@@|(_fc\d|_out|classifier\.\d)\.(weight|bias)")
-    state = {names.get(key, key): value for key, value in data.items() if not known.fullmatch(str(key))}
+    state = {
+        names.get(key, key): value for key, value in data.items() if not known.fullmatch(str(key))
+    }
     vgg = VGG19(variant, bias=not plain, widths=widths)
     unused = set(names.values()) - set(vgg.state_dict())  # deeper than the loss looks
     state = {name: value for name, value in state.items() if name not in unused}
@@ -85,7 +96,9 @@ def load_vgg(path, variant, widths=WIDTHS):
 
 
 def _names(plain):
-    """{key in the file: our name} of all convolutions, in PaddleGAN's layout (plain: no biases) or torchvision's."""
+    """{key in the file: our name} of all convolutions, in PaddleGAN's layout (plain: no biases) or
+    torchvision's.
+    """
     names, place = {}, 0
     for block, number in enumerate(CONVS, 1):
         for n in range(1, number + 1):

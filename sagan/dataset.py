@@ -19,9 +19,9 @@ class ClassFolder:
     Args:
         root: folder with one sub-folder of images per class, any image type and mode.
         imsize: side of the square images in pixels.
-        crop: how an image becomes square. "center" or "random": a square as wide as the short edge, from the middle or
-            from a random place, then bilinear resize. "squash": resize without cropping (changes the aspect ratio).
-            "none": images must already be imsize x imsize.
+        crop: how an image becomes square. "center" or "random": a square as wide as the short edge,
+            from the middle or from a random place, then bilinear resize. "squash": resize without
+            cropping (changes the aspect ratio). "none": images must already be imsize x imsize.
         zoom: side of the square as a share of the short edge; below 1, "center" cuts closer.
         flip: mirror left-right with probability 1/2.
         normalize: pixels to [-1, 1], as G's tanh draws them; otherwise to [0, 1].
@@ -29,28 +29,41 @@ class ClassFolder:
     Raises: UserError when the folder, its classes or their images are missing.
     """
 
-    def __init__(self, root, imsize, crop="center", zoom=1.0, flip=False, normalize=True, flag="--data_path"):
+    def __init__(
+        self, root, imsize, crop="center", zoom=1.0, flip=False, normalize=True, flag="--data_path"
+    ):
         root = Path(root).expanduser()
         if not root.is_dir():
             raise UserError(
-                f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of images per class, "
+                f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of "
+                "images per class, "
                 "e.g. .../imagenet/train"
             )
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not folders:
             raise UserError(
-                f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one sub-folder per class"
+                f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one "
+                "sub-folder per class"
             )
         self.classes = [p.name for p in folders]
         self.files, self.labels, self.counts = [], [], []
         for label, folder in enumerate(folders):
             files = list_images(folder)
             if not files:
-                raise UserError(f"{flag} {folder}: no images in this class folder. Add images or remove the folder")
+                raise UserError(
+                    f"{flag} {folder}: no images in this class folder. Add images or remove the "
+                    "folder"
+                )
             self.files += files
             self.labels += [label] * len(files)
             self.counts.append(len(files))
-        self.imsize, self.crop, self.zoom, self.flip, self.normalize = imsize, crop, zoom, flip, normalize
+        self.imsize, self.crop, self.zoom, self.flip, self.normalize = (
+            imsize,
+            crop,
+            zoom,
+            flip,
+            normalize,
+        )
 
     def __len__(self):
         return len(self.files)
@@ -60,7 +73,9 @@ class ClassFolder:
         return str(self.files[index])
 
     def load(self, index, rng):
-        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64. Raises UserError naming a bad file."""
+        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64. Raises UserError naming
+        a bad file.
+        """
         image = square(self.files[index], self.imsize, self.crop, rng, self.zoom)
         return to_array(image, rng, self.flip, self.normalize), np.int64(self.labels[index])
 
@@ -70,14 +85,18 @@ class ClassFolder:
 
 
 class Cifar10Batches:
-    """The training part of CIFAR-10 as its authors publish it: the unpacked folder `cifar-10-batches-py`."""
+    """The training part of CIFAR-10 as its authors publish it: the unpacked folder
+    `cifar-10-batches-py`.
+    """
 
     def __init__(self, root, imsize, flip=False, normalize=True):
         root = Path(root).expanduser()
         if (root / "cifar-10-batches-py").is_dir():
             root = root / "cifar-10-batches-py"
         if imsize != 32:
-            raise UserError(f"--imsize {imsize}: CIFAR-10's images are 32x32; use --imsize 32 or class folders")
+            raise UserError(
+                f"--imsize {imsize}: CIFAR-10's images are 32x32; use --imsize 32 or class folders"
+            )
         parts = [weights.load(root / f"data_batch_{i}") for i in range(1, 6)]
         self.images = np.concatenate([p[b"data"] for p in parts]).reshape(-1, 3, 32, 32)
         self.labels = np.concatenate([np.asarray(p[b"labels"], np.int64) for p in parts])
@@ -104,7 +123,9 @@ class Cifar10Batches:
 
 
 class FakeData:
-    """Noise images with uniform labels: tries out a machine's speed and memory without any data set."""
+    """Noise images with uniform labels: tries out a machine's speed and memory without any data
+    set.
+    """
 
     def __init__(self, imsize, num_classes, length=10_000):
         self.imsize, self.length = imsize, length
@@ -120,7 +141,10 @@ class FakeData:
 
     def pictures(self, skip_bad=False):
         """Raises UserError: noise has no scores."""
-        raise UserError("--dataset fake: noise cannot be compared with; give --real_stats or leave --eval_every out")
+        raise UserError(
+            "--dataset fake: noise cannot be compared with; give --real_stats or leave "
+            "--eval_every out"
+        )
 
     def load(self, index, rng):
         """Noise float32 (3, imsize, imsize) in [-1, 1] and the label index % classes, int64."""
@@ -129,23 +153,35 @@ class FakeData:
 
 
 def square(path, imsize, crop, rng=None, zoom=1.0):
-    """The picture in a file as a square PIL image of `imsize` pixels; crop and zoom as in `ClassFolder`."""
+    """The picture in a file as a square PIL image of `imsize` pixels; crop and zoom as in
+    `ClassFolder`.
+    """
     size = (imsize, imsize)
-    image = read_rgb(path, min_side=None if crop == "none" else math.ceil(imsize / zoom), rotate=True)
+    image = read_rgb(
+        path, min_side=None if crop == "none" else math.ceil(imsize / zoom), rotate=True
+    )
     if crop == "none":
         if image.size != size:
-            raise UserError(f"{path}: {image.width}x{image.height} px, but --dont_resize needs {imsize}x{imsize}")
+            raise UserError(
+                f"{path}: {image.width}x{image.height} px, but --dont_resize needs "
+                f"{imsize}x{imsize}"
+            )
         return image
     if crop == "squash":
         return image.resize(size, Image.Resampling.BILINEAR)
     side = max(1, round(min(image.size) * zoom))
     left, top = image.width - side, image.height - side
-    left, top = (rng.integers(left + 1), rng.integers(top + 1)) if crop == "random" else (left // 2, top // 2)
+    left, top = (
+        (rng.integers(left + 1), rng.integers(top + 1))
+        if crop == "random"
+        else (left // 2, top // 2)
+    )
     return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
 def center_crops(files, imsize, skip_bad=False):
-    """Batches of uint8 (n, imsize, imsize, 3): the middle squares of the files' pictures, resized, not flipped.
+    """Batches of uint8 (n, imsize, imsize, 3): the middle squares of the files' pictures, resized,
+    not flipped.
 
     skip_bad leaves out those that cannot be read. Raises: UserError naming such a file otherwise.
     """
@@ -153,7 +189,9 @@ def center_crops(files, imsize, skip_bad=False):
 
 
 def to_array(image, rng, flip, normalize):
-    """PIL RGB image -> float32 (3, H, W); [-1, 1] when `normalize`, else [0, 1]; mirrored with probability 1/2."""
+    """PIL RGB image -> float32 (3, H, W); [-1, 1] when `normalize`, else [0, 1]; mirrored with
+    probability 1/2.
+    """
     x = np.asarray(image, np.float32).transpose(2, 0, 1) / 255.0
     if flip and rng.random() < 0.5:
         x = x[:, :, ::-1]
@@ -161,13 +199,20 @@ def to_array(image, rng, flip, normalize):
 
 
 def make_dataset(args):
-    """The data set that the flags of train.py name, checked and counted. Raises UserError with the flag at fault."""
+    """The data set that the flags of train.py name, checked and counted. Raises UserError with the
+    flag at fault.
+    """
     if args.dataset == "fake":
         return FakeData(args.imsize, args.num_classes or 10)
     if args.dataset in ("hdf5", "lsun"):
-        raise UserError(f"--dataset {args.dataset}: not read here. Unpack it into one folder of images per class")
+        raise UserError(
+            f"--dataset {args.dataset}: not read here. Unpack it into one folder of images per "
+            "class"
+        )
     if not args.data_path:
-        raise UserError("--data_path is missing. Give the folder that holds one sub-folder of images per class")
+        raise UserError(
+            "--data_path is missing. Give the folder that holds one sub-folder of images per class"
+        )
     root = Path(args.data_path).expanduser()
     batches = (root / "data_batch_1").exists() or (root / "cifar-10-batches-py").exists()
     if args.dataset == "cifar10" and batches:
@@ -175,12 +220,15 @@ def make_dataset(args):
     else:
         zoom = args.centercrop_size / args.imsize if args.centercrop else 1.0
         if not 0 < zoom <= 1:
-            raise UserError(f"--centercrop_size {args.centercrop_size}: must lie in 1..{args.imsize} (--imsize)")
+            raise UserError(
+                f"--centercrop_size {args.centercrop_size}: must lie in 1..{args.imsize} (--imsize)"
+            )
         crop = "none" if args.dont_resize else "center" if args.centercrop else args.crop
         data = ClassFolder(root, args.imsize, crop, zoom, args.flip, not args.dont_normalize)
     if args.num_classes and args.num_classes != len(data.classes):
         raise UserError(
-            f"--num_classes {args.num_classes}: {root} holds {len(data.classes)}; leave the flag out to use them"
+            f"--num_classes {args.num_classes}: {root} holds {len(data.classes)}; leave the flag "
+            "out to use them"
         )
     return data
 

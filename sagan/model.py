@@ -1,6 +1,7 @@
 """The networks of SAGAN (Zhang et al., ICML 2019) in every published form.
 
-Attribute names are the keys of the Atmosphere-art / voletiv weights. Images are (N, 3, S, S) float32 in [-1, 1],
+Attribute names are the keys of the Atmosphere-art / voletiv weights. Images are (N, 3, S, S)
+float32 in [-1, 1],
 latents (N, z_dim) float32, labels (N,) int64 in [0, num_classes): callers check the labels.
 """
 
@@ -14,52 +15,89 @@ from paddle.nn.initializer import Assign, Constant, Orthogonal, Uniform, XavierU
 
 from shared_metrics.errors import UserError
 
-# Channels in units of g_conv_dim: entering at 4x4, then after each block of G, which doubles the side.
-G_WIDTHS = {32: (4, 4, 4, 4), 64: (16, 8, 4, 2, 1), 128: (16, 16, 8, 4, 2, 1), 256: (16, 16, 8, 8, 4, 2, 1)}
-# Channels after each block of D in units of d_conv_dim, and how many of its first blocks halve the side.
-D_WIDTHS = {32: (2, 2, 2, 2), 64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16), 256: (1, 2, 4, 8, 8, 16, 16)}
+# Channels in units of g_conv_dim: entering at 4x4, then after each block of G, which doubles the
+# side.
+G_WIDTHS = {
+    32: (4, 4, 4, 4),
+    64: (16, 8, 4, 2, 1),
+    128: (16, 16, 8, 4, 2, 1),
+    256: (16, 16, 8, 8, 4, 2, 1),
+}
+# Channels after each block of D in units of d_conv_dim, and how many of its first blocks halve the
+# side.
+D_WIDTHS = {
+    32: (2, 2, 2, 2),
+    64: (1, 2, 4, 8, 16),
+    128: (1, 2, 4, 8, 16, 16),
+    256: (1, 2, 4, 8, 8, 16, 16),
+}
 D_HALVINGS = {32: 2, 64: 4, 128: 5, 256: 6}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that fixes both networks; kept in checkpoints. Raises UserError naming the flag of an impossible value."""
+    """All that fixes both networks; kept in checkpoints. Raises UserError naming the flag of an
+    impossible value.
+    """
 
     imsize: int = 128  # 32, 64, 128, 256
     num_classes: int = 1000
     z_dim: int = 128
     g_conv_dim: int = 64  # base width of G, see G_WIDTHS
     d_conv_dim: int = 64  # base width of D, see D_WIDTHS
-    g_attention: tuple = (32,)  # resolutions with self-attention; its scores take N * S^2 * S^2/4 numbers
+    g_attention: tuple = (
+        32,
+    )  # resolutions with self-attention; its scores take N * S^2 * S^2/4 numbers
     d_attention: tuple = (32,)
     attention_bias: bool = True  # biases in attention's 1x1 convolutions
     cbn: str = "gamma"  # "gamma": gamma[y] * x + beta[y]; "one_plus": (1 + gain[y]) * x + bias[y]
     cbn_spectral: bool = False  # spectral norm on gain and bias ("one_plus" only)
     bn_eps: float = 1e-5
-    bn_momentum: float = 0.999  # share of the running statistics that is kept: 1 - momentum of torch
+    bn_momentum: float = (
+        0.999  # share of the running statistics that is kept: 1 - momentum of torch
+    )
     last_bn_momentum: float = 0.9999  # the same for the BatchNorm before G's last convolution
     sn_eps: float = 1e-12  # spectral norm: stem, tail, head, cBN
     block_sn_eps: float = 1e-12  # spectral norm in the residual blocks (of D: all but the first)
     attention_sn_eps: float = 1e-12
     skip_relu: bool = False  # skips of D's blocks take ReLU(x), as an in-place ReLU makes them
-    init: str = "xavier"  # "xavier" (uniform) or "orthogonal": every convolution, linear and embedding, gain 1
-    bias_init: str = "zeros"  # "zeros" or "fan_in": U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's default
+    # "xavier" (uniform) or "orthogonal": every convolution, linear and embedding, gain 1
+    init: str = "xavier"
+    bias_init: str = (
+        "zeros"  # "zeros" or "fan_in": U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's default
+    )
 
     def __post_init__(self):
         for name in ("g_attention", "d_attention"):
             object.__setattr__(self, name, tuple(sorted({int(r) for r in getattr(self, name)})))
         if self.imsize not in G_WIDTHS:
-            raise UserError(f"--imsize {self.imsize}: no such network; take one of {', '.join(map(str, G_WIDTHS))}")
+            raise UserError(
+                f"--imsize {self.imsize}: no such network; take one of "
+                f"{', '.join(map(str, G_WIDTHS))}"
+            )
         for name in ("num_classes", "z_dim", "g_conv_dim", "d_conv_dim"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: must be at least 1")
-        words = {"cbn": ("gamma", "one_plus"), "init": ("xavier", "orthogonal"), "bias_init": ("zeros", "fan_in")}
+        words = {
+            "cbn": ("gamma", "one_plus"),
+            "init": ("xavier", "orthogonal"),
+            "bias_init": ("zeros", "fan_in"),
+        }
         for name, allowed in words.items():
             if getattr(self, name) not in allowed:
-                raise UserError(f"--{name} {getattr(self, name)}: unknown; take one of {', '.join(allowed)}")
+                raise UserError(
+                    f"--{name} {getattr(self, name)}: unknown; take one of {', '.join(allowed)}"
+                )
         if self.cbn_spectral and self.cbn != "one_plus":
             raise UserError("--cbn_spectral: only the cBN of --cbn one_plus has spectral norm")
-        for name in ("bn_eps", "sn_eps", "block_sn_eps", "attention_sn_eps", "bn_momentum", "last_bn_momentum"):
+        for name in (
+            "bn_eps",
+            "sn_eps",
+            "block_sn_eps",
+            "attention_sn_eps",
+            "bn_momentum",
+            "last_bn_momentum",
+        ):
             if not 0 < getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: must lie between 0 and 1")
         self._check_attention("g", {r: c for _, _, c, r in self.g_blocks()})
@@ -70,11 +108,13 @@ class Architecture:
             if r not in widths:
                 sides = ", ".join(map(str, sorted(widths)))
                 raise UserError(
-                    f"--{net}_attention {r}: {net.upper()} at {self.imsize} px has features of side {sides}"
+                    f"--{net}_attention {r}: {net.upper()} at {self.imsize} px has features of "
+                    f"side {sides}"
                 )
             if widths[r] < 8:
                 raise UserError(
-                    f"--{net}_conv_dim {getattr(self, net + '_conv_dim')}: self-attention at {r}x{r} needs 8 channels "
+                    f"--{net}_conv_dim {getattr(self, net + '_conv_dim')}: self-attention at "
+                    f"{r}x{r} needs 8 channels "
                     f"and finds {widths[r]}; widen {net.upper()} or move --{net}_attention"
                 )
 
@@ -84,11 +124,19 @@ class Architecture:
         return [(f"block{i}", w[i - 1], w[i], 4 * 2**i) for i in range(1, len(w))]
 
     def d_blocks(self):
-        """Rows of D's table: [(name, channels in, channels out, halves the side, side of the output)]."""
+        """Rows of D's table: [(name, channels in, channels out, halves the side, side of the
+        output)].
+        """
         w = [3] + [self.d_conv_dim * m for m in D_WIDTHS[self.imsize]]
         halved = D_HALVINGS[self.imsize]
         return [
-            (f"block{i}" if i else "opt_block1", w[i], w[i + 1], i < halved, self.imsize // 2 ** min(i + 1, halved))
+            (
+                f"block{i}" if i else "opt_block1",
+                w[i],
+                w[i + 1],
+                i < halved,
+                self.imsize // 2 ** min(i + 1, halved),
+            )
             for i in range(len(w) - 1)
         ]
 
@@ -102,29 +150,43 @@ class Architecture:
         names = {f.name for f in fields(cls)}
         if names != set(values):
             odd = sorted(names ^ set(values))
-            raise UserError(f"architecture: entries {odd} are unknown or missing; the file is from another version")
+            raise UserError(
+                f"architecture: entries {odd} are unknown or missing; the file is from another "
+                "version"
+            )
         return cls(**values)
 
 
 _STUDIOGAN = {
-    "attention_bias": False, "cbn": "one_plus", "cbn_spectral": True, "bn_eps": 1e-4, "bn_momentum": 0.9,
-    "last_bn_momentum": 0.9, "init": "orthogonal",
-}  # fmt: skip
-# What each published form changes in the paper's form, which is also that of voletiv and Atmosphere-art.
+    "attention_bias": False,
+    "cbn": "one_plus",
+    "cbn_spectral": True,
+    "bn_eps": 1e-4,
+    "bn_momentum": 0.9,
+    "last_bn_momentum": 0.9,
+    "init": "orthogonal",
+}
+# What each published form changes in the paper's form, which is also that of voletiv and
+# Atmosphere-art.
 FORMS = {
     "sagan": {},
-    "studiogan": _STUDIOGAN | {"sn_eps": 1e-6, "block_sn_eps": 1e-6, "attention_sn_eps": 1e-6, "skip_relu": True},
+    "studiogan": _STUDIOGAN
+    | {"sn_eps": 1e-6, "block_sn_eps": 1e-6, "attention_sn_eps": 1e-6, "skip_relu": True},
     "mmgen": _STUDIOGAN | {"attention_sn_eps": 1e-6},
     "mmgen-biggan": _STUDIOGAN
     | {"cbn_spectral": False, "bn_eps": 1e-5, "block_sn_eps": 1e-8, "attention_sn_eps": 1e-6}
     | {"init": "xavier", "bias_init": "fan_in"},
 }
 # Side of the features that attend, in G and D; 64 is the paper's best and the largest by default.
-_ATTENTION = {"sagan": {32: 16, 64: 32, 128: 32, 256: 32}, "studiogan": {32: 16, 64: 32, 128: 64, 256: 64}}
+_ATTENTION = {
+    "sagan": {32: 16, 64: 32, 128: 32, 256: 32},
+    "studiogan": {32: 16, 64: 32, 128: 64, 256: 64},
+}
 
 
 def architecture(form, imsize, num_classes, **changes):
-    """Architecture of a published form ("sagan", "studiogan", "mmgen", "mmgen-biggan") with `changes` to its fields.
+    """Architecture of a published form ("sagan", "studiogan", "mmgen", "mmgen-biggan") with
+    `changes` to its fields.
 
     Raises UserError naming the flag for a form, size or field value that does not exist.
     """
@@ -149,11 +211,12 @@ def _normalize(x, eps):
 
 
 class SpectralNorm(nn.Layer):
-    """A layer whose weight is W / sigma(W), sigma the largest singular value (Miyato et al., ICLR 2018, algorithm 1).
+    """A layer whose weight is W / sigma(W), sigma the largest singular value (Miyato et al., ICLR
+    2018, algorithm 1).
 
-    W is read as a matrix of one row per output (for embeddings: per class). `weight_orig` is the parameter; buffers
-    `weight_u` (rows) and `weight_v` (columns) move by one power iteration at each training-mode forward, never in eval.
-    Always float32, also under auto_cast.
+    W is read as a matrix of one row per output (for embeddings: per class). `weight_orig` is the
+    parameter; buffers `weight_u` (rows) and `weight_v` (columns) move by one power iteration at
+    each training-mode forward, never in eval. Always float32, also under auto_cast.
     """
 
     transposed = False  # whether `weight_orig` is stored as columns x rows
@@ -165,12 +228,22 @@ class SpectralNorm(nn.Layer):
         rows, columns = shape[::-1] if self.transposed else (shape[0], int(np.prod(shape[1:])))
         self.register_buffer("weight_u", _normalize(paddle.randn([rows]), eps))
         self.register_buffer("weight_v", _normalize(paddle.randn([columns]), eps))
-        self.bias = self.create_parameter([bias], attr=_bias_attr(arch, fan_in), is_bias=True) if bias else None
+        self.bias = (
+            self.create_parameter([bias], attr=_bias_attr(arch, fan_in), is_bias=True)
+            if bias
+            else None
+        )
 
     def weight(self):
-        """W / sigma, of the shape of `weight_orig`; the gradient goes through sigma, with u and v constant."""
+        """W / sigma, of the shape of `weight_orig`; the gradient goes through sigma, with u and v
+        constant.
+        """
         with paddle.amp.auto_cast(enable=False):
-            W, u, v = self.weight_orig.reshape([self.weight_orig.shape[0], -1]), self.weight_u, self.weight_v
+            W, u, v = (
+                self.weight_orig.reshape([self.weight_orig.shape[0], -1]),
+                self.weight_u,
+                self.weight_v,
+            )
             if self.training:
                 with paddle.no_grad():
                     v = _normalize(paddle.matmul(W, u, transpose_x=not self.transposed), self.eps)
@@ -186,12 +259,15 @@ class SNConv2D(SpectralNorm):
     """Convolution of stride 1 that keeps the side. Weight (out, in, kernel, kernel)."""
 
     def __init__(self, inputs, outputs, kernel, arch, eps, bias=True):
-        super().__init__([outputs, inputs, kernel, kernel], arch, eps, outputs if bias else 0, inputs * kernel**2)
+        super().__init__(
+            [outputs, inputs, kernel, kernel], arch, eps, outputs if bias else 0, inputs * kernel**2
+        )
         self.padding = kernel // 2
 
     def forward(self, x):
         h = F.conv2d(x, self.weight(), padding=self.padding)  # (N, out, H, W)
-        # Shape (out, 1, 1), not the (1, out, 1, 1) that conv2d adds: Paddle's CPU kernel is ten times as fast there.
+        # Shape (out, 1, 1), not the (1, out, 1, 1) that conv2d adds: Paddle's CPU kernel is ten
+        # times as fast there.
         return h if self.bias is None else h + self.bias.reshape([-1, 1, 1])
 
 
@@ -218,14 +294,18 @@ class SNEmbedding(SpectralNorm):
 
 
 def softmax_twice(x, axis):
-    """F.softmax, which Paddle differentiates once only, of operations that it differentiates twice."""
+    """F.softmax, which Paddle differentiates once only, of operations that it differentiates
+    twice.
+    """
     p = F.sigmoid(x - x.max(axis, keepdim=True).detach())
     e = p / (1.0 - p)  # exp(x - max): Paddle 2.6 differentiates exp itself once only
     return e / e.sum(axis, keepdim=True)
 
 
 def max_pool_twice(x, size):
-    """F.max_pool2d likewise: the mean of x where it is the largest of its window, times the window's area."""
+    """F.max_pool2d likewise: the mean of x where it is the largest of its window, times the
+    window's area.
+    """
     with paddle.no_grad():
         _, C, H, W = x.shape
         windows = x.reshape([-1, H // size, size, W // size, size])
@@ -237,8 +317,9 @@ def max_pool_twice(x, size):
 class SelfAttention(nn.Layer):
     """x (N, C, H, W) + sigma * attention(x), where sigma starts at 0 (SAGAN eq. 1-3).
 
-    The paper's g, f, h, v and gamma are theta, phi, g, attn and sigma here. As in the authors' code, h has C/2 channels
-    (paper: C/8), f and h are max-pooled 2x2, and the scores are not divided by a square root.
+    The paper's g, f, h, v and gamma are theta, phi, g, attn and sigma here. As in the authors'
+    code, h has C/2 channels (paper: C/8), f and h are max-pooled 2x2, and the scores are not
+    divided by a square root.
     """
 
     def __init__(self, C, arch):
@@ -258,19 +339,27 @@ class SelfAttention(nn.Layer):
         f = pool(self.snconv1x1_phi(x), 2).reshape([0, C // 8, -1])  # (N, C/8, HW/4)
         h = pool(self.snconv1x1_g(x), 2).reshape([0, C // 2, -1])  # (N, C/2, HW/4)
         beta = softmax(paddle.matmul(g, f, transpose_x=True), axis=-1)  # (N, HW, HW/4)   eq. 1
-        o = paddle.matmul(h, beta, transpose_y=True).reshape([-1, C // 2, H, W])  # (N, C/2, H, W)   eq. 2, before v
+        o = paddle.matmul(h, beta, transpose_y=True).reshape(
+            [-1, C // 2, H, W]
+        )  # (N, C/2, H, W)   eq. 2, before v
         return self.sigma * self.snconv1x1_attn(o) + x  # (N, C, H, W)   eq. 3
 
 
 class ConditionalBatchNorm(nn.Layer):
-    """BatchNorm without its own affine map, then a scale and a shift per class (`arch.cbn` names the form)."""
+    """BatchNorm without its own affine map, then a scale and a shift per class (`arch.cbn` names
+    the form).
+    """
 
     def __init__(self, C, arch):
         super().__init__()
-        self.bn = nn.BatchNorm2D(C, arch.bn_momentum, arch.bn_eps, weight_attr=False, bias_attr=False)
+        self.bn = nn.BatchNorm2D(
+            C, arch.bn_momentum, arch.bn_eps, weight_attr=False, bias_attr=False
+        )
         if arch.cbn == "gamma":  # gamma = 1 in the first C columns, beta = 0 in the others
             start = np.repeat(np.float32([[1, 0]]), C, axis=1).repeat(arch.num_classes, axis=0)
-            self.embed = nn.Embedding(arch.num_classes, 2 * C, weight_attr=paddle.ParamAttr(initializer=Assign(start)))
+            self.embed = nn.Embedding(
+                arch.num_classes, 2 * C, weight_attr=paddle.ParamAttr(initializer=Assign(start))
+            )
         elif arch.cbn_spectral:
             self.gain = SNEmbedding(arch.num_classes, C, arch, arch.sn_eps)
             self.bias = SNEmbedding(arch.num_classes, C, arch, arch.sn_eps)
@@ -288,7 +377,9 @@ class ConditionalBatchNorm(nn.Layer):
 
 
 def upsample(x):
-    """Nearest neighbour, twice the side: (N, C, H, W) -> (N, C, 2H, 2W). On CPU five times as fast as F.interpolate."""
+    """Nearest neighbour, twice the side: (N, C, H, W) -> (N, C, 2H, 2W). On CPU five times as fast
+    as F.interpolate.
+    """
     _, C, H, W = x.shape
     return x.reshape([-1, 1, W, 1]).tile([1, 2, 1, 2]).reshape([-1, C, 2 * H, 2 * W])
 
@@ -308,11 +399,14 @@ class GenBlock(nn.Layer):
         h = upsample(F.relu(self.cond_bn1(x, y)))  # (N, i, 2H, 2W)
         h = self.snconv2d1(h)  # (N, o, 2H, 2W)
         h = self.snconv2d2(F.relu(self.cond_bn2(h, y)))  # (N, o, 2H, 2W)
-        return h + upsample(self.snconv2d0(x))  # 1x1 before upsampling is the same, at a quarter of the work
+        return h + upsample(
+            self.snconv2d0(x)
+        )  # 1x1 before upsampling is the same, at a quarter of the work
 
 
 class DiscBlock(nn.Layer):
-    """Residual block of D: (N, i, H, W) -> (N, o, H/2, W/2), or (N, o, H, W) where it does not halve.
+    """Residual block of D: (N, i, H, W) -> (N, o, H/2, W/2), or (N, o, H, W) where it does not
+    halve.
 
     The first block has no leading ReLU; one that keeps side and channels has an identity skip.
     """
@@ -330,12 +424,16 @@ class DiscBlock(nn.Layer):
         skip = h if self.skip_relu else x
         h = self.snconv2d2(F.relu(self.snconv2d1(h)))  # (N, o, H, W)
         if self.down:
-            h, skip = F.avg_pool2d(h, 2), F.avg_pool2d(skip, 2)  # the skip's 1x1 convolution commutes with the mean
+            h, skip = (
+                F.avg_pool2d(h, 2),
+                F.avg_pool2d(skip, 2),
+            )  # the skip's 1x1 convolution commutes with the mean
         return h + (self.snconv2d0(skip) if self.snconv2d0 else skip)
 
 
 class Generator(nn.Layer):
-    """G: latents (N, z_dim) float32, labels (N,) int64 -> images (N, 3, S, S) in [-1, 1]. At 128 px, ch = g_conv_dim:
+    """G: latents (N, z_dim) float32, labels (N,) int64 -> images (N, 3, S, S) in [-1, 1]. At 128
+    px, ch = g_conv_dim:
 
     linear        (N, 16 ch,   4,   4)        block3    (N, 4 ch,  32,  32), then self-attention (by `g_attention`)
     block1        (N, 16 ch,   8,   8)        block4    (N, 2 ch,  64,  64)
@@ -346,13 +444,17 @@ class Generator(nn.Layer):
         super().__init__()
         self.arch, blocks = arch, arch.g_blocks()
         self.width = blocks[0][1]
-        self.snlinear0 = SNLinear(arch.z_dim, self.width * 16, arch, arch.sn_eps)  # (N, width * 4 * 4)
+        self.snlinear0 = SNLinear(
+            arch.z_dim, self.width * 16, arch, arch.sn_eps
+        )  # (N, width * 4 * 4)
         attention = {}
         for name, i, o, side in blocks:
             self.add_sublayer(name, GenBlock(i, o, arch))  # (N, o, side, side)
             if side in arch.g_attention:
                 attention[str(side)] = SelfAttention(o, arch)
-        self.order = [(name, str(side) if side in arch.g_attention else "") for name, _, _, side in blocks]
+        self.order = [
+            (name, str(side) if side in arch.g_attention else "") for name, _, _, side in blocks
+        ]
         self.self_attn = nn.LayerDict(attention)
         self.bn = nn.BatchNorm2D(o, arch.last_bn_momentum, arch.bn_eps)
         self.snconv2d1 = SNConv2D(o, 3, 3, arch, arch.sn_eps)  # (N, 3, S, S)
@@ -367,7 +469,8 @@ class Generator(nn.Layer):
 
 
 class Discriminator(nn.Layer):
-    """D: images (N, 3, S, S) in [-1, 1], labels (N,) int64 -> logits (N,). At 128 px, ch = d_conv_dim:
+    """D: images (N, 3, S, S) in [-1, 1], labels (N,) int64 -> logits (N,). At 128 px, ch =
+    d_conv_dim:
 
     opt_block1    (N,    ch, 64, 64)          block3    (N,  8 ch, 8, 8)
     block1        (N,  2 ch, 32, 32)          block4    (N, 16 ch, 4, 4)
@@ -379,8 +482,12 @@ class Discriminator(nn.Layer):
         super().__init__()
         self.arch, self.order, attention = arch, [], {}
         for name, i, o, down, side in arch.d_blocks():
-            self.add_sublayer(name, DiscBlock(i, o, down, arch, first=name == "opt_block1"))  # (N, o, side, side)
-            attends = side in arch.d_attention and str(side) not in attention  # after the first block of that side
+            self.add_sublayer(
+                name, DiscBlock(i, o, down, arch, first=name == "opt_block1")
+            )  # (N, o, side, side)
+            attends = (
+                side in arch.d_attention and str(side) not in attention
+            )  # after the first block of that side
             self.order.append((name, str(side) if attends else ""))
             if attends:
                 attention[str(side)] = SelfAttention(o, arch)
@@ -395,4 +502,6 @@ class Discriminator(nn.Layer):
             if attention:
                 h = self.self_attn[attention](h)
         h = F.relu(h).sum([2, 3])  # (N, o): the sum, not the mean
-        return self.snlinear1(h).squeeze(1) + (self.sn_embedding1(y) * h).sum(1)  # (N,)   Miyato & Koyama 2018
+        return self.snlinear1(h).squeeze(1) + (self.sn_embedding1(y) * h).sum(
+            1
+        )  # (N,)   Miyato & Koyama 2018

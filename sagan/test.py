@@ -1,4 +1,6 @@
-"""Draw images from a trained SAGAN and score them.   cd sagan && python test.py --pretrained_model PATH --seeds 0-15"""
+"""Draw images from a trained SAGAN and score them.   cd sagan && python test.py --pretrained_model
+PATH --seeds 0-15
+"""
 
 import argparse
 import dataclasses
@@ -30,57 +32,122 @@ def parse_args(argv=None):
         allow_abbrev=False,
     )
     add = p.add_argument
-    add("--pretrained_model", required=True, help="a checkpoint, bare generator weights or any file convert.py knows")
-    add("--output_dir", "--test_path", default="./test_result", help="where images/, grid.png and results.json go")
+    add(
+        "--pretrained_model",
+        required=True,
+        help="a checkpoint, bare generator weights or any file convert.py knows",
+    )
+    add(
+        "--output_dir",
+        "--test_path",
+        default="./test_result",
+        help="where images/, grid.png and results.json go",
+    )
     add("--overwrite", action="store_true", help="replace the images that --output_dir holds")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     add("--disable_cuda", action="store_true", help="the same as --device cpu")
     add("--batch_size", "--batch_size_test", type=positive, default=64, help="images at a time")
     add("--num_workers", type=positive, default=4, help="threads that write PNGs")
     add("--name", default="", help="the run's name in the record (default: that of the training)")
-    add("--state_dict_or_model", default="state_dict", choices=["state_dict", "model"], help="what the file holds")
+    add(
+        "--state_dict_or_model",
+        default="state_dict",
+        choices=["state_dict", "model"],
+        help="what the file holds",
+    )
 
     add = p.add_argument_group("what to draw").add_argument
-    add("--num_samples", type=positive, help="images to draw, from seeds --seed, --seed + 1, ... (default: 50000)")
+    add(
+        "--num_samples",
+        type=positive,
+        help="images to draw, from seeds --seed, --seed + 1, ... (default: 50000)",
+    )
     add("--seed", "--manual_seed", type=not_negative, default=0, help="the first of these seeds")
-    add("--seeds", default="", dest="seeds_text", metavar="SEEDS", help="these seeds instead, e.g. 0-15,100")
+    add(
+        "--seeds",
+        default="",
+        dest="seeds_text",
+        metavar="SEEDS",
+        help="these seeds instead, e.g. 0-15,100",
+    )
     add(
         "--labels",
         default="",
-        help="uniform, data, or classes by name or number, e.g. cat,dog or 0-9: each is drawn from every seed",
+        help="uniform, data, or classes by name or number, e.g. cat,dog or 0-9: each is drawn "
+        "from every seed",
     )
     add(
         "--test_data_path",
         default="",
         help="class folders: draw labels as often as they occur there; names the classes",
     )
-    add("--use_ema", action=argparse.BooleanOptionalAction, default=True, help="the averaged G where the file has one")
-    add("--no_ema", dest="use_ema", action="store_false", default=argparse.SUPPRESS, help="the raw G")
+    add(
+        "--use_ema",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the averaged G where the file has one",
+    )
+    add(
+        "--no_ema",
+        dest="use_ema",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="the raw G",
+    )
     add(
         "--bn_stats",
         default="running",
         choices=["running", "standing", "batch"],
-        help="BatchNorm statistics: of training, averaged anew over --standing_batches, or of each batch drawn",
+        help="BatchNorm statistics: of training, averaged anew over --standing_batches, or of "
+        "each batch drawn",
     )
     add("--standing_batches", type=positive, default=16, help="batches for --bn_stats standing")
 
     add = p.add_argument_group("scores").add_argument
     add("--metrics", default="none", help="fid,is,kid,pr or none; fid, kid and pr need --real")
     add("--real", default="", help="image folder or statistics file of the real images")
-    add("--inception_weights", default="auto", help="auto (download), random (not comparable) or a file")
+    add(
+        "--inception_weights",
+        default="auto",
+        help="auto (download), random (not comparable) or a file",
+    )
     add("--protocol", default="tf", choices=list(PROTOCOLS), help="how the scores are computed")
 
-    add = p.add_argument_group("for bare weights, which do not tell their architecture").add_argument
-    add("--recipe", default="sagan128", choices=list(RECIPES), help="the recipe they were trained by")
+    add = p.add_argument_group(
+        "for bare weights, which do not tell their architecture"
+    ).add_argument
+    add(
+        "--recipe",
+        default="sagan128",
+        choices=list(RECIPES),
+        help="the recipe they were trained by",
+    )
     add("--imsize", type=positive, default=None, help="side of the images, if not the recipe's")
-    add("--z_dim", type=positive, default=None, help="length of the latent vector, if not the recipe's")
+    add(
+        "--z_dim",
+        type=positive,
+        default=None,
+        help="length of the latent vector, if not the recipe's",
+    )
     add("--g_conv_dim", type=positive, default=None, help="base width of G, if not the recipe's")
-    add("--g_attention", type=ranges_or_none, default=None, help="resolutions with attention, if not the recipe's")
-    add("--num_classes", type=not_negative, default=0, help="expected number of classes; 0 takes what the file holds")
+    add(
+        "--g_attention",
+        type=ranges_or_none,
+        default=None,
+        help="resolutions with attention, if not the recipe's",
+    )
+    add(
+        "--num_classes",
+        type=not_negative,
+        default=0,
+        help="expected number of classes; 0 takes what the file holds",
+    )
     args = p.parse_args(argv)
     args.command = sys.argv[1:] if argv is None else list(argv)
     if args.state_dict_or_model == "model":
-        raise UserError("--state_dict_or_model model: Paddle cannot save whole models; give a file of weights")
+        raise UserError(
+            "--state_dict_or_model model: Paddle cannot save whole models; give a file of weights"
+        )
     if args.seeds_text and args.num_samples:
         raise UserError("--num_samples: --seeds names the images already; leave one of the two out")
     args.num_samples = args.num_samples or 50_000
@@ -88,15 +155,18 @@ def parse_args(argv=None):
 
 
 def latents(seeds, z_dim):
-    """z (N, z_dim) float32, one standard normal row a seed: `np.random.RandomState(seed).randn(z_dim)`."""
+    """z (N, z_dim) float32, one standard normal row a seed:
+    `np.random.RandomState(seed).randn(z_dim)`.
+    """
     return np.stack([np.random.RandomState(s).randn(z_dim) for s in seeds]).astype(np.float32)
 
 
 def choose_labels(args, num_classes, classes):
-    """(seeds, labels, how) of the images to draw: two int64 arrays of one length, and the way labels were chosen.
+    """(seeds, labels, how) of the images to draw: two int64 arrays of one length, and the way
+    labels were chosen.
 
-    By name or number every label is drawn with every seed, label by label. "uniform" and "data" draw one label a seed,
-    from that seed, so that image N is the same however many are drawn.
+    By name or number every label is drawn with every seed, label by label. "uniform" and "data"
+    draw one label a seed, from that seed, so that image N is the same however many are drawn.
     """
     how = args.labels or ("data" if args.test_data_path else "uniform")
     named = [] if how in ("uniform", "data") else _named_labels(how, num_classes, classes)
@@ -104,7 +174,11 @@ def choose_labels(args, num_classes, classes):
     seeds = np.asarray(_seeds(args.seeds_text) or range(args.seed, args.seed + per_label), np.int64)
     if named:
         most = None if args.seeds_text else args.num_samples
-        return np.tile(seeds, len(named))[:most], np.repeat(np.asarray(named, np.int64), len(seeds))[:most], how
+        return (
+            np.tile(seeds, len(named))[:most],
+            np.repeat(np.asarray(named, np.int64), len(seeds))[:most],
+            how,
+        )
     weights = np.ones(num_classes)
     if how == "data":
         weights = np.asarray(_class_counts(args, num_classes), np.float64)
@@ -132,7 +206,8 @@ def _named_labels(text, num_classes, classes):
         labels = ranges(text)
     except argparse.ArgumentTypeError:
         raise UserError(
-            f"--labels {text}: no class '{unknown[0]}'. Give uniform, data, numbers such as 0-9, or names out of "
+            f"--labels {text}: no class '{unknown[0]}'. Give uniform, data, numbers such as 0-9, "
+            "or names out of "
             f"{', '.join(classes[:10]) or '(the file names no classes)'}"
         ) from None
     if max(labels) >= num_classes:
@@ -146,7 +221,8 @@ def _class_counts(args, num_classes):
     counts = ClassFolder(args.test_data_path, imsize=1, flag="--test_data_path").counts
     if len(counts) != num_classes:
         raise UserError(
-            f"--test_data_path {args.test_data_path}: holds {len(counts)} classes, the generator knows {num_classes}"
+            f"--test_data_path {args.test_data_path}: holds {len(counts)} classes, the generator "
+            f"knows {num_classes}"
         )
     return counts
 
@@ -154,8 +230,10 @@ def _class_counts(args, num_classes):
 def set_bn_stats(generator, mode, arch, batches, batch_size):
     """Set G to eval mode with the BatchNorm statistics of `mode`.
 
-    running: those kept in training. batch: each batch's own. standing: the plain mean over `batches` fresh batches of
-    random latents and uniform labels (Brock et al., ICLR 2019, appendix E). Spectral norm's u and v never move.
+    running: those kept in training. batch: each batch's own. standing: the plain mean over
+        `batches` fresh batches of
+    random latents and uniform labels (Brock et al., ICLR 2019, appendix E). Spectral norm's u and v
+    never move.
     """
     import paddle
 
@@ -171,9 +249,14 @@ def set_bn_stats(generator, mode, arch, batches, batch_size):
     with paddle.no_grad():
         for k in range(batches):
             for layer in norms:
-                layer._momentum = k / (k + 1)  # the share that Paddle's BatchNorm keeps: a running mean
+                layer._momentum = k / (
+                    k + 1
+                )  # the share that Paddle's BatchNorm keeps: a running mean
             z = rng.standard_normal((batch_size, arch.z_dim), dtype=np.float32)
-            generator(paddle.to_tensor(z), paddle.to_tensor(rng.integers(arch.num_classes, size=batch_size)))
+            generator(
+                paddle.to_tensor(z),
+                paddle.to_tensor(rng.integers(arch.num_classes, size=batch_size)),
+            )
     generator.eval()
 
 
@@ -185,14 +268,22 @@ def draw(generator, seeds, labels, batch_size):
         for i in range(0, len(seeds), batch_size):
             part = slice(i, i + batch_size)
             z = paddle.to_tensor(latents(seeds[part], generator.arch.z_dim))
-            yield seeds[part], labels[part], to_uint8(generator(z, paddle.to_tensor(labels[part])).numpy())
+            yield (
+                seeds[part],
+                labels[part],
+                to_uint8(generator(z, paddle.to_tensor(labels[part])).numpy()),
+            )
 
 
 def save_images(batches, folder, workers, bar):
-    """Write each image as `seed00012_class003.png`, several at a time; yields the batches of images on."""
+    """Write each image as `seed00012_class003.png`, several at a time; yields the batches of images
+    on.
+    """
     with ThreadPoolExecutor(workers) as pool:
         for seeds, labels, images in batches:
-            names = [folder / f"seed{s:05d}_class{y:03d}.png" for s, y in zip(seeds, labels, strict=True)]
+            names = [
+                folder / f"seed{s:05d}_class{y:03d}.png" for s, y in zip(seeds, labels, strict=True)
+            ]
             list(pool.map(save_png, images, names))
             bar.update(len(images))
             yield images
@@ -242,53 +333,81 @@ def main(argv=None):
     }
     write_record(folder / "results.json", make_record(args, found, scores, checkpoint, samples))
     for name, value in scores["scores"].items():
-        print(f"{name} = {value:.6g}" + ("" if scores["comparable"] else "   (random Inception: not comparable)"))
+        print(
+            f"{name} = {value:.6g}"
+            + ("" if scores["comparable"] else "   (random Inception: not comparable)")
+        )
     for note in scores.get("notes", ()):
         print(f"note: {note}")
-    print(f"{len(seeds)} images in {folder / 'images'}, {folder / 'grid.png'}, {folder / 'results.json'}")
+    print(
+        f"{len(seeds)} images in {folder / 'images'}, {folder / 'grid.png'}, "
+        f"{folder / 'results.json'}"
+    )
 
 
 def check_folder(folder, overwrite):
-    """Raise UserError when the output folder holds what this would replace and --overwrite is not given."""
+    """Raise UserError when the output folder holds what this would replace and --overwrite is not
+    given.
+    """
     old = len(list((folder / "images").glob("seed*_class*.png")))
-    found = f"{old} images" if old else next((n for n in ("results.json", "grid.png") if (folder / n).exists()), "")
+    found = (
+        f"{old} images"
+        if old
+        else next((n for n in ("results.json", "grid.png") if (folder / n).exists()), "")
+    )
     if found and not overwrite:
-        raise UserError(f"--output_dir {folder}: holds {found} already. Name another, or give --overwrite")
+        raise UserError(
+            f"--output_dir {folder}: holds {found} already. Name another, or give --overwrite"
+        )
 
 
 def empty_folder(folder):
     """Make the output folder, and take away what an earlier run of test.py wrote there."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    for old in [*(folder / "images").glob("seed*_class*.png"), folder / "grid.png", folder / "results.json"]:
+    for old in [
+        *(folder / "images").glob("seed*_class*.png"),
+        folder / "grid.png",
+        folder / "results.json",
+    ]:
         old.unlink(missing_ok=True)
 
 
 def architecture_of(found, args):
-    """The architecture that the file names; for bare weights the recipe's with the flags given and G's classes."""
+    """The architecture that the file names; for bare weights the recipe's with the flags given and
+    G's classes.
+    """
     from model import Architecture, architecture
 
     if "architecture" in found:
         arch = Architecture.from_dict(found["architecture"])
         if args.num_classes not in (0, arch.num_classes):
             raise UserError(
-                f"--num_classes {args.num_classes}: {args.pretrained_model} knows {arch.num_classes} classes"
+                f"--num_classes {args.num_classes}: {args.pretrained_model} knows "
+                f"{arch.num_classes} classes"
             )
         return arch
     names = ("z_dim", "g_conv_dim", "g_attention")
     recipe = RECIPES[args.recipe]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     changes = {name: recipe[name] for name in names if name in recipe} | given
-    tables = [v for k, v in found["generator"].items() if k.startswith("block1.cond_bn1.") and v.ndim == 2]
+    tables = [
+        v for k, v in found["generator"].items() if k.startswith("block1.cond_bn1.") and v.ndim == 2
+    ]
     if not tables:
         raise UserError(
-            f"--pretrained_model {args.pretrained_model}: no class table block1.cond_bn1.*; not SAGAN weights"
+            f"--pretrained_model {args.pretrained_model}: no class table block1.cond_bn1.*; not "
+            "SAGAN weights"
         )
     return architecture(recipe["form"], args.imsize or recipe["imsize"], len(tables[0]), **changes)
 
 
 def class_names(args):
     """The class names of --test_data_path, or none."""
-    return ClassFolder(args.test_data_path, 1, flag="--test_data_path").classes if args.test_data_path else []
+    return (
+        ClassFolder(args.test_data_path, 1, flag="--test_data_path").classes
+        if args.test_data_path
+        else []
+    )
 
 
 def draw_grid(generator, args, seeds, labels, classes, path):
@@ -296,23 +415,36 @@ def draw_grid(generator, args, seeds, labels, classes, path):
     present = np.unique(labels)
     rows = present[np.linspace(0, len(present) - 1, min(len(present), 10)).astype(int)]
     columns = np.unique(seeds)[:10]
-    cells = draw(generator, np.tile(columns, len(rows)), np.repeat(rows, len(columns)), args.batch_size)
+    cells = draw(
+        generator, np.tile(columns, len(rows)), np.repeat(rows, len(columns)), args.batch_size
+    )
     names = [classes[y] if classes else str(y) for y in rows]
     save_png(grid(np.concatenate([c[2] for c in cells]), len(columns), row_labels=names), path)
 
 
 def make_scorer(args, arch, number):
-    """Function that takes the batches of images, `number` of them in all, and returns the record's part on scores.
+    """Function that takes the batches of images, `number` of them in all, and returns the record's
+    part on scores.
 
-    Inception and the real images are read here, before anything is drawn. Real images of a folder are cropped and
-    resized to the generator's size as in training; see `shared_metrics.features.evaluate` for the scores.
+    Inception and the real images are read here, before anything is drawn. Real images of a folder
+    are cropped and resized to the generator's size as in training; see
+    `shared_metrics.features.evaluate` for the scores.
     """
     metrics = [name for name in args.metrics.split(",") if name not in ("", "none")]
     if not metrics and args.real:
-        raise UserError(f"--real {args.real}: nothing is scored without --metrics; give e.g. --metrics fid,is")
+        raise UserError(
+            f"--real {args.real}: nothing is scored without --metrics; give e.g. --metrics fid,is"
+        )
     if not metrics:
         return count_only
-    from shared_metrics.features import KEEP, Extractor, check_metrics, evaluate, read_real, statistics_of
+    from shared_metrics.features import (
+        KEEP,
+        Extractor,
+        check_metrics,
+        evaluate,
+        read_real,
+        statistics_of,
+    )
 
     extractor = Extractor(args.inception_weights, args.protocol)
     real, keep = None, KEEP if {"kid", "pr"} & set(metrics) else 0
@@ -334,17 +466,30 @@ def count_only(images):
     start, number = time.perf_counter(), sum(len(batch) for batch in images)
     seconds = time.perf_counter() - start
     speed = {"seconds": round(seconds, 2), "images_per_second": round(number / seconds, 2)}
-    return {"scores": {}, "comparable": False, "inception": None, "real": None, "samples": {"number": number}, **speed}
+    return {
+        "scores": {},
+        "comparable": False,
+        "inception": None,
+        "real": None,
+        "samples": {"number": number},
+        **speed,
+    }
 
 
 def make_record(args, found, scores, checkpoint, samples):
-    """The result record (`shared_metrics.results`): every number with what it takes to get it again.
+    """The result record (`shared_metrics.results`): every number with what it takes to get it
+    again.
 
-    The recipe's published numbers stand beside it; `departures` tells where the training was not the published one.
+    The recipe's published numbers stand beside it; `departures` tells where the training was not
+    the published one.
     """
     trained = found.get("args", {})
     recipe = trained.get("recipe") or (None if "source" in found else args.recipe)
-    departures = {k: trained[k] for k, v in RECIPES.get(recipe, {}).items() if k in trained and trained[k] != v}
+    departures = {
+        k: trained[k]
+        for k, v in RECIPES.get(recipe, {}).items()
+        if k in trained and trained[k] != v
+    }
     published = [
         {"score": name, "value": value, "source": f"{where}; {how}"}
         for where, inception_score, fid, how in PUBLISHED.get(recipe, [])
@@ -353,7 +498,9 @@ def make_record(args, found, scores, checkpoint, samples):
     return scores | {
         "paper": "sagan",
         "name": args.name or trained.get("name", ""),
-        "dataset": "/".join(Path(trained["data_path"]).parts[-2:]) if trained.get("data_path") else "unknown",
+        "dataset": "/".join(Path(trained["data_path"]).parts[-2:])
+        if trained.get("data_path")
+        else "unknown",
         "recipe": recipe,
         "departures": departures,
         "checkpoint": checkpoint,

@@ -24,10 +24,12 @@ D_ONLY = ("d_attention", "skip_relu")  # fields of Architecture that say nothing
 
 
 def d_losses(real, fake, kind):
-    """The two halves of D's loss from its logits on real and fake images, each (N,); their sum is L_D.
+    """The two halves of D's loss from its logits on real and fake images, each (N,); their sum is
+    L_D.
 
     hinge (SAGAN eq. 4, first line): E[max(0, 1 - D(x, y))] and E[max(0, 1 + D(G(z), y))].
-    dcgan and gan (Goodfellow et al. 2014, eq. 1): -E[log s(D(x))] and -E[log(1 - s(D(G(z))))], s the logistic function.
+    dcgan and gan (Goodfellow et al. 2014, eq. 1): -E[log s(D(x))] and -E[log(1 - s(D(G(z))))], s
+        the logistic function.
     wgan_gp (Gulrajani et al. 2017, eq. 3, without its penalty): -E[D(x)] and E[D(G(z))].
     """
     if kind == "hinge":
@@ -40,7 +42,8 @@ def d_losses(real, fake, kind):
 def g_loss(fake, kind):
     """G's loss from D's logits (N,) on its images.
 
-    hinge and wgan_gp (SAGAN eq. 4, second line): -E[D(G(z), y)]. dcgan: -E[log s(D(G(z)))], the non-saturating form.
+    hinge and wgan_gp (SAGAN eq. 4, second line): -E[D(G(z), y)]. dcgan: -E[log s(D(G(z)))], the
+        non-saturating form.
     gan: E[log(1 - s(D(G(z))))], the minimax form of Goodfellow et al. 2014, eq. 1.
     """
     if kind == "dcgan":
@@ -63,26 +66,40 @@ def gradient_penalty(discriminator, real, fake, y, mix):
 
 
 def synchronise_norms(generator):
-    """G with BatchNorm statistics over all cards. Paddle's kernel wants a scale and a shift where cBN has none."""
+    """G with BatchNorm statistics over all cards. Paddle's kernel wants a scale and a shift where
+    cBN has none.
+    """
     generator = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(generator)
     for layer in generator.sublayers():
         if isinstance(layer, paddle.nn.SyncBatchNorm) and layer.weight is None:
             for name, value in (("weight", 1.0), ("bias", 0.0)):
                 layer._parameters.pop(name, None)
                 layer.__dict__.pop(name, None)
-                layer.register_buffer(name, paddle.full(layer._mean.shape, value), persistable=False)
+                layer.register_buffer(
+                    name, paddle.full(layer._mean.shape, value), persistable=False
+                )
     return generator
 
 
 class Trainer:
-    """Trains one generator and one discriminator; `args`: the flags of train.py, `arch`: `model.Architecture`."""
+    """Trains one generator and one discriminator; `args`: the flags of train.py, `arch`:
+    `model.Architecture`.
+    """
 
     def __init__(self, generator, discriminator, arch, args, dataset):
-        self.G, self.D, self.arch, self.args, self.data = generator, discriminator, arch, args, dataset
+        self.G, self.D, self.arch, self.args, self.data = (
+            generator,
+            discriminator,
+            arch,
+            args,
+            dataset,
+        )
         self.iteration, self.best, self.resumed_from, self.notes = 0, {}, None, []
         self.rank, self.world = runtime.rank(), runtime.world_size()
         self.folder = Path(args.output_dir)
-        self.fixed_z = paddle.to_tensor(self._rng("grid").standard_normal((10, args.z_dim)).astype("float32"))
+        self.fixed_z = paddle.to_tensor(
+            self._rng("grid").standard_normal((10, args.z_dim)).astype("float32")
+        )
         for attention in self.D.self_attn.values():
             attention.twice = args.adv_loss == "wgan_gp"
         runtime.broadcast_layers(self.G, self.D)
@@ -91,13 +108,20 @@ class Trainer:
         self.G_ema = copy.deepcopy(self.G) if args.ema_decay else None
         self.params_G = [p for p in self.G.parameters() if not p.stop_gradient]
         self.params_D = [p for p in self.D.parameters() if not p.stop_gradient]
-        self.opt_G, self.opt_D = self._adam(args.g_lr, self.params_G), self._adam(args.d_lr, self.params_D)
-        self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=args.amp == "fp16") for _ in range(2))
+        self.opt_G, self.opt_D = (
+            self._adam(args.g_lr, self.params_G),
+            self._adam(args.d_lr, self.params_D),
+        )
+        self.scaler_G, self.scaler_D = (
+            paddle.amp.GradScaler(enable=args.amp == "fp16") for _ in range(2)
+        )
         self.evaluation = None
 
     def _adam(self, lr, parameters):
         a = self.args
-        return paddle.optimizer.Adam(lr, beta1=a.beta1, beta2=a.beta2, epsilon=a.adam_eps, parameters=parameters)
+        return paddle.optimizer.Adam(
+            lr, beta1=a.beta1, beta2=a.beta2, epsilon=a.adam_eps, parameters=parameters
+        )
 
     def _rng(self, stream, *counters):
         return runtime.rng(self.args.seed, stream, *counters)
@@ -107,14 +131,18 @@ class Trainer:
         return paddle.amp.auto_cast(enable=self.args.amp != "none", dtype=dtype, level="O1")
 
     def _latents(self, rng, y):
-        """z ~ N(0, I), (N, z_dim), and labels (N,): the real batch's own, or uniform over the classes."""
+        """z ~ N(0, I), (N, z_dim), and labels (N,): the real batch's own, or uniform over the
+        classes.
+        """
         z = rng.standard_normal((len(y), self.args.z_dim), dtype=np.float32)
         if self.args.fake_labels == "uniform":
             y = rng.integers(self.arch.num_classes, size=len(y))
         return paddle.to_tensor(z), paddle.to_tensor(y)
 
     def _noisy(self, rng, x, iteration):
-        """Instance noise: x + sigma N(0, I), sigma falling linearly to 0 over the first iterations."""
+        """Instance noise: x + sigma N(0, I), sigma falling linearly to 0 over the first
+        iterations.
+        """
         a = self.args
         sigma = a.inst_noise_sigma * max(0.0, 1.0 - iteration / a.inst_noise_sigma_iters)
         if sigma == 0.0:
@@ -124,8 +152,9 @@ class Trainer:
     def train_step(self, iteration, batches):
         """`d_steps_per_iter` updates of D, then `g_steps_per_iter` of G (SAGAN sec. 4, eq. 4).
 
-        Args: iteration, counts from 0 and fixes with the seed and rank every draw of the step; batches, iterator of
-            (x (N, 3, H, W) float32 in [-1, 1], y (N,) int64) arrays, one taken per D update.
+        Args: iteration, counts from 0 and fixes with the seed and rank every draw of the step;
+            batches, iterator of (x (N, 3, H, W) float32 in [-1, 1], y (N,) int64) arrays, one taken
+            per D update.
         Returns: dict of detached 0-d tensors. `float()` them only to log: it waits for the GPU.
         """
         paddle.seed(int(self._rng("paddle", iteration, self.rank).integers(2**31)))
@@ -137,18 +166,31 @@ class Trainer:
         return logs
 
     def d_update(self, x, y, iteration, rng):
-        """One Adam step of D on L_D (eq. 4), summed over micro-batches of `batch_size_in_gpu` images."""
+        """One Adam step of D on L_D (eq. 4), summed over micro-batches of `batch_size_in_gpu`
+        images.
+        """
         a, logs = self.args, {}
         self.opt_D.clear_grad()
         for part in self._micro_batches(len(y)):
-            real, y_real, share = paddle.to_tensor(x[part]), paddle.to_tensor(y[part]), len(y[part]) / len(y)
+            real, y_real, share = (
+                paddle.to_tensor(x[part]),
+                paddle.to_tensor(y[part]),
+                len(y[part]) / len(y),
+            )
             z, y_fake = self._latents(rng, y[part])
             with self._autocast():
                 with paddle.no_grad():
-                    fake = self.G(z, y_fake)  # G is fixed here; its BatchNorm and u, v move as in every training pass
-                real, fake = self._noisy(rng, real, iteration), self._noisy(rng, fake.astype("float32"), iteration)
+                    fake = self.G(
+                        z, y_fake
+                    )  # G is fixed here; its BatchNorm and u, v move as in every training pass
+                real, fake = (
+                    self._noisy(rng, real, iteration),
+                    self._noisy(rng, fake.astype("float32"), iteration),
+                )
                 d_real, d_fake = self.D(real, y_real), self.D(fake, y_fake)
-            loss_real, loss_fake = d_losses(d_real.astype("float32"), d_fake.astype("float32"), a.adv_loss)
+            loss_real, loss_fake = d_losses(
+                d_real.astype("float32"), d_fake.astype("float32"), a.adv_loss
+            )
             loss = loss_real + loss_fake
             if a.adv_loss == "wgan_gp":
                 mix = paddle.to_tensor(rng.random((len(y_real), 1, 1, 1), dtype=np.float32))
@@ -188,14 +230,19 @@ class Trainer:
         scaler.update()
 
     def train(self, notes=()):
-        """The loop: step, log, sample, evaluate, save, until `iterations`; `notes` are lines for the head of the log.
+        """The loop: step, log, sample, evaluate, save, until `iterations`; `notes` are lines for
+        the head of the log.
 
         Returns 0, or 128 + the signal that stopped it. Raises NotFinite when a loss is NaN.
         """
         a, last, logged = self.args, self.resumed_from, self.iteration
         with (
             StopSignals() as signals,
-            closing(RunLog(self.folder, a.iterations, self.iteration, self.iteration > 0, self.rank == 0)) as log,
+            closing(
+                RunLog(
+                    self.folder, a.iterations, self.iteration, self.iteration > 0, self.rank == 0
+                )
+            ) as log,
             self._batches() as batches,
         ):
             for note in [*notes, *self.notes]:
@@ -203,11 +250,16 @@ class Trainer:
             if self.rank == 0:
                 weights.save_json(vars(a), self.folder / "args.json")
             if self.iteration >= a.iterations:
-                log.info(f"iteration {self.iteration} is done already: raise --iterations {a.iterations} to go on")
+                log.info(
+                    f"iteration {self.iteration} is done already: raise --iterations "
+                    f"{a.iterations} to go on"
+                )
             if a.eval_every and self.rank == 0:
                 given = (a.real_stats, a.inception_weights, a.eval_samples)
                 pictures = partial(self.data.pictures, a.skip_bad_images)
-                self.evaluation = Evaluation(self.folder, *given, pictures, len(self.data), log, self.iteration > 0)
+                self.evaluation = Evaluation(
+                    self.folder, *given, pictures, len(self.data), log, self.iteration > 0
+                )
             runtime.wait_for_all()
             for iteration in range(self.iteration, a.iterations):
                 losses = self.train_step(iteration, batches)
@@ -219,7 +271,11 @@ class Trainer:
                 if done % a.log_every == 0 or sample or score or save or last_step:
                     values = {name: float(value) for name, value in losses.items()}
                     check_finite(values | weight_sums(G=self.params_G, D=self.params_D), done, last)
-                    log.row(done, values, images=(done - logged) * a.batch_size * a.d_steps_per_iter * self.world)
+                    log.row(
+                        done,
+                        values,
+                        images=(done - logged) * a.batch_size * a.d_steps_per_iter * self.world,
+                    )
                     logged = done
                     log.skipped(batches.skipped)
                 if sample or score or save or last_step:
@@ -256,7 +312,9 @@ class Trainer:
         )
 
     def generate(self, z, y):
-        """Images uint8 (N, H, W, 3) of the EMA generator, or of G where the recipe has no EMA, in eval mode."""
+        """Images uint8 (N, H, W, 3) of the EMA generator, or of G where the recipe has no EMA, in
+        eval mode.
+        """
         network = self.G if self.G_ema is None else self.G_ema
         network.eval()
         with paddle.no_grad():
@@ -265,10 +323,14 @@ class Trainer:
         return images
 
     def sample(self, log):
-        """Write samples/iter_*.png: one row a class (ten at most, evenly spaced), the same ten latents in each row."""
+        """Write samples/iter_*.png: one row a class (ten at most, evenly spaced), the same ten
+        latents in each row.
+        """
         n = self.arch.num_classes
         rows = [i * n // min(n, 10) for i in range(min(n, 10))]
-        images = np.concatenate([self.generate(self.fixed_z, paddle.full([10], y, "int64")) for y in rows])
+        images = np.concatenate(
+            [self.generate(self.fixed_z, paddle.full([10], y, "int64")) for y in rows]
+        )
         picture = grid(images, 10, row_labels=[self.data.classes[y] for y in rows])
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
@@ -276,7 +338,9 @@ class Trainer:
         log.image("samples", picture, self.iteration)
 
     def evaluate(self, log):
-        """FID and IS of `eval_samples` images against the real statistics; keeps the best of each as a checkpoint."""
+        """FID and IS of `eval_samples` images against the real statistics; keeps the best of each
+        as a checkpoint.
+        """
         values, improved = self.evaluation.score(self._fakes(), self.iteration, self.best)
         log.row(self.iteration, values)
         for name in improved:
@@ -288,10 +352,14 @@ class Trainer:
         for start in range(0, a.eval_samples, a.batch_size):
             n = min(a.batch_size, a.eval_samples - start)
             z = rng.standard_normal((n, a.z_dim), dtype=np.float32)
-            yield self.generate(paddle.to_tensor(z), paddle.to_tensor(rng.integers(self.arch.num_classes, size=n)))
+            yield self.generate(
+                paddle.to_tensor(z), paddle.to_tensor(rng.integers(self.arch.num_classes, size=n))
+            )
 
     def _average_statistics(self):
-        """Each rank sees its own batches: average BatchNorm's running statistics before they are used or saved."""
+        """Each rank sees its own batches: average BatchNorm's running statistics before they are
+        used or saved.
+        """
         for network in (self.G, self.G_ema):
             if network is not None:
                 runtime.average_buffers(network)
@@ -318,14 +386,20 @@ class Trainer:
     def save(self):
         """Save checkpoints/iter_*.pdparams and return its path."""
         a = self.args
-        return checkpoint.save_checkpoint(self.folder / "checkpoints", self.iteration, self.state(), a.keep_checkpoints)
+        return checkpoint.save_checkpoint(
+            self.folder / "checkpoints", self.iteration, self.state(), a.keep_checkpoints
+        )
 
     def start_from(self, state, source):
-        """Begin a new run from the weights in `state` (`convert.read_weights`): G, and D where the file has it."""
+        """Begin a new run from the weights in `state` (`convert.read_weights`): G, and D where the
+        file has it.
+        """
         _require(state, ["generator"], source)
         self._check_architecture(state, source)
         if "discriminator" not in state:
-            self.notes.append(f"{source}: holds no discriminator; D starts from its initial weights")
+            self.notes.append(
+                f"{source}: holds no discriminator; D starts from its initial weights"
+            )
         average = state.get("generator_ema", state["generator"])
         weights.load_into(self.G, state["generator"], "generator", source)
         if "discriminator" in state:
@@ -334,29 +408,60 @@ class Trainer:
             weights.load_into(self.G_ema, average, "generator_ema", source)
 
     def _check_architecture(self, state, source):
-        """Networks of other semantics (eps, skip_relu, cBN) can have weights of the same shapes: never mix them."""
+        """Networks of other semantics (eps, skip_relu, cBN) can have weights of the same shapes:
+        never mix them.
+        """
         theirs, ours = state.get("architecture"), self.arch.to_dict()
         if theirs is None:
             return
-        told = [name for name in ours if name not in ("init", "bias_init", "imsize", "num_classes", "z_dim")]
-        told = [n for n in told if not n.endswith("conv_dim") and ("discriminator" in state or n not in D_ONLY)]
-        wrong = [f"{n} {theirs.get(n)} there, {ours[n]} here" for n in told if theirs.get(n) != ours[n]]
+        told = [
+            name
+            for name in ours
+            if name not in ("init", "bias_init", "imsize", "num_classes", "z_dim")
+        ]
+        told = [
+            n
+            for n in told
+            if not n.endswith("conv_dim") and ("discriminator" in state or n not in D_ONLY)
+        ]
+        wrong = [
+            f"{n} {theirs.get(n)} there, {ours[n]} here" for n in told if theirs.get(n) != ours[n]
+        ]
         if wrong:
             raise UserError(
-                f"{source}: weights of another network ({'; '.join(wrong)}). Give the --recipe they belong to"
+                f"{source}: weights of another network ({'; '.join(wrong)}). Give the --recipe "
+                "they belong to"
             )
 
     def load(self, state, source):
-        """Go on from a checkpoint of `state()`. Raises UserError when its networks are not these."""
+        """Go on from a checkpoint of `state()`. Raises UserError when its networks are not
+        these.
+        """
         _require(
-            state, ["generator", "discriminator", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d", "best"], source
+            state,
+            [
+                "generator",
+                "discriminator",
+                "optimizer_g",
+                "optimizer_d",
+                "scaler_g",
+                "scaler_d",
+                "best",
+            ],
+            source,
         )
         if state.get("classes") != self.data.classes:
-            raise UserError(f"{source}: was trained on other classes than --data_path holds now: labels would change")
+            raise UserError(
+                f"{source}: was trained on other classes than --data_path holds now: labels would "
+                "change"
+            )
         self.start_from(state, source)
         checkpoint.load_optimizer_state(self.opt_G, self.G, state["optimizer_g"], source)
         checkpoint.load_optimizer_state(self.opt_D, self.D, state["optimizer_d"], source)
-        for scaler, saved in ((self.scaler_G, state["scaler_g"]), (self.scaler_D, state["scaler_d"])):
+        for scaler, saved in (
+            (self.scaler_G, state["scaler_g"]),
+            (self.scaler_D, state["scaler_d"]),
+        ):
             if saved:  # empty without fp16
                 scaler.load_state_dict(saved)
         self.iteration, self.best, self.resumed_from = state["iteration"], state["best"], source
@@ -372,17 +477,25 @@ def _add(logs, share, **values):
 def _require(state, names, source):
     missing = [name for name in names if name not in state]
     if missing:
-        raise UserError(f"{source}: not a checkpoint of SAGAN's training, it has no {', '.join(missing)}")
+        raise UserError(
+            f"{source}: not a checkpoint of SAGAN's training, it has no {', '.join(missing)}"
+        )
 
 
 def join_samples(folder, most):
-    """Write samples.gif from the sample grids, `most` of them at the most, evenly spread over the run."""
+    """Write samples.gif from the sample grids, `most` of them at the most, evenly spread over the
+    run.
+    """
     paths = sorted((folder / "samples").glob("iter_*.png"))
     chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), most)).astype(int)]
     if chosen:
-        first, *others = [Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE) for path in chosen]
+        first, *others = [
+            Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE) for path in chosen
+        ]
         with weights.atomic_path(folder / "samples.gif") as temporary:
-            first.save(temporary, format="GIF", save_all=True, append_images=others, duration=200, loop=0)
+            first.save(
+                temporary, format="GIF", save_all=True, append_images=others, duration=200, loop=0
+            )
 
 
 def _require_gradients(parameters, wanted):

@@ -64,18 +64,37 @@ for line in sys.stdin:
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(
-        prog="benchmark.py metrics", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="benchmark.py metrics",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("what", nargs="+", choices=("features", "fid", "memory", "damage"))
-    p.add_argument("--repeat", type=positive, default=5, help="repetitions of each side (5); the median counts")
+    p.add_argument(
+        "--repeat", type=positive, default=5, help="repetitions of each side (5); the median counts"
+    )
     p.add_argument("--side", type=positive, default=32, help="height and width of the images (32)")
     p.add_argument("--batch_size", type=positive, default=32, help="images in one pass (32)")
-    p.add_argument("--peer_python", default=sys.executable, help="a Python that has torch and pytorch-fid (this one)")
-    p.add_argument("--memory_images", default="2000,20000", help="numbers of images to compare (2000,20000)")
-    p.add_argument("--real", default="", help="damage: folder of real images, one sub-folder a class")
+    p.add_argument(
+        "--peer_python",
+        default=sys.executable,
+        help="a Python that has torch and pytorch-fid (this one)",
+    )
+    p.add_argument(
+        "--memory_images", default="2000,20000", help="numbers of images to compare (2000,20000)"
+    )
+    p.add_argument(
+        "--real", default="", help="damage: folder of real images, one sub-folder a class"
+    )
     p.add_argument("--images", default="", help="damage: folder of other images of the same kind")
-    p.add_argument("--limit", type=positive, default=10_000, help="damage: images of either folder at most (10000)")
-    p.add_argument("--inception_weights", default="random", help="damage: auto, random or a file (random)")
+    p.add_argument(
+        "--limit",
+        type=positive,
+        default=10_000,
+        help="damage: images of either folder at most (10000)",
+    )
+    p.add_argument(
+        "--inception_weights", default="random", help="damage: auto, random or a file (random)"
+    )
     p.add_argument("--output", default="", help="write the results here as JSON too")
     return p.parse_args(argv)
 
@@ -85,7 +104,9 @@ def main(argv=None):
     configure_cpu()
     results = {"environment": environment()}
     for what in dict.fromkeys(args.what):
-        results[what] = {"features": features, "fid": fid, "memory": memory, "damage": damage}[what](args)
+        results[what] = {"features": features, "fid": fid, "memory": memory, "damage": damage}[
+            what
+        ](args)
         print(f"{what}: {json.dumps(results[what], indent=2)}", flush=True)
     if args.output:
         from shared_metrics.weights import save_json
@@ -94,9 +115,16 @@ def main(argv=None):
 
 
 def features(args):
-    """Two processes, each warmed up; they take turns, so that both meet the same neighbours on the machine."""
+    """Two processes, each warmed up; they take turns, so that both meet the same neighbours on the
+    machine.
+    """
     workers = {"ours": _worker(sys.executable, OURS, args)}
-    if subprocess.run([args.peer_python, "-c", "import torch, pytorch_fid"], capture_output=True).returncode == 0:
+    if (
+        subprocess.run(
+            [args.peer_python, "-c", "import torch, pytorch_fid"], capture_output=True
+        ).returncode
+        == 0
+    ):
         workers["pytorch-fid"] = _worker(args.peer_python, PEER, args)
     speeds = {name: [] for name in workers}
     try:
@@ -109,9 +137,14 @@ def features(args):
         for worker in workers.values():
             worker.kill()
             worker.wait()
-    found = {f"{name} images/s": round(float(np.median(values)), 2) for name, values in speeds.items()}
+    found = {
+        f"{name} images/s": round(float(np.median(values)), 2) for name, values in speeds.items()
+    }
     if "pytorch-fid" in speeds:
-        ratios = [ours / theirs for ours, theirs in zip(speeds["ours"], speeds["pytorch-fid"], strict=True)]
+        ratios = [
+            ours / theirs
+            for ours, theirs in zip(speeds["ours"], speeds["pytorch-fid"], strict=True)
+        ]
         found["times as fast"] = round(float(np.median(ratios)), 2)
     else:
         found["pytorch-fid"] = f"not installed in {args.peer_python}"
@@ -131,7 +164,9 @@ def _worker(python, code, args):
 
 
 def fid(args):
-    """The statistics of 10,000 and of 9,000 rows in 2048 dimensions; the peers' formula as pytorch-fid has it."""
+    """The statistics of 10,000 and of 9,000 rows in 2048 dimensions; the peers' formula as
+    pytorch-fid has it.
+    """
     from scipy import linalg
 
     from shared_metrics.scores import frechet_distance
@@ -145,11 +180,16 @@ def fid(args):
 
     def peers():
         root = linalg.sqrtm(cov1 @ cov2)
-        return float(((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * np.trace(root).real)
+        return float(
+            ((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * np.trace(root).real
+        )
 
     seconds, values = {"ours": [], "sqrtm": []}, {}
     for _ in range(args.repeat):
-        for name, compute in (("ours", lambda: frechet_distance(*moments)["fid"]), ("sqrtm", peers)):
+        for name, compute in (
+            ("ours", lambda: frechet_distance(*moments)["fid"]),
+            ("sqrtm", peers),
+        ):
             start = time.perf_counter()
             values[name] = compute()
             seconds[name].append(time.perf_counter() - start)
@@ -162,26 +202,54 @@ def fid(args):
 
 
 def memory(args):
-    """Peak resident memory in MiB by number of images; the images are mapped from a file, so not counted by number."""
+    """Peak resident memory in MiB by number of images; the images are mapped from a file, so not
+    counted by number.
+    """
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in map(int, args.memory_images.split(",")):
             path = Path(folder) / f"{number}.npy"
-            np.save(path, np.random.RandomState(0).randint(0, 256, (number, args.side, args.side, 3)).astype(np.uint8))
-            stats = [sys.executable, "-m", "shared_metrics", "stats", str(path), "-o", str(Path(folder) / "s.npz")]
-            stats += ["--inception_weights", "random", "--batch_size", str(args.batch_size), "--device", "cpu"]
+            np.save(
+                path,
+                np.random.RandomState(0)
+                .randint(0, 256, (number, args.side, args.side, 3))
+                .astype(np.uint8),
+            )
+            stats = [
+                sys.executable,
+                "-m",
+                "shared_metrics",
+                "stats",
+                str(path),
+                "-o",
+                str(Path(folder) / "s.npz"),
+            ]
+            stats += [
+                "--inception_weights",
+                "random",
+                "--batch_size",
+                str(args.batch_size),
+                "--device",
+                "cpu",
+            ]
             env = {**os.environ, "PYTHONPATH": str(ROOT)}
-            child = subprocess.Popen(stats, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            child = subprocess.Popen(
+                stats, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             _, status, usage = os.wait4(child.pid, 0)
             if status:
                 raise UserError(f"stats of {number} images ended with status {status}")
-            found[f"{number} images, MiB"] = round(usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))
+            found[f"{number} images, MiB"] = round(
+                usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+            )
     few, many = list(found.values())[0], list(found.values())[-1]
     return {**found, "growth": round(many / few - 1, 4)}
 
 
 def damage(args):
-    """FID, IS, KID, precision and recall of `--images` against `--real`, as they are and damaged."""
+    """FID, IS, KID, precision and recall of `--images` against `--real`, as they are and
+    damaged.
+    """
     from PIL import Image, ImageFilter
 
     from shared_metrics.features import KEEP, Extractor, evaluate, read_real
@@ -191,7 +259,9 @@ def damage(args):
     real = read_real(args.real, extractor, KEEP, limit=args.limit, progress=True)
     classes = sorted(p.name for p in Path(args.images).iterdir() if p.is_dir())
     few = ",".join(classes[: len(classes) // 2])
-    number = open_source(args.images, classes=few, limit=args.limit).number  # the same for all: FID falls with it
+    number = open_source(
+        args.images, classes=few, limit=args.limit
+    ).number  # the same for all: FID falls with it
     whole = open_source(args.images, limit=number)
 
     def altered(change):
@@ -213,7 +283,9 @@ def damage(args):
     }
     found = {}
     for name, images in sets.items():
-        report = evaluate(images, extractor, ("fid", "is", "kid", "pr"), real, number, progress=True)
+        report = evaluate(
+            images, extractor, ("fid", "is", "kid", "pr"), real, number, progress=True
+        )
         found[name] = {"images": report["samples"]["number"], **report["scores"]}
     return {"real images": real.number, "comparable": extractor.info["comparable"], **found}
 

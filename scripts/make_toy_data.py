@@ -3,8 +3,8 @@
 python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 --size 32 --seed 0 [--val_count 200]
 python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 --size 64     (photos with label maps)
 
-Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout is one function
-that writes the files of some kind of data set from that one world.
+Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout
+is one function that writes the files of some kind of data set from that one world.
 """
 
 import argparse
@@ -35,7 +35,8 @@ GROUNDS = ("plain", "clouds", "stripes")
 GROUND_HUES = {"plain": 0.6, "clouds": 0.33, "stripes": 0.08}  # in scenes with label maps
 
 
-# --- Shapes: a filled outline, then the holes in it; points (n, 2), x to the right, y down, within radius 1.06.
+# --- Shapes: a filled outline, then the holes in it; points (n, 2), x to the right, y down, within
+# radius 1.06.
 
 
 def star(points, inner):
@@ -57,7 +58,9 @@ def heart():
 
 
 def moon():
-    """A disc less a smaller one to its right, as one outline; the two circles meet at (0.55, +-0.835)."""
+    """A disc less a smaller one to its right, as one outline; the two circles meet at (0.55,
+    +-0.835).
+    """
     outer = np.linspace(np.arctan2(0.835, 0.55), 2 * np.pi - np.arctan2(0.835, 0.55), 40)
     inner_centre, inner_radius = 0.45, np.hypot(0.1, 0.835)
     start = np.arctan2(0.835, 0.1)
@@ -72,8 +75,29 @@ def half_disc():
 
 
 W = 1 / 3
-CROSS = [(-W, -1), (W, -1), (W, -W), (1, -W), (1, W), (W, W), (W, 1), (-W, 1), (-W, W), (-1, W), (-1, -W), (-W, -W)]
-ARROW = [(0, -1), (0.8, -0.05), (0.33, -0.05), (0.33, 0.95), (-0.33, 0.95), (-0.33, -0.05), (-0.8, -0.05)]
+CROSS = [
+    (-W, -1),
+    (W, -1),
+    (W, -W),
+    (1, -W),
+    (1, W),
+    (W, W),
+    (W, 1),
+    (-W, 1),
+    (-W, W),
+    (-1, W),
+    (-1, -W),
+    (-W, -W),
+]
+ARROW = [
+    (0, -1),
+    (0.8, -0.05),
+    (0.33, -0.05),
+    (0.33, 0.95),
+    (-0.33, 0.95),
+    (-0.33, -0.05),
+    (-0.8, -0.05),
+]
 SQUARE = regular(4, turn=np.pi / 4)
 SHAPES = {
     "circle": [regular(48, 0.9)],
@@ -96,7 +120,9 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape; lengths in units of the picture's side, angle in degrees clockwise, colour by name and as RGB."""
+    """One shape; lengths in units of the picture's side, angle in degrees clockwise, colour by name
+    and as RGB.
+    """
 
     shape: str
     colour: str
@@ -108,12 +134,16 @@ class Thing:
     def polygons(self):
         """Outline and holes in the picture, arrays (n, 2) of x, y in [0, 1]."""
         c, s = np.cos(np.radians(self.angle)), np.sin(np.radians(self.angle))
-        return [self.radius * points @ [[c, s], [-s, c]] + self.centre for points in SHAPES[self.shape]]
+        return [
+            self.radius * points @ [[c, s], [-s, c]] + self.centre for points in SHAPES[self.shape]
+        ]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Two-tone ground (clouds: 6x6 heights, uint8; stripes: angle in radians, period, phase) and the things on it."""
+    """Two-tone ground (clouds: 6x6 heights, uint8; stripes: angle in radians, period, phase) and
+    the things on it.
+    """
 
     ground: str
     tones: tuple
@@ -128,7 +158,9 @@ def to_rgb(hue, saturation, value):
 
 def draw_thing(rng, shape, colour=None, scale=1.0):
     colour = colour or list(HUES)[rng.integers(len(HUES))]
-    rgb = to_rgb(HUES[colour] + rng.uniform(-0.02, 0.02), rng.uniform(0.75, 0.95), rng.uniform(0.88, 1.0))
+    rgb = to_rgb(
+        HUES[colour] + rng.uniform(-0.02, 0.02), rng.uniform(0.75, 0.95), rng.uniform(0.88, 1.0)
+    )
     radius = scale * rng.uniform(0.28, 0.4)
     centre = tuple(rng.uniform(1.06 * radius, 1 - 1.06 * radius, 2))
     return Thing(shape, colour, rgb, centre, radius, rng.uniform(-25, 25))
@@ -137,7 +169,10 @@ def draw_thing(rng, shape, colour=None, scale=1.0):
 def draw_scene(rng, shapes):
     """A random scene with one thing of each of these shapes, all numbers from this generator."""
     hue, value = rng.uniform(), rng.uniform(0.14, 0.34)
-    tones = to_rgb(hue, 0.45, value), to_rgb(hue + rng.uniform(-0.1, 0.1), 0.35, value + rng.uniform(0.08, 0.16))
+    tones = (
+        to_rgb(hue, 0.45, value),
+        to_rgb(hue + rng.uniform(-0.1, 0.1), 0.35, value + rng.uniform(0.08, 0.16)),
+    )
     heights = rng.integers(0, 256, (6, 6), dtype=np.uint8)
     stripes = rng.uniform(0, np.pi), rng.uniform(0.16, 0.3), rng.uniform()
     ground = GROUNDS[rng.integers(len(GROUNDS))]
@@ -145,13 +180,17 @@ def draw_scene(rng, shapes):
 
 
 def draw_crowd(rng, names):
-    """A random scene of two to four smaller things, perhaps one over another, whose hues follow from the classes.
+    """A random scene of two to four smaller things, perhaps one over another, whose hues follow
+    from the classes.
 
     So a label map tells what the picture looks like, but for shades and the ground's pattern.
     """
     scene = draw_scene(rng, ())
     hue = GROUND_HUES[scene.ground]
-    tones = tuple(to_rgb(hue + rng.uniform(-0.02, 0.02), 0.45, rng.uniform(*v)) for v in ((0.18, 0.24), (0.36, 0.44)))
+    tones = tuple(
+        to_rgb(hue + rng.uniform(-0.02, 0.02), 0.45, rng.uniform(*v))
+        for v in ((0.18, 0.24), (0.36, 0.44))
+    )
     chosen = rng.integers(len(names), size=rng.integers(2, 5))
     things = tuple(draw_thing(rng, names[k], list(HUES)[k % len(HUES)], 0.6) for k in chosen)
     return replace(scene, tones=tones, things=things)
@@ -161,7 +200,9 @@ def paint_mask(polygons, size):
     """Anti-aliased coverage of an outline less its holes, PIL "L" of size x size."""
     mask = Image.new("L", (size * SUPERSAMPLE,) * 2)
     for k, points in enumerate(polygons):
-        ImageDraw.Draw(mask).polygon((points * size * SUPERSAMPLE).ravel().tolist(), fill=0 if k else 255)
+        ImageDraw.Draw(mask).polygon(
+            (points * size * SUPERSAMPLE).ravel().tolist(), fill=0 if k else 255
+        )
     return mask.reduce(SUPERSAMPLE)
 
 
@@ -170,12 +211,22 @@ def paint_ground(scene, size):
     if scene.ground == "plain":
         return low
     if scene.ground == "clouds":
-        return Image.composite(high, low, Image.fromarray(scene.heights).resize((size, size), Image.BICUBIC))
+        return Image.composite(
+            high, low, Image.fromarray(scene.heights).resize((size, size), Image.BICUBIC)
+        )
     angle, period, phase = scene.stripes
-    across, along = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    across, along = (
+        np.array([np.cos(angle), np.sin(angle)]),
+        np.array([-np.sin(angle), np.cos(angle)]),
+    )
     for k in range(int(-0.8 / period) - 1, int(0.8 / period) + 2):
         edges = [(k + phase) * period, (k + phase + 0.5) * period]
-        corners = np.array([0.5 + across * e + along * side for e, side in zip(edges * 2, (-1, -1, 1, 1), strict=True)])
+        corners = np.array(
+            [
+                0.5 + across * e + along * side
+                for e, side in zip(edges * 2, (-1, -1, 1, 1), strict=True)
+            ]
+        )
         low.paste(high, mask=paint_mask([corners[[0, 1, 3, 2]]], size))
     return low
 
@@ -194,7 +245,8 @@ def label_names(classes):
 
 
 def label_maps(scene, size, names):
-    """Label ids and instance numbers (0 the ground, then the things as they stand), uint8 (size, size) each.
+    """Label ids and instance numbers (0 the ground, then the things as they stand), uint8 (size,
+    size) each.
 
     A pixel belongs to the last thing that covers at least half of it.
     """
@@ -210,9 +262,11 @@ def label_maps(scene, size, names):
 
 
 def scenes(seed, split, count, classes, crowded=False):
-    """Yield (index, class index, Scene), with one thing of that class or, if crowded, as `draw_crowd` (index 0).
+    """Yield (index, class index, Scene), with one thing of that class or, if crowded, as
+    `draw_crowd` (index 0).
 
-    Scene i depends on the seed, the split and i alone (and on its shape; if crowded on the number of classes).
+    Scene i depends on the seed, the split and i alone (and on its shape; if crowded on the number
+    of classes).
     """
     names = list(SHAPES)[:classes]
     for i in range(count):
@@ -232,8 +286,8 @@ def class_folders(folder, pictures, size):
 
 
 def coco_stuff(folder, pictures, size):
-    """<split>_img/000000.png ..., the label maps of the same names in <split>_inst (PaddleGAN's name for them), and
-    the numbered things in <split>_instance."""
+    """<split>_img/000000.png ..., the label maps of the same names in <split>_inst (PaddleGAN's
+    name for them), and the numbered things in <split>_instance."""
     folders = [folder.with_name(f"{folder.name}_{part}") for part in ("img", "inst", "instance")]
     for place in folders:
         place.mkdir()
@@ -248,11 +302,14 @@ LAYOUTS = {"class_folders": class_folders, "coco_stuff": coco_stuff}
 
 
 def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=32, seed=0):
-    """Write one data set as OUT/train, OUT/val (where val_count > 0) and OUT/toy_data.json, what it was made from.
+    """Write one data set as OUT/train, OUT/val (where val_count > 0) and OUT/toy_data.json, what it
+    was made from.
 
-    The layout coco_stuff has OUT/train_img, OUT/train_inst and so on; toy_data.json then names the label ids.
-    OUT appears when it is complete. Where the same data already lies there, nothing is done.
-    Returns: Path of OUT. Raises: UserError for numbers out of range and for an OUT that holds something else.
+    The layout coco_stuff has OUT/train_img, OUT/train_inst and so on; toy_data.json then names the
+    label ids. OUT appears when it is complete. Where the same data already lies there, nothing is
+    done.
+    Returns: Path of OUT. Raises: UserError for numbers out of range and for an OUT that holds
+        something else.
     """
     made_from = {
         "layout": layout,
@@ -271,13 +328,17 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
         record = out / "toy_data.json"
         if record.is_file() and record.read_text() == to_json(made_from):
             return out
-        raise UserError(f"{out}: holds other files or other toy data; give a new folder or delete this one")
+        raise UserError(
+            f"{out}: holds other files or other toy data; give a new folder or delete this one"
+        )
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     try:
         for split, number in (("train", count), ("val", val_count)):
             if number:
-                LAYOUTS[layout](partial / split, scenes(seed, split, number, classes, crowded), size)
+                LAYOUTS[layout](
+                    partial / split, scenes(seed, split, number, classes, crowded), size
+                )
         (partial / "toy_data.json").write_text(to_json(made_from))
         if out.is_dir():
             out.rmdir()
@@ -295,7 +356,12 @@ def check(made_from):
     """Raise UserError for the first number out of range."""
     classes, val_count = made_from["classes"], made_from["val_count"]
     least = classes if made_from["layout"] == "class_folders" else 1
-    bounds = {"classes": (1, len(SHAPES)), "count": (least, 10**6), "val_count": (least, 10**6), "size": (4, 2048)}
+    bounds = {
+        "classes": (1, len(SHAPES)),
+        "count": (least, 10**6),
+        "val_count": (least, 10**6),
+        "size": (4, 2048),
+    }
     if val_count == 0:
         del bounds["val_count"]
     for name, (low, high) in {**bounds, "seed": (0, 2**32 - 1)}.items():
@@ -304,13 +370,32 @@ def check(made_from):
 
 
 def parse_args(argv=None):
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("out", metavar="OUT", help="folder to make; it must be new, empty, or hold the very same data")
-    p.add_argument("--layout", choices=sorted(LAYOUTS), default="class_folders", help="kind of data set (%(default)s)")
-    p.add_argument("--classes", type=int, default=4, help=f"the first so many of {', '.join(SHAPES)} (%(default)s)")
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "out",
+        metavar="OUT",
+        help="folder to make; it must be new, empty, or hold the very same data",
+    )
+    p.add_argument(
+        "--layout",
+        choices=sorted(LAYOUTS),
+        default="class_folders",
+        help="kind of data set (%(default)s)",
+    )
+    p.add_argument(
+        "--classes",
+        type=int,
+        default=4,
+        help=f"the first so many of {', '.join(SHAPES)} (%(default)s)",
+    )
     p.add_argument("--count", type=int, default=1000, help="pictures under OUT/train (%(default)s)")
     p.add_argument(
-        "--val_count", type=int, default=0, help="other pictures under OUT/val; 0: no such folder (%(default)s)"
+        "--val_count",
+        type=int,
+        default=0,
+        help="other pictures under OUT/val; 0: no such folder (%(default)s)",
     )
     p.add_argument("--size", type=int, default=32, help="side of a picture in pixels (%(default)s)")
     p.add_argument("--seed", type=int, default=0, help="fixes every picture (%(default)s)")
@@ -321,10 +406,13 @@ def main(argv=None):
     args = parse_args(argv)
     out = make(**vars(args))
     print(
-        f"{out}: {args.count} + {args.val_count} pictures of {args.size} px, {args.classes} classes, seed {args.seed}"
+        f"{out}: {args.count} + {args.val_count} pictures of {args.size} px, {args.classes} "
+        f"classes, seed {args.seed}"
     )
     if args.layout == "coco_stuff":
-        print(f"label ids: {', '.join(f'{i} {name}' for i, name in enumerate(label_names(args.classes)))}")
+        print(
+            f"label ids: {', '.join(f'{i} {name}' for i, name in enumerate(label_names(args.classes)))}"
+        )
 
 
 if __name__ == "__main__":

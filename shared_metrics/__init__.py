@@ -1,6 +1,8 @@
-"""What must be the same in every paper folder for results to be comparable: scores, weights, how a run is kept.
+"""What must be the same in every paper folder for results to be comparable: scores, weights, how a
+run is kept.
 
-Importing the package imports nothing else (Paddle least of all: `runs.runtime.configure_cpu()` has to come first).
+Importing the package imports nothing else (Paddle least of all: `runs.runtime.configure_cpu()` has
+to come first).
 """
 
 __version__ = "0.1.0"

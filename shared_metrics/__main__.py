@@ -3,8 +3,9 @@
     python -m shared_metrics evaluate FAKES --real REALS --metrics fid,is,kid,pr
     python -m shared_metrics stats REALS -o reals.npz
 
-FAKES and REALS are folders of images (searched through their sub-folders) or .npz / .npy files of uint8 (N, H, W, 3);
-REALS also a statistics file of ours or of a peer. Several processes or cards share the images:
+FAKES and REALS are folders of images (searched through their sub-folders) or .npz / .npy files of
+uint8 (N, H, W, 3); REALS also a statistics file of ours or of a peer. Several processes or cards
+share the images:
     python -m paddle.distributed.launch --nproc_per_node 2 .../shared_metrics/__main__.py evaluate FAKES --real REALS
 """
 
@@ -13,7 +14,9 @@ import json
 import sys
 from pathlib import Path
 
-if not __package__:  # started by its path: modules here must not hide the standard library's `statistics`
+if (
+    not __package__
+):  # started by its path: modules here must not hide the standard library's `statistics`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from shared_metrics.runs.flags import not_negative, positive
@@ -33,7 +36,10 @@ COMMANDS = {  # name: (metrics, help)
     "is": ("is", "Inception Score"),
     "kid": ("kid", "Kernel Inception Distance to real images"),
     "pr": ("pr", "improved precision and recall against real images, over Inception features"),
-    "stats": (None, "write the statistics of images, to be used as --real, or convert a statistics file"),
+    "stats": (
+        None,
+        "write the statistics of images, to be used as --real, or convert a statistics file",
+    ),
 }
 
 
@@ -42,16 +48,27 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
 
 
 def parse_args(argv=None):
-    p = argparse.ArgumentParser(prog="python -m shared_metrics", description=__doc__, formatter_class=Help)
+    p = argparse.ArgumentParser(
+        prog="python -m shared_metrics", description=__doc__, formatter_class=Help
+    )
     commands = p.add_subparsers(dest="command", required=True)
     for name, (metrics, what) in COMMANDS.items():
-        add = commands.add_parser(name, help=what, description=what, formatter_class=Help).add_argument
+        add = commands.add_parser(
+            name, help=what, description=what, formatter_class=Help
+        ).add_argument
         add("images", help="folder of images, or .npz / .npy of uint8 (N, H, W, 3)")
         if name == "stats":
             add("-o", "--output", required=True, help="statistics file to write")
-            add("--format", default="npz", help="npz (pytorch-fid, clean-fid, StudioGAN), mmgen, mmagic or stylegan")
             add(
-                "--keep", type=not_negative, default=0, help="features to keep in the file; kid and pr need about 10000"
+                "--format",
+                default="npz",
+                help="npz (pytorch-fid, clean-fid, StudioGAN), mmgen, mmagic or stylegan",
+            )
+            add(
+                "--keep",
+                type=not_negative,
+                default=0,
+                help="features to keep in the file; kid and pr need about 10000",
             )
         if name == "evaluate":
             add("--metrics", default="fid,is", help="of fid, is, kid, pr, joined by commas")
@@ -68,7 +85,8 @@ def parse_args(argv=None):
         add(
             "--classes",
             default="",
-            help='only these classes, names or numbers of the sub-folders ("cat,dog", "0-4"); "" = all',
+            help='only these classes, names or numbers of the sub-folders ("cat,dog", "0-4"); "" '
+            "= all",
         )
         add(
             "--limit",
@@ -76,11 +94,25 @@ def parse_args(argv=None):
             default=None,
             help="at most so many images (of either side), evenly spread; None = all",
         )
-        add("--protocol", default="tf", help="tf (torch-fidelity, StyleGAN), pytorch-fid, clean (clean-fid) or mmagic")
-        add("--inception_weights", default="auto", help="auto (cache, then download), random, or a published file")
-        add("--batch_size", type=positive, default=32, help="images in one pass through the network")
+        add(
+            "--protocol",
+            default="tf",
+            help="tf (torch-fidelity, StyleGAN), pytorch-fid, clean (clean-fid) or mmagic",
+        )
+        add(
+            "--inception_weights",
+            default="auto",
+            help="auto (cache, then download), random, or a published file",
+        )
+        add(
+            "--batch_size", type=positive, default=32, help="images in one pass through the network"
+        )
         add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
-        add("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+        add(
+            "--json",
+            action="store_true",
+            help="print one JSON object on stdout and nothing else there",
+        )
         p.set_defaults(metrics=metrics, real="", fid_curve=False, splits=10)
     return p.parse_args(argv)
 
@@ -108,7 +140,9 @@ def score(args):
     if args.real:
         keep = features.KEEP if {"kid", "pr"} & set(metrics) else 0
         real = features.read_real(args.real, extractor, keep, args.classes, args.limit, **how)
-    return features.evaluate(images, extractor, metrics, real, splits=args.splits, quarters=args.fid_curve, **how)
+    return features.evaluate(
+        images, extractor, metrics, real, splits=args.splits, quarters=args.fid_curve, **how
+    )
 
 
 def write_statistics(args):

@@ -23,11 +23,14 @@ SIZE = 299
 def bilinear(size, half_pixel):
     """(299, size) float32 matrix that resizes one axis bilinearly, without antialiasing.
 
-    half_pixel: source = (i + 0.5) size / 299 - 0.5 (PyTorch); otherwise source = i size / 299 (TensorFlow 1).
+    half_pixel: source = (i + 0.5) size / 299 - 0.5 (PyTorch); otherwise source = i size / 299
+        (TensorFlow 1).
     """
     i = np.arange(SIZE, dtype=np.float32)
     scale = np.float32(size / SIZE)
-    source = np.maximum((i + np.float32(0.5)) * scale - np.float32(0.5), 0) if half_pixel else i * scale
+    source = (
+        np.maximum((i + np.float32(0.5)) * scale - np.float32(0.5), 0) if half_pixel else i * scale
+    )
     low = np.minimum(source.astype(np.int64), size - 1)
     high = np.minimum(low + 1, size - 1)
     matrix = np.zeros((SIZE, size), np.float32)
@@ -37,13 +40,18 @@ def bilinear(size, half_pixel):
 
 
 def prepare(images, variant):
-    """uint8 images (N, H, W, 3) -> the network's input (N, 3, 299, 299) float32, as the variant's peer makes it.
+    """uint8 images (N, H, W, 3) -> the network's input (N, 3, 299, 299) float32, as the variant's
+    peer makes it.
 
-    variant: "torch" half-pixel bilinear, scaled to [-1, 1]; the others scale by (p - 128) / 128: "tf" bilinear
-    without the half-pixel shift, "clean" Pillow bicubic on floats, clipped to 0..255, "pil" Pillow bicubic on bytes.
+    variant: "torch" half-pixel bilinear, scaled to [-1, 1]; the others scale by (p - 128) / 128:
+        "tf" bilinear
+    without the half-pixel shift, "clean" Pillow bicubic on floats, clipped to 0..255, "pil" Pillow
+    bicubic on bytes.
     """
     if variant == "clean":
-        x = np.stack([[_bicubic(image[:, :, c].astype(np.float32)) for c in range(3)] for image in images]).clip(0, 255)
+        x = np.stack(
+            [[_bicubic(image[:, :, c].astype(np.float32)) for c in range(3)] for image in images]
+        ).clip(0, 255)
     elif variant == "pil":
         x = np.stack([_bicubic(image) for image in images]).transpose(0, 3, 1, 2).astype(np.float32)
     else:
@@ -61,36 +69,49 @@ def _bicubic(array):
 
 
 class Extractor:
-    """The FID Inception network, ready to run; on CPU through oneDNN (`paddle.inference`), on GPU as the layer itself.
+    """The FID Inception network, ready to run; on CPU through oneDNN (`paddle.inference`), on GPU
+    as the layer itself.
 
     Args:
-        weights: "auto" (published weights: cache, then download), "random" (scores comparable with nothing) or a file.
-        protocol: "tf", "pytorch-fid", "clean" or "mmagic", see `protocols`; fixes how images are resized and scaled.
+        weights: "auto" (published weights: cache, then download), "random" (scores comparable with
+            nothing) or a file.
+        protocol: "tf", "pytorch-fid", "clean" or "mmagic", see `protocols`; fixes how images are
+            resized and scaled.
         batch_size: images in one pass through the network; features do not depend on it.
-    `info` tells {"source", "sha256", "comparable", "protocol", "variant"} and belongs beside every number.
+    `info` tells {"source", "sha256", "comparable", "protocol", "variant"} and belongs beside every
+    number.
     """
 
     def __init__(self, weights="auto", protocol="tf", batch_size=32):
         self.protocol, self.batch_size = get_protocol(protocol), batch_size
         network = InceptionV3()
-        state, info = inception_weights.load_inception(weights, inception_weights.expected_shapes(network))
+        state, info = inception_weights.load_inception(
+            weights, inception_weights.expected_shapes(network)
+        )
         self._classifier = state.pop("fc.weight", None), state.pop("fc.bias", None)
         network.set_state_dict({inception_weights.paddle_name(k): v for k, v in state.items()})
         self.info = {**info, "protocol": protocol, "variant": self.protocol.variant}
-        self._run = _layer(network) if paddle.get_device().startswith("gpu") else _predictor(network)
+        self._run = (
+            _layer(network) if paddle.get_device().startswith("gpu") else _predictor(network)
+        )
 
     def features(self, images, variant=None):
-        """Pooled features (N, 2048) float32 of uint8 RGB images: an array (N, H, W, 3) or a list of (H, W, 3) of any
-        sizes.
+        """Pooled features (N, 2048) float32 of uint8 RGB images: an array (N, H, W, 3) or a list of
+        (H, W, 3) of any sizes.
 
         variant: another resize than the protocol's for FID (the protocol's IS may ask for one).
         """
         variant, size = variant or self.protocol.variant, self.batch_size
-        groups = [images] if isinstance(images, np.ndarray) else [np.asarray(image)[None] for image in images]
+        groups = (
+            [images]
+            if isinstance(images, np.ndarray)
+            else [np.asarray(image)[None] for image in images]
+        )
         for group in groups:
             if group.dtype != np.uint8 or group.ndim != 4 or group.shape[3] != 3:
                 raise ValueError(
-                    f"images are {group.dtype} {group.shape}: need uint8 (N, H, W, 3), RGB in 0..255 "
+                    f"images are {group.dtype} {group.shape}: need uint8 (N, H, W, 3), RGB in "
+                    "0..255 "
                     "(images.to_uint8 turns a generator's [-1, 1] into that)"
                 )
         out = [np.zeros((0, 2048), np.float32)]
@@ -104,12 +125,13 @@ class Extractor:
         return np.concatenate(out)
 
     def logits(self, features, bias=False):
-        """Class logits (N, 1008) float32 of features (N, 2048); without the bias as the original Inception Score has
-        it."""
+        """Class logits (N, 1008) float32 of features (N, 2048); without the bias as the original
+        Inception Score has it."""
         weight, offset = self._classifier
         if weight is None:
             raise UserError(
-                f"{self.info['source']}: these weights have no classifier, so no Inception Score; leave `is` out"
+                f"{self.info['source']}: these weights have no classifier, so no Inception Score; "
+                "leave `is` out"
             )
         logits = np.asarray(features, np.float32) @ weight.T
         return logits + offset if bias else logits
@@ -124,7 +146,9 @@ def _layer(network):
 
 
 def _predictor(network):
-    """The network as an oneDNN program: 2 to 3 times the speed of the layer on CPU, same numbers to 1e-5."""
+    """The network as an oneDNN program: 2 to 3 times the speed of the layer on CPU, same numbers to
+    1e-5.
+    """
     with tempfile.TemporaryDirectory() as folder:
         spec = paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32")
         paddle.jit.save(network, str(Path(folder) / "inception"), input_spec=[spec])

@@ -1,4 +1,6 @@
-"""Image files -> RGB, batches -> uint8, grids, PNG. Pillow and numpy; matplotlib finds fonts for labels."""
+"""Image files -> RGB, batches -> uint8, grids, PNG. Pillow and numpy; matplotlib finds fonts for
+labels.
+"""
 
 import functools
 import os
@@ -13,20 +15,37 @@ from shared_metrics.errors import UserError
 from shared_metrics.weights import writing
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga .avif".split()
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga "
+    ".avif".split()
 )
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn; 256 MiB as RGB
 # Fonts with Chinese letters, from Linux, Windows and macOS.
-CJK_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei")
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+)
 CJK_FONTS += ("Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS")
 # What Pillow's readers raise on damaged files.
-DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError)
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+)
 DAMAGE += (MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError)
 DAMAGE += (Image.DecompressionBombWarning,)
 
 
 def list_images(folder, recursive=True):
-    """Image files of a folder by suffix (any case), hidden files left out, links to folders followed, sorted by path.
+    """Image files of a folder by suffix (any case), hidden files left out, links to folders
+    followed, sorted by path.
 
     Returns: list of Path, perhaps empty. Raises: UserError when `folder` is no folder.
     """
@@ -39,7 +58,11 @@ def list_images(folder, recursive=True):
             folders.clear()
             continue
         seen.add(os.path.realpath(place))
-        found += [Path(place, name) for name in files if name[0] != "." and Path(name).suffix.lower() in SUFFIXES]
+        found += [
+            Path(place, name)
+            for name in files
+            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES
+        ]
         folders[:] = sorted(name for name in folders if recursive and name[0] != ".")
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
@@ -47,10 +70,12 @@ def list_images(folder, recursive=True):
 def read_rgb(path, max_pixels=MAX_PIXELS, min_side=None, rotate=False):
     """Read an image file as a fully loaded PIL image of mode RGB.
 
-    Gray is repeated, alpha dropped without compositing (as PIL's convert("RGB")), 16-bit gray shifted to its upper
-    8 bits (PIL would clip), mode F clipped to 0..255. Of animations the first frame.
-    Args: max_pixels, cap on width x height as the header declares them; min_side, let a JPEG decoder shrink by 2, 4
-        or 8 while both sides stay at least that long; rotate, turn the picture as its EXIF orientation says.
+    Gray is repeated, alpha dropped without compositing (as PIL's convert("RGB")), 16-bit gray
+    shifted to its upper 8 bits (PIL would clip), mode F clipped to 0..255. Of animations the first
+    frame.
+    Args: max_pixels, cap on width x height as the header declares them; min_side, let a JPEG
+        decoder shrink by 2, 4 or 8 while both sides stay at least that long; rotate, turn the
+        picture as its EXIF orientation says.
     Raises: UserError naming the file when it cannot be read whole or has too many pixels.
     """
     try:
@@ -58,7 +83,8 @@ def read_rgb(path, max_pixels=MAX_PIXELS, min_side=None, rotate=False):
             width, height = image.size
             if width * height > max_pixels:
                 raise UserError(
-                    f"{path}: {width}x{height} pixels, more than the {max_pixels} allowed; shrink or remove it"
+                    f"{path}: {width}x{height} pixels, more than the {max_pixels} allowed; shrink "
+                    "or remove it"
                 )
             if min_side:
                 image.draft(None, (min_side, min_side))
@@ -87,7 +113,8 @@ def _to_rgb(image):
 def stacks(items, read, skip_bad=False, batch=32):
     """Batches of uint8 (n, H, W, 3): the pictures of a sequence of items, `batch` items at a time.
 
-    Args: read, function item -> PIL RGB image, all of one size; skip_bad leaves out those that cannot be read.
+    Args: read, function item -> PIL RGB image, all of one size; skip_bad leaves out those that
+        cannot be read.
     Raises: UserError of `read` otherwise.
     """
     for i in range(0, len(items), batch):
@@ -103,22 +130,28 @@ def stacks(items, read, skip_bad=False, batch=32):
 
 
 def to_uint8(x):
-    """Generator output, float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C) = trunc(clamp(127.5 x + 128, 0, 255)).
+    """Generator output, float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C) = trunc(clamp(127.5 x +
+    128, 0, 255)).
 
-    Source: StyleGAN and MMGeneration, so scores are comparable. Raises: ValueError on another rank or NaN.
+    Source: StyleGAN and MMGeneration, so scores are comparable. Raises: ValueError on another rank
+        or NaN.
     """
     x = np.asarray(x, dtype=np.float32)
     if x.ndim != 4 or np.isnan(x).any():
         raise ValueError(f"expected (N, C, H, W) without NaN, got shape {x.shape}")
-    return np.ascontiguousarray(np.clip(127.5 * x + 128, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(
+        np.clip(127.5 * x + 128, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    )
 
 
 def grid(images, columns, padding=2, row_labels=None, column_labels=None):
     """Lay images out row by row on white; image i stands in row i // columns, column i % columns.
 
-    Args: images, uint8 (N, H, W, 3) or (N, H, W, 1); padding, pixels around each; labels, one string a row / a column,
-        written left of and above the images (column labels turned upright where one is wider than its column).
-    Returns: uint8 (H', W', 3). Raises: ValueError on another shape or dtype, or a wrong number of labels.
+    Args: images, uint8 (N, H, W, 3) or (N, H, W, 1); padding, pixels around each; labels, one
+        string a row / a column, written left of and above the images (column labels turned upright
+        where one is wider than its column).
+    Returns: uint8 (H', W', 3). Raises: ValueError on another shape or dtype, or a wrong number of
+        labels.
     """
     images = np.asarray(images)
     if (
@@ -129,7 +162,8 @@ def grid(images, columns, padding=2, row_labels=None, column_labels=None):
         or columns < 1
     ):
         raise ValueError(
-            f"expected uint8 (N, H, W, 3 or 1) and columns >= 1, got {images.dtype} {images.shape}, {columns}"
+            f"expected uint8 (N, H, W, 3 or 1) and columns >= 1, got {images.dtype} "
+            f"{images.shape}, {columns}"
         )
     count, height, width, _ = images.shape
     rows = -(-count // columns)
@@ -166,7 +200,9 @@ def _label(text):
 
 @functools.cache
 def _font(ascii_only):
-    """Pillow's own font; for other letters, which it may lack, the first of CJK_FONTS that this system has."""
+    """Pillow's own font; for other letters, which it may lack, the first of CJK_FONTS that this
+    system has.
+    """
     if not ascii_only:
         from matplotlib.font_manager import fontManager
 
@@ -185,7 +221,9 @@ def _paste(sheet, label, y, x):
 
 
 def save_png(array, path):
-    """Write uint8 (H, W, 3), (H, W, 1) or (H, W) as PNG, atomically. Raises: UserError as `weights.save`."""
+    """Write uint8 (H, W, 3), (H, W, 1) or (H, W) as PNG, atomically. Raises: UserError as
+    `weights.save`.
+    """
     array = np.asarray(array)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]

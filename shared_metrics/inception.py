@@ -1,8 +1,11 @@
-"""The Inception network of FID: TensorFlow's "inception-2015-12-05" graph, not torchvision's or `paddle.vision`'s.
+"""The Inception network of FID: TensorFlow's "inception-2015-12-05" graph, not torchvision's or
+`paddle.vision`'s.
 
-It differs from those in four ways: BatchNorm epsilon 1e-3; average pools that leave the padding out of the mean; a
-max-pool in the last block's pool branch (kept from the TF graph); 1008 classes. Attribute names are the keys of
-pytorch-fid's weights file. The classifier is one matrix (logits = features x W + b), so it is kept out of the
+It differs from those in four ways: BatchNorm epsilon 1e-3; average pools that leave the padding out
+    of the mean; a
+max-pool in the last block's pool branch (kept from the TF graph); 1008 classes. Attribute names are
+the keys of pytorch-fid's weights file. The classifier is one matrix (logits = features x W + b), so
+it is kept out of the
 network: see `extractor.Extractor.logits`.
 """
 
@@ -19,9 +22,17 @@ class BasicConv2d(nn.Layer):
 
     def __init__(self, inputs, outputs, kernel_size, stride=1, padding=0):
         super().__init__()
-        zeros = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))  # weights come from a file: draw nothing
+        zeros = paddle.ParamAttr(
+            initializer=nn.initializer.Constant(0.0)
+        )  # weights come from a file: draw nothing
         self.conv = nn.Conv2D(
-            inputs, outputs, kernel_size, stride=stride, padding=padding, weight_attr=zeros, bias_attr=False
+            inputs,
+            outputs,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            weight_attr=zeros,
+            bias_attr=False,
         )
         self.bn = nn.BatchNorm2D(outputs, epsilon=1e-3)
 
@@ -71,7 +82,10 @@ class InceptionB(nn.Layer):
 class InceptionC(nn.Layer):
     def __init__(self, c):
         super().__init__()
-        wide, tall = {"kernel_size": (1, 7), "padding": (0, 3)}, {"kernel_size": (7, 1), "padding": (3, 0)}
+        wide, tall = (
+            {"kernel_size": (1, 7), "padding": (0, 3)},
+            {"kernel_size": (7, 1), "padding": (3, 0)},
+        )
         self.branch1x1 = BasicConv2d(768, 192, 1)
         self.branch7x7_1 = BasicConv2d(768, c, 1)
         self.branch7x7_2 = BasicConv2d(c, c, **wide)
@@ -110,7 +124,10 @@ class InceptionD(nn.Layer):
 class InceptionE(nn.Layer):
     def __init__(self, inputs, pool):
         super().__init__()
-        wide, tall = {"kernel_size": (1, 3), "padding": (0, 1)}, {"kernel_size": (3, 1), "padding": (1, 0)}
+        wide, tall = (
+            {"kernel_size": (1, 3), "padding": (0, 1)},
+            {"kernel_size": (3, 1), "padding": (1, 0)},
+        )
         self.branch1x1 = BasicConv2d(inputs, 320, 1)
         self.branch3x3_1 = BasicConv2d(inputs, 384, 1)
         self.branch3x3_2a = BasicConv2d(384, 384, **wide)
@@ -131,9 +148,11 @@ class InceptionE(nn.Layer):
 
 
 class InceptionV3(nn.Layer):
-    """Image (N, 3, 299, 299) float32 in [-1, 1] -> pooled features (N, 2048); built with zero weights, in eval mode.
+    """Image (N, 3, 299, 299) float32 in [-1, 1] -> pooled features (N, 2048); built with zero
+    weights, in eval mode.
 
-    The children run one after another, so a caller who wants an inner tap (64, 192, 768 channels) walks `children()`.
+    The children run one after another, so a caller who wants an inner tap (64, 192, 768 channels)
+    walks `children()`.
     """
 
     def __init__(self):
@@ -155,7 +174,9 @@ class InceptionV3(nn.Layer):
         self.Mixed_6e = InceptionC(192)  # (N,  768,  17,  17)
         self.Mixed_7a = InceptionD()  # (N, 1280,   8,   8)
         self.Mixed_7b = InceptionE(1280, AvgPool())  # (N, 2048,   8,   8)
-        self.Mixed_7c = InceptionE(2048, nn.MaxPool2D(3, 1, padding=1))  # (N, 2048, 8, 8): max, as the TF graph has it
+        self.Mixed_7c = InceptionE(
+            2048, nn.MaxPool2D(3, 1, padding=1)
+        )  # (N, 2048, 8, 8): max, as the TF graph has it
         self.eval()
 
     def forward(self, x):

@@ -1,8 +1,10 @@
-"""Weights of the FID Inception network: published exports mapped to one naming, pytorch-fid's, or a seeded random
-network.
+"""Weights of the FID Inception network: published exports mapped to one naming, pytorch-fid's, or a
+seeded random network.
 
-That naming: `{Conv2d_1a_3x3 ... Mixed_7c.branch_pool}.conv.weight` and `.bn.{weight,bias,running_mean,running_var}`,
-and `fc.weight` (1008, 2048), `fc.bias` (1008,). Files without the classifier give features but no Inception Score.
+That naming: `{Conv2d_1a_3x3 ... Mixed_7c.branch_pool}.conv.weight` and
+    `.bn.{weight,bias,running_mean,running_var}`,
+and `fc.weight` (1008, 2048), `fc.bias` (1008,). Files without the classifier give features but no
+Inception Score.
 """
 
 import math
@@ -20,7 +22,9 @@ CLASSIFIER = {"fc.weight": (1008, 2048), "fc.bias": (1008,)}
 
 
 def expected_shapes(network):
-    """{name: shape} of the trunk in the naming above, read from an `InceptionV3`; without the classifier."""
+    """{name: shape} of the trunk in the naming above, read from an `InceptionV3`; without the
+    classifier.
+    """
     return {torch_name(key): tuple(value.shape) for key, value in network.state_dict().items()}
 
 
@@ -33,12 +37,12 @@ def paddle_name(key):
 
 
 def random_weights(shapes, seed=2015):
-    """A seeded random network, the same on every machine (drawn by numpy, centred in whole numbers: no rounding to
-    differ).
+    """A seeded random network, the same on every machine (drawn by numpy, centred in whole numbers:
+    no rounding to differ).
 
-    Convolutions as He et al. 2015, less a fifth of each filter's mean: plain ones answer all images nearly alike, fully
-    centred ones no longer tell near images from far. BatchNorm leaves its input alone; the classifier's rows have
-    mean 0.
+    Convolutions as He et al. 2015, less a fifth of each filter's mean: plain ones answer all images
+    nearly alike, fully centred ones no longer tell near images from far. BatchNorm leaves its input
+    alone; the classifier's rows have mean 0.
     """
     draw = np.random.RandomState(seed)
 
@@ -53,7 +57,9 @@ def random_weights(shapes, seed=2015):
             gain = 2 / (
                 1 - centring * (2 - centring) / math.pi
             )  # a ReLU's mean square is 1/2, its squared mean 1/(2 pi)
-            state[name] = (filters(shape, centring) * math.sqrt(gain / math.prod(shape[1:]))).astype(np.float32)
+            state[name] = (
+                filters(shape, centring) * math.sqrt(gain / math.prod(shape[1:]))
+            ).astype(np.float32)
         else:
             state[name] = np.full(shape, name.endswith(("bn.weight", "running_var")), np.float32)
     state["fc.weight"] = filters(CLASSIFIER["fc.weight"], 1).astype(np.float32)
@@ -64,23 +70,33 @@ def random_weights(shapes, seed=2015):
 def load_inception(source, shapes):
     """Weights of the network whose trunk has these `shapes` (`expected_shapes`).
 
-    Args: source, "random", "auto" (the published weights: cache, then download) or the path of a published export.
-    Returns: (state {name: float32 array}, info {"source", "sha256", "comparable"}); sha256 is over the trunk's
-        arrays, so that every export of the same weights has the same one.
-    Raises: UserError for a file that cannot be read or is no FID Inception, and when there is no network for "auto".
+    Args: source, "random", "auto" (the published weights: cache, then download) or the path of a
+        published export.
+    Returns: (state {name: float32 array}, info {"source", "sha256", "comparable"}); sha256 is over
+        the trunk's arrays, so that every export of the same weights has the same one.
+    Raises: UserError for a file that cannot be read or is no FID Inception, and when there is no
+        network for "auto".
     """
     if source == "random":
         state = random_weights(shapes)
-        return state, {"source": "random (seed 2015)", "sha256": trunk_sha256(state), "comparable": False}
+        return state, {
+            "source": "random (seed 2015)",
+            "sha256": trunk_sha256(state),
+            "comparable": False,
+        }
     if source == "auto":
         source = fetch(URL, SHA256)
     state = recognise(weights.load(source), source)
     headless = not any(key in state for key in CLASSIFIER)
-    weights.check_keys(shapes if headless else {**shapes, **CLASSIFIER}, state, "FID Inception network", source)
+    weights.check_keys(
+        shapes if headless else {**shapes, **CLASSIFIER}, state, "FID Inception network", source
+    )
     state = {key: np.ascontiguousarray(value, np.float32) for key, value in state.items()}
     for key, value in state.items():
         if not np.isfinite(value).all():
-            raise UserError(f"{source}: {key} holds NaN or infinite values; download the file again")
+            raise UserError(
+                f"{source}: {key} holds NaN or infinite values; download the file again"
+            )
     return state, {"source": str(source), "sha256": trunk_sha256(state), "comparable": True}
 
 
@@ -91,8 +107,13 @@ def trunk_sha256(state):
 def recognise(state, source):
     """The file's dict of arrays under our names, whichever export it is."""
     if not (isinstance(state, dict) and all(isinstance(key, str) for key in state)):
-        raise UserError(f"{source}: holds no named weights; expected the FID Inception network, e.g. {URL}")
-    ignored = ("num_batches_tracked", "StructuredToParameterName@@")  # counters of torch, a name table of Paddle
+        raise UserError(
+            f"{source}: holds no named weights; expected the FID Inception network, e.g. {URL}"
+        )
+    ignored = (
+        "num_batches_tracked",
+        "StructuredToParameterName@@",
+    )  # counters of torch, a name table of Paddle
     state = {key: value for key, value in state.items() if not key.endswith(ignored)}
     if any(key.startswith("layers.mixed_10.") for key in state):
         return from_tero(state)
@@ -110,29 +131,47 @@ def transpose_classifier(state):
 
 
 def from_paddle_vision(state):
-    """ppdiffusers: the layout of paddle.vision; convolution `.0.`, BatchNorm `.1.`, blocks numbered from 5b to 7c."""
+    """ppdiffusers: the layout of paddle.vision; convolution `.0.`, BatchNorm `.1.`, blocks numbered
+    from 5b to 7c.
+    """
     out = {}
     for key, value in state.items():
         key = re.sub(r"^inception_stem\.c", "C", key).replace("Conv_", "Conv2d_")
         key = re.sub(
-            r"^inception_block_list\.(\d+)\.", lambda m: f"Mixed_{dict(enumerate(BLOCKS)).get(int(m[1]))}.", key
+            r"^inception_block_list\.(\d+)\.",
+            lambda m: f"Mixed_{dict(enumerate(BLOCKS)).get(int(m[1]))}.",
+            key,
         )
-        key = key.replace(".branch_pool_conv.", ".branch_pool.").replace(".0.weight", ".conv.weight")
+        key = key.replace(".branch_pool_conv.", ".branch_pool.").replace(
+            ".0.weight", ".conv.weight"
+        )
         out[torch_name(re.sub(r"\.1\.(?=weight|bias|_mean|_variance)", ".bn.", key))] = value
     return transpose_classifier(out)
 
 
-STEM = {"conv": "1a_3x3", "conv_1": "2a_3x3", "conv_2": "2b_3x3", "conv_3": "3b_1x1", "conv_4": "4a_3x3"}
+STEM = {
+    "conv": "1a_3x3",
+    "conv_1": "2a_3x3",
+    "conv_2": "2b_3x3",
+    "conv_3": "3b_1x1",
+    "conv_4": "4a_3x3",
+}
 BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 MIXED = {f"mixed_{i}" if i else "mixed": name for i, name in enumerate(BLOCKS)}
 TOWERS = {  # block kind: tower -> branches in order
-    "5": {"tower": ("branch5x5_1", "branch5x5_2"), "tower_1": ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")},
+    "5": {
+        "tower": ("branch5x5_1", "branch5x5_2"),
+        "tower_1": ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+    },
     "6a": {"tower": ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")},
     "6": {
         "tower": ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
         "tower_1": tuple(f"branch7x7dbl_{i}" for i in range(1, 6)),
     },
-    "7a": {"tower": ("branch3x3_1", "branch3x3_2"), "tower_1": tuple(f"branch7x7x3_{i}" for i in range(1, 5))},
+    "7a": {
+        "tower": ("branch3x3_1", "branch3x3_2"),
+        "tower_1": tuple(f"branch7x7x3_{i}" for i in range(1, 5)),
+    },
 }
 LAST_BLOCKS = {  # 7b and 7c have flat names
     "conv": "branch1x1",
@@ -145,12 +184,17 @@ LAST_BLOCKS = {  # 7b and 7c have flat names
     "tower_1_mixed_conv_1": "branch3x3dbl_3b",
     "tower_2_conv": "branch_pool",
 }
-LEAVES = {"weight": "conv.weight", "beta": "bn.bias", "mean": "bn.running_mean", "var": "bn.running_var"}
+LEAVES = {
+    "weight": "conv.weight",
+    "beta": "bn.bias",
+    "mean": "bn.running_mean",
+    "var": "bn.running_var",
+}
 
 
 def from_tero(state):
-    """StyleGAN's TorchScript export: TF's own names, BatchNorm without gamma (= 1). Unknown names are kept as they
-    are."""
+    """StyleGAN's TorchScript export: TF's own names, BatchNorm without gamma (= 1). Unknown names
+    are kept as they are."""
     out = {}
     for key, value in state.items():
         match = re.fullmatch(r"layers\.(.+)\.(weight|beta|mean|var|gamma)", key)
@@ -167,7 +211,9 @@ def from_tero(state):
 
 
 def tero_convolution(path):
-    """Our name of TF's convolution `path`, e.g. mixed_4.tower_1.conv_2 -> Mixed_6b.branch7x7dbl_3; None if unknown."""
+    """Our name of TF's convolution `path`, e.g. mixed_4.tower_1.conv_2 -> Mixed_6b.branch7x7dbl_3;
+    None if unknown.
+    """
     if path in STEM:
         return f"Conv2d_{STEM[path]}"
     mixed, _, rest = path.partition(".")

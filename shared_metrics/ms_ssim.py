@@ -1,6 +1,8 @@
-"""Multi-scale structural similarity of image pairs, and its mean within classes: a measure of (lacking) diversity.
+"""Multi-scale structural similarity of image pairs, and its mean within classes: a measure of
+(lacking) diversity.
 
-Checked before writing this: scikit-image has the single-scale SSIM only, and pytorch-msssim and TensorFlow refuse the
+Checked before writing this: scikit-image has the single-scale SSIM only, and pytorch-msssim and
+    TensorFlow refuse the
 32 px images that this is for (their window never shrinks) and need another framework.
 """
 
@@ -9,31 +11,43 @@ import numpy as np
 from shared_metrics.errors import UserError
 from shared_metrics.runs.runtime import rng
 
-WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from the finest (Wang et al. 2003, sec. 3.2)
+WEIGHTS = (
+    0.0448,
+    0.2856,
+    0.3001,
+    0.2363,
+    0.1333,
+)  # of the scales, from the finest (Wang et al. 2003, sec. 3.2)
 WINDOW, SIGMA = 11, 1.5  # the Gaussian window in pixels
 K1, K2, RANGE = 0.01, 0.03, 255.0
 BATCH = 25  # pairs compared at a time
 
 
 def ms_ssim(a, b):
-    """MS-SSIM of pairs of images, each channel by itself, then averaged. Source: Wang, Simoncelli, Bovik 2003, eq. 7.
+    """MS-SSIM of pairs of images, each channel by itself, then averaged. Source: Wang, Simoncelli,
+    Bovik 2003, eq. 7.
 
-    Structure and contrast are compared at five scales, each half the side of the one before (means of 2x2 pixels), the
-    luminance at the coarsest only. Windows lie wholly inside the image; where a scale is smaller than the window of 11
-    pixels, the window becomes as large as the image and its sigma shrinks in proportion, as in the code that came with
-    TensorFlow's image compression models of 2016: so images from 16 px on have five scales.
-    A scale's mean below 0 (images that are each other's negative) counts as 0: its root would not be real.
+    Structure and contrast are compared at five scales, each half the side of the one before (means
+    of 2x2 pixels), the luminance at the coarsest only. Windows lie wholly inside the image; where a
+    scale is smaller than the window of 11 pixels, the window becomes as large as the image and its
+    sigma shrinks in proportion, as in the code that came with TensorFlow's image compression models
+    of 2016: so images from 16 px on have five scales. A scale's mean below 0 (images that are each
+        other's negative) counts as 0: its root would not be real.
 
     Args: a, b, uint8 (N, H, W, 3) or (N, H, W, 1), 16 px or more on the short side.
-    Returns: (N,) float64 in [0, 1]; 1 for equal images. Raises: ValueError on other shapes, dtypes or smaller images.
+    Returns: (N,) float64 in [0, 1]; 1 for equal images. Raises: ValueError on other shapes, dtypes
+        or smaller images.
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.ndim != 4 or a.dtype != np.uint8 or b.dtype != np.uint8:
         raise ValueError(
-            f"need two uint8 (N, H, W, C) arrays of one shape, got {a.dtype} {a.shape}, {b.dtype} {b.shape}"
+            f"need two uint8 (N, H, W, C) arrays of one shape, got {a.dtype} {a.shape}, {b.dtype} "
+            f"{b.shape}"
         )
     if min(a.shape[1:3]) < 2 ** (len(WEIGHTS) - 1):
-        raise ValueError(f"images of {a.shape[2]}x{a.shape[1]}: five scales need 16 px on the short side")
+        raise ValueError(
+            f"images of {a.shape[2]}x{a.shape[1]}: five scales need 16 px on the short side"
+        )
     a, b = (np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float64) for x in (a, b))
     score = np.ones(a.shape[:2])
     for scale, weight in enumerate(WEIGHTS):
@@ -47,9 +61,11 @@ def ms_ssim(a, b):
 
 
 def ssim_terms(a, b):
-    """Maps (N, C, H', W') of the luminance term and of contrast times structure; SSIM is the mean of their product.
+    """Maps (N, C, H', W') of the luminance term and of contrast times structure; SSIM is the mean
+    of their product.
 
-    Args: a, b, float64 (N, C, H, W) in [0, 255]. Source: Wang et al. 2004, eq. 6 and 13; 2003, eq. 1 to 3.
+    Args: a, b, float64 (N, C, H, W) in [0, 255]. Source: Wang et al. 2004, eq. 6 and 13; 2003, eq.
+        1 to 3.
     """
     c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
     mean_a, mean_b = _window(a), _window(b)
@@ -61,7 +77,9 @@ def ssim_terms(a, b):
 
 
 def _window(x):
-    """Means of x (N, C, H, W) under the Gaussian window, at every place where it lies inside the image."""
+    """Means of x (N, C, H, W) under the Gaussian window, at every place where it lies inside the
+    image.
+    """
     height, width = x.shape[2:]
     size = min(WINDOW, height, width)
     offsets = np.arange(size) - (size - 1) / 2
@@ -89,14 +107,18 @@ def _half(x):
 def choose_pairs(labels, pairs=100, seed=0):
     """{label: (P, 2) positions}: random pairs of two different images of one class, no pair twice.
 
-    P is `pairs`, or all pairs of the class where it has fewer. Raises: UserError for a class of a single image.
+    P is `pairs`, or all pairs of the class where it has fewer. Raises: UserError for a class of a
+    single image.
     """
     labels, chosen = np.asarray(labels), {}
     for label in np.unique(labels).tolist():
         members = np.flatnonzero(labels == label)
         total = len(members) * (len(members) - 1) // 2
         if not total:
-            raise UserError(f"MS-SSIM: class {label} has one image, a pair needs two; draw more or leave the class out")
+            raise UserError(
+                f"MS-SSIM: class {label} has one image, a pair needs two; draw more or leave the "
+                "class out"
+            )
         codes = rng(seed, "msssim", label).choice(total, min(pairs, total), replace=False)
         # Pair number k is (i, j) with j < i and k = i (i - 1) / 2 + j.
         i = ((1 + np.sqrt(1 + 8 * codes)) / 2).astype(np.int64)
@@ -105,10 +127,12 @@ def choose_pairs(labels, pairs=100, seed=0):
 
 
 def intra_class(images, labels, pairs=100, seed=0):
-    """{label: mean MS-SSIM of random pairs within the class}: low means diverse. Source: Odena et al. 2017, sec. 4.2.
+    """{label: mean MS-SSIM of random pairs within the class}: low means diverse. Source: Odena et
+    al. 2017, sec. 4.2.
 
-    Args: images, whatever gives the uint8 image (H, W, 3) at a position in `labels` by `images[position]` (an array, or
-        a dict of just those that `choose_pairs` picks); labels (N,) integers; pairs, seed as in `choose_pairs`.
+    Args: images, whatever gives the uint8 image (H, W, 3) at a position in `labels` by
+        `images[position]` (an array, or a dict of just those that `choose_pairs` picks); labels
+        (N,) integers; pairs, seed as in `choose_pairs`.
     """
     scores = {}
     for label, chosen in choose_pairs(labels, pairs, seed).items():

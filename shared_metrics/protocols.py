@@ -1,4 +1,6 @@
-"""Named ways to compute the scores: which resize, which logits, which order; a number means nothing without its own."""
+"""Named ways to compute the scores: which resize, which logits, which order; a number means nothing
+without its own.
+"""
 
 from dataclasses import dataclass
 
@@ -9,9 +11,10 @@ from shared_metrics.errors import UserError
 class Protocol:
     """One peer's way.
 
-    variant: resize and scaling for FID, KID and precision/recall (`features.prepare`). For IS: its own variant, whether
-    logits have the bias, the seed that shuffles the images before they are split (None: kept in order), and whether the
-    parts are of equal size (the rest unused).
+    variant: resize and scaling for FID, KID and precision/recall (`features.prepare`). For IS: its
+        own variant, whether
+    logits have the bias, the seed that shuffles the images before they are split (None: kept in
+    order), and whether the parts are of equal size (the rest unused).
     """
 
     name: str
@@ -25,7 +28,9 @@ class Protocol:
 PROTOCOLS = {
     p.name: p
     for p in (
-        Protocol("tf", "tf", "tf", False, 2020, False),  # torch-fidelity; the FID of TTUR, StyleGAN2/3 and MMagic
+        Protocol(
+            "tf", "tf", "tf", False, 2020, False
+        ),  # torch-fidelity; the FID of TTUR, StyleGAN2/3 and MMagic
         Protocol("pytorch-fid", "torch", "torch", False, 2020, False),  # pytorch-fid (it has no IS)
         Protocol("clean", "clean", "clean", False, 2020, False),  # clean-fid (it has no IS)
         Protocol("mmagic", "tf", "pil", False, None, True),  # MMGeneration and MMagic

@@ -1,4 +1,6 @@
-"""Adding up what several processes have gathered, over Paddle's process group (`runs.runtime.init_distributed`)."""
+"""Adding up what several processes have gathered, over Paddle's process group
+(`runs.runtime.init_distributed`).
+"""
 
 import numpy as np
 import paddle
@@ -7,14 +9,18 @@ from shared_metrics.inception import FEATURES
 
 
 def add_up(array):
-    """The float64 array's sum over all processes; every one of them calls this, with the same shape."""
+    """The float64 array's sum over all processes; every one of them calls this, with the same
+    shape.
+    """
     tensor = paddle.to_tensor(np.ascontiguousarray(array, np.float64))
     paddle.distributed.all_reduce(tensor)
     return tensor.numpy()
 
 
 def gather_rows(rows, share):
-    """The rows (n, D) of all processes, n differing between them, joined in the order of the processes; float64."""
+    """The rows (n, D) of all processes, n differing between them, joined in the order of the
+    processes; float64.
+    """
     index, processes = share
     counts = np.zeros(processes)
     counts[index] = len(rows)
@@ -34,4 +40,6 @@ def join_statistics(stats, share):
         features = np.zeros((0, FEATURES), np.float32) if features is None else features
         numbers = gather_rows(numbers[:, None], share)[:, 0].astype(np.int64)
         features = gather_rows(features, share).astype(np.float32)
-    stats.replace(int(add_up(np.array([number]))[0]), add_up(total), add_up(outer), (numbers, features))
+    stats.replace(
+        int(add_up(np.array([number]))[0]), add_up(total), add_up(outer), (numbers, features)
+    )

@@ -1,4 +1,6 @@
-"""The result record of an evaluation (`results.json`): one schema for all papers, checked on writing and on reading."""
+"""The result record of an evaluation (`results.json`): one schema for all papers, checked on
+writing and on reading.
+"""
 
 import json
 import math
@@ -11,18 +13,28 @@ FORMAT = 1
 NUMBER = (int, float)
 NOTHING = type(None)
 
-# name: types, or a dict of the same kind; `(dict, None)` parts may be null where a run has no such thing.
+# name: types, or a dict of the same kind; `(dict, None)` parts may be null where a run has no such
+# thing.
 SCHEMA = {
     "format": int,
     "paper": str,
     "dataset": str,
     "recipe": (str, NOTHING),
-    "checkpoint": ({"sha256": str, "iteration": (int, NOTHING), "weights": str}, NOTHING),  # weights: "raw" or "ema"
+    "checkpoint": (
+        {"sha256": str, "iteration": (int, NOTHING), "weights": str},
+        NOTHING,
+    ),  # weights: "raw" or "ema"
     "samples": {"number": int, "seed": (int, str, NOTHING)},
     "scores": dict,  # name: finite number
     "comparable": bool,  # false under random Inception weights
-    "inception": ({"source": str, "sha256": str, "comparable": bool, "protocol": str, "variant": str}, NOTHING),
-    "real": ({"source": (str, NOTHING), "number": (int, NOTHING), "sha256": (str, NOTHING)}, NOTHING),
+    "inception": (
+        {"source": str, "sha256": str, "comparable": bool, "protocol": str, "variant": str},
+        NOTHING,
+    ),
+    "real": (
+        {"source": (str, NOTHING), "number": (int, NOTHING), "sha256": (str, NOTHING)},
+        NOTHING,
+    ),
     "published": list,  # of {"score", "value", "source"}
     "environment": {"paddle": str, "python": str, "device": str, "commit": (str, NOTHING)},
     "command": str,
@@ -33,7 +45,8 @@ PUBLISHED = {"score": str, "value": NUMBER, "source": str}
 
 
 def write_record(path, record):
-    """Check the record (`SCHEMA`; `format` is added; further keys are free) and write it as JSON, atomically.
+    """Check the record (`SCHEMA`; `format` is added; further keys are free) and write it as JSON,
+    atomically.
 
     Raises: ValueError naming the first entry that is missing or wrong: that is a bug of the caller.
     """
@@ -48,7 +61,9 @@ def read_record(path):
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         check_record(record)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a result record ({error}); write it again with test.py") from None
+        raise UserError(
+            f"{path}: not a result record ({error}); write it again with test.py"
+        ) from None
     return record
 
 
@@ -64,7 +79,9 @@ def check_record(record):
         _check(row, PUBLISHED, f"published[{i}]")
     inception = record["inception"]
     if record["comparable"] != bool(inception and inception["comparable"]):
-        raise ValueError("comparable differs from inception.comparable (false without Inception scores)")
+        raise ValueError(
+            "comparable differs from inception.comparable (false without Inception scores)"
+        )
 
 
 def _check(value, schema, name):
@@ -78,7 +95,9 @@ def _check(value, schema, name):
         types = tuple(dict if isinstance(kind, dict) else kind for kind in kinds)
         item = value[key]
         if not isinstance(item, types) or (isinstance(item, bool) and bool not in types):
-            raise ValueError(f"{where} is {type(item).__name__}: need {' or '.join(t.__name__ for t in types)}")
+            raise ValueError(
+                f"{where} is {type(item).__name__}: need {' or '.join(t.__name__ for t in types)}"
+            )
         part = next((kind for kind in kinds if isinstance(kind, dict)), None)
         if part and item is not None:
             _check(item, part, where)

@@ -1,4 +1,6 @@
-"""FID, Inception Score, KID, precision and recall: pure functions of arrays whose rows are samples."""
+"""FID, Inception Score, KID, precision and recall: pure functions of arrays whose rows are
+samples.
+"""
 
 import numpy as np
 from scipy.linalg import lapack
@@ -9,11 +11,13 @@ BLOCK = 1024  # rows of a kernel or distance matrix held at a time
 def frechet_distance(mean1, cov1, mean2, cov2):
     """d^2 = |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2) of two Gaussians. Source: Heusel et al. 2017, eq. 6.
 
-    With C1 = F1 F1^T and C2 = F2 F2^T the last trace is the sum of the singular values of F1^T F2: real by
-    construction, whatever the rank. The F are Cholesky factors; a rank-deficient C gives a narrow F.
+    With C1 = F1 F1^T and C2 = F2 F2^T the last trace is the sum of the singular values of F1^T F2:
+    real by construction, whatever the rank. The F are Cholesky factors; a rank-deficient C gives a
+    narrow F.
 
     Args: means (D,), covariances (D, D), any float type; the work is done in float64.
-    Returns: {"fid", "fid_mean_term", "fid_cov_term"}, floats, fid >= 0 and the sum of its two terms.
+    Returns: {"fid", "fid_mean_term", "fid_cov_term"}, floats, fid >= 0 and the sum of its two
+        terms.
     Raises: ValueError for NaN or infinite entries and for shapes that do not fit.
     """
     mean1, mean2 = _finite(mean1, "mean1"), _finite(mean2, "mean2")
@@ -21,7 +25,8 @@ def frechet_distance(mean1, cov1, mean2, cov2):
     d = mean1.size
     if not (mean1.shape == mean2.shape == (d,) and cov1.shape == cov2.shape == (d, d)):
         raise ValueError(
-            f"means {mean1.shape} and {mean2.shape}, covariances {cov1.shape} and {cov2.shape}: need (D,) and (D, D)"
+            f"means {mean1.shape} and {mean2.shape}, covariances {cov1.shape} and {cov2.shape}: "
+            "need (D,) and (D, D)"
         )
     cross = _factor(cov1).T @ _factor(cov2)  # (rank1, rank2)
     if cross.shape[0] > cross.shape[1]:
@@ -44,7 +49,9 @@ def _factor(cov):
         pass
     if not np.any(cov):
         return np.zeros((len(cov), 0))
-    factor, order, rank, _ = lapack.dpstrf(cov.T, lower=1)  # slower, with pivoting: stops at the numerical rank
+    factor, order, rank, _ = lapack.dpstrf(
+        cov.T, lower=1
+    )  # slower, with pivoting: stops at the numerical rank
     out = np.empty((len(cov), rank))
     out[order - 1] = np.tril(factor)[:, :rank]
     return out
@@ -62,8 +69,10 @@ class InceptionScore:
 
     Args:
         number: images in all (the splits are cut from a permutation of them).
-        splits: parts scored on their own, part i holds rows [i N // splits, (i + 1) N // splits); at most `number`.
-        seed: numpy RandomState that permutes the rows first (torch-fidelity: 2020); None keeps their order (StyleGAN).
+        splits: parts scored on their own, part i holds rows [i N // splits, (i + 1) N // splits);
+            at most `number`.
+        seed: numpy RandomState that permutes the rows first (torch-fidelity: 2020); None keeps
+            their order (StyleGAN).
         equal_splits: parts of N // splits rows each, the rest unused (MMGeneration).
         classes: length of a row of logits.
     """
@@ -71,7 +80,9 @@ class InceptionScore:
     def __init__(self, number, splits=10, seed=2020, equal_splits=False, classes=1008):
         if not 1 <= splits <= number:
             raise ValueError(f"{splits} splits of {number} images: need 1 <= splits <= images")
-        order = np.arange(number) if seed is None else np.random.RandomState(seed).permutation(number)
+        order = (
+            np.arange(number) if seed is None else np.random.RandomState(seed).permutation(number)
+        )
         used = number - number % splits if equal_splits else number
         self._split_of = np.full(number, splits)  # the unused rows' part comes last
         for i in range(splits):
@@ -98,7 +109,9 @@ class InceptionScore:
     def result(self):
         """{"is", "is_std", "is_splits"}; raises ValueError when not every image has come."""
         if self.count.sum() != len(self._split_of):
-            raise ValueError(f"{len(self._split_of)} images were announced, {int(self.count.sum())} came")
+            raise ValueError(
+                f"{len(self._split_of)} images were announced, {int(self.count.sum())} came"
+            )
         count = self.count[: self.splits]
         mean_p = self.probs[: self.splits] / count[:, None]
         log_mean = np.log(np.where(mean_p > 0, mean_p, 1.0))  # 0 log 0 = 0
@@ -119,19 +132,26 @@ def inception_score(logits, splits=10, seed=2020, equal_splits=False):
 
 
 def kernel_distance(features1, features2, subsets=100, size=1000, seed=2020):
-    """KID: squared MMD, unbiased, under k(x, y) = (x.y / D + 1)^3. Source: Binkowski et al. 2018, sec. 4.
+    """KID: squared MMD, unbiased, under k(x, y) = (x.y / D + 1)^3. Source: Binkowski et al. 2018,
+    sec. 4.
 
-    The mean over `subsets` pairs of `size` samples, drawn without replacement by numpy's RandomState(seed), from set 1
-    first, as torch-fidelity does. Small negative values are legitimate.
+    The mean over `subsets` pairs of `size` samples, drawn without replacement by numpy's
+    RandomState(seed), from set 1 first, as torch-fidelity does. Small negative values are
+    legitimate.
     Args: features (N1, D) and (N2, D).
     Returns: {"kid", "kid_std" (population), "kid_subsets", "kid_subset_size"}.
     Raises: ValueError when a set holds fewer than `size` samples, or size < 2.
     """
     x, y = _pair(features1, features2)
     if not 2 <= size <= min(len(x), len(y)):
-        raise ValueError(f"subsets of {size} from {len(x)} and {len(y)} samples: need 2 <= size <= samples")
+        raise ValueError(
+            f"subsets of {size} from {len(x)} and {len(y)} samples: need 2 <= size <= samples"
+        )
     draw = np.random.RandomState(seed)
-    in_x, in_y = np.zeros((subsets, len(x))), np.zeros((subsets, len(y)))  # 1 where the sample is in the subset
+    in_x, in_y = (
+        np.zeros((subsets, len(x))),
+        np.zeros((subsets, len(y))),
+    )  # 1 where the sample is in the subset
     for i in range(subsets):
         in_x[i, draw.choice(len(x), size, replace=False)] = 1
         in_y[i, draw.choice(len(y), size, replace=False)] = 1
@@ -152,7 +172,9 @@ def _kernel(products, dimension):
 
 
 def _kernel_sums(x, y, in_x, in_y):
-    """For each subset the sum of k over its pairs: the kernel is computed once, by blocks of rows, for all of them."""
+    """For each subset the sum of k over its pairs: the kernel is computed once, by blocks of rows,
+    for all of them.
+    """
     sums = np.zeros(len(in_x))
     for i in range(0, len(x), BLOCK):
         block = _kernel(x[i : i + BLOCK] @ y.T, x.shape[1])
@@ -163,10 +185,12 @@ def _kernel_sums(x, y, in_x, in_y):
 def precision_recall(real, generated, k=3):
     """Improved precision and recall. Source: Kynkaanniemi et al. 2019, eq. 1 and 2.
 
-    A set covers the balls around its samples that reach to their k-th nearest neighbour in the set, themselves
-    excluded. Over Inception features (the paper's are VGG-16's) the values do not compare with VGG-based tables.
+    A set covers the balls around its samples that reach to their k-th nearest neighbour in the set,
+    themselves excluded. Over Inception features (the paper's are VGG-16's) the values do not
+    compare with VGG-based tables.
     Args: real (N1, D) and generated (N2, D) features.
-    Returns: {"precision", share of generated samples that the real set covers; "recall", the reverse; "f_score"}.
+    Returns: {"precision", share of generated samples that the real set covers; "recall", the
+        reverse; "f_score"}.
     Raises: ValueError when a set has no k neighbours.
     """
     real, generated = _pair(real, generated)
@@ -196,7 +220,9 @@ def _radii(x, k):
 
 
 def _squared_distances(x, y):
-    """Yield (first row, squared distances (rows, len(y))) block by block; what is equal but for rounding is 0 apart."""
+    """Yield (first row, squared distances (rows, len(y))) block by block; what is equal but for
+    rounding is 0 apart.
+    """
     norm_x, norm_y = (x * x).sum(axis=1), (y * y).sum(axis=1)
     for i in range(0, len(x), BLOCK):
         norms = norm_x[i : i + BLOCK, None] + norm_y

@@ -1,6 +1,8 @@
-"""Sets of images to score, whatever they come from, as numbered uint8 RGB batches: folders, arrays, files, generators.
+"""Sets of images to score, whatever they come from, as numbered uint8 RGB batches: folders, arrays,
+files, generators.
 
-One process of several reads every `step`-th image from its own `start` on, so no image is read twice.
+One process of several reads every `step`-th image from its own `start` on, so no image is read
+twice.
 """
 
 import zipfile
@@ -27,8 +29,10 @@ LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif")
 class Source:
     """A numbered set of images.
 
-    name: for messages and records; number: images in all, None if unknown; read(size, start, step): yields (numbers,
-    images), the images an array (n, H, W, 3) or a list of (H, W, 3) arrays; notes: what a reader of scores should know.
+    name: for messages and records; number: images in all, None if unknown; read(size, start, step):
+        yields (numbers,
+    images), the images an array (n, H, W, 3) or a list of (H, W, 3) arrays; notes: what a reader of
+    scores should know.
     """
 
     name: str
@@ -38,15 +42,17 @@ class Source:
 
 
 def open_source(images, number=None, classes="", limit=None):
-    """A `Source` of a folder (with its sub-folders), an .npz or .npy file, a uint8 array (N, H, W, 3), a function or
-    an iterable.
+    """A `Source` of a folder (with its sub-folders), an .npz or .npy file, a uint8 array (N, H, W,
+    3), a function or an iterable.
 
     Args:
-        images: a function takes a count and returns that many images; an iterable yields batches (n, H, W, 3) of any
-            n. In a run of several processes both give this process's share only.
-        number: how many images in all; required for a function, useful for an iterable, known for the others.
-        classes: only these, by sub-folder name or number in their sorted order ("cat,dog", "0-4"), for folders and
-            files with labels; "" for all.
+        images: a function takes a count and returns that many images; an iterable yields batches
+            (n, H, W, 3) of any n. In a run of several processes both give this process's share
+            only.
+        number: how many images in all; required for a function, useful for an iterable, known for
+            the others.
+        classes: only these, by sub-folder name or number in their sorted order ("cat,dog", "0-4"),
+            for folders and files with labels; "" for all.
         limit: at most so many of a folder's or file's images, spread evenly over them.
     Raises: UserError naming what is wrong with the folder or file.
     """
@@ -60,27 +66,40 @@ def open_source(images, number=None, classes="", limit=None):
     if classes or limit:
         raise ValueError("classes and limit are for a folder or a file only")
     if isinstance(images, np.ndarray):
-        return Source("array", len(_checked(images, "array")), lambda *share: _slices(images, *share))
+        return Source(
+            "array", len(_checked(images, "array")), lambda *share: _slices(images, *share)
+        )
     if callable(images):
         if number is None:
             raise ValueError("a function that makes images needs `number`, how many to ask for")
         return Source("function", number, lambda *share: _calls(images, number, *share))
     if isinstance(images, Iterable):
         return Source("iterable", number, lambda size, start, step: _numbered(images, start, step))
-    raise ValueError(f"images: {type(images).__name__} is no folder, file, uint8 array, function or iterable")
+    raise ValueError(
+        f"images: {type(images).__name__} is no folder, file, uint8 array, function or iterable"
+    )
 
 
 def _folder(folder, classes, limit):
     files = list_images(folder)
     if classes:
-        names = sorted({path.relative_to(folder).parts[0] for path in files if path.parent != folder})
+        names = sorted(
+            {path.relative_to(folder).parts[0] for path in files if path.parent != folder}
+        )
         chosen = {names[i] for i in _choose(classes, names, folder)}
         files = [path for path in files if path.relative_to(folder).parts[0] in chosen]
     if not files:
-        raise UserError(f"{folder}: no images in this folder or below it; give a folder of .png, .jpg, ... files")
+        raise UserError(
+            f"{folder}: no images in this folder or below it; give a folder of .png, .jpg, ... "
+            "files"
+        )
     files = [files[i] for i in _spread(len(files), limit)]
     lossy = sum(path.suffix.lower() in LOSSY for path in files)
-    notes = (f"{folder}: {lossy} of {len(files)} files are lossy (JPEG or the like), which moves FID",) if lossy else ()
+    notes = (
+        (f"{folder}: {lossy} of {len(files)} files are lossy (JPEG or the like), which moves FID",)
+        if lossy
+        else ()
+    )
     return Source(str(folder), len(files), lambda *share: _decode(files, *share), notes)
 
 
@@ -97,16 +116,25 @@ def _choose(classes, names, where):
         first, _, last = part.strip().partition("-")
         if part.strip() in names:
             chosen.add(names.index(part.strip()))
-        elif first.isdigit() and (last or first).isdigit() and int(first) <= int(last or first) < len(names):
+        elif (
+            first.isdigit()
+            and (last or first).isdigit()
+            and int(first) <= int(last or first) < len(names)
+        ):
             chosen.update(range(int(first), int(last or first) + 1))
         else:
             known = ", ".join(map(str, names[:12])) + (", ..." if len(names) > 12 else "")
-            raise UserError(f"--classes {classes}: no class {part.strip()!r} in {where} (it has {len(names)}: {known})")
+            raise UserError(
+                f"--classes {classes}: no class {part.strip()!r} in {where} (it has {len(names)}: "
+                f"{known})"
+            )
     return sorted(chosen)
 
 
 def _decode(files, size, start, step):
-    """Threads decode a batch ahead (Pillow works without Python's lock); a batch of large pictures ends early."""
+    """Threads decode a batch ahead (Pillow works without Python's lock); a batch of large pictures
+    ends early.
+    """
     numbers, done = range(start, len(files), step), 0
     with ThreadPoolExecutor(usable_cores()) as pool:
         try:
@@ -114,7 +142,11 @@ def _decode(files, size, start, step):
             waiting = deque(islice(ahead, size))
             while waiting:
                 batch = []
-                while waiting and len(batch) < size and sum(image.nbytes for image in batch) < BATCH_BYTES:
+                while (
+                    waiting
+                    and len(batch) < size
+                    and sum(image.nbytes for image in batch) < BATCH_BYTES
+                ):
                     batch.append(waiting.popleft().result())
                     waiting.extend(islice(ahead, 1))
                 yield np.array(numbers[done : done + len(batch)]), batch
@@ -140,7 +172,9 @@ def _calls(function, number, size, start, step):
         part = numbers[i : i + size]
         images = _checked(np.asarray(function(len(part))), "the function's result")
         if len(images) != len(part):
-            raise ValueError(f"the function was asked for {len(part)} images and made {len(images)}")
+            raise ValueError(
+                f"the function was asked for {len(part)} images and made {len(images)}"
+            )
         yield part, images
 
 
@@ -153,7 +187,9 @@ def _numbered(batches, start, step):
 
 def _checked(array, what):
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
-        raise UserError(f"{what}: {array.dtype} {array.shape}; need uint8 (N, H, W, 3), RGB in 0..255")
+        raise UserError(
+            f"{what}: {array.dtype} {array.shape}; need uint8 (N, H, W, 3), RGB in 0..255"
+        )
     return array
 
 
@@ -168,7 +204,9 @@ def _array_file(path, classes, limit):
     chosen = np.ones(number, bool)
     if classes:
         if labels is None or len(labels) != number:
-            raise UserError(f"--classes {classes}: {path} holds no `labels` for its {number} images")
+            raise UserError(
+                f"--classes {classes}: {path} holds no `labels` for its {number} images"
+            )
         members = np.unique(labels).tolist()
         chosen = np.isin(labels, [members[i] for i in _choose(classes, members, path)])
     if limit:
@@ -177,7 +215,9 @@ def _array_file(path, classes, limit):
         chosen[found[_spread(len(found), limit)]] = True
     if not chosen.any():
         raise UserError(f"{path}: holds no images")
-    return Source(str(path), int(chosen.sum()), lambda *share: _stream(path, member, chosen, *share))
+    return Source(
+        str(path), int(chosen.sum()), lambda *share: _stream(path, member, chosen, *share)
+    )
 
 
 def _find_images(path):
@@ -218,7 +258,11 @@ def _open(path, member):
 
 def _header(file):
     version = np.lib.format.read_magic(file)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    reader = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     return reader(file)  # shape, Fortran order, dtype
 
 

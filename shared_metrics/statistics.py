@@ -1,4 +1,6 @@
-"""Mean, covariance and (where asked for) a sample of a stream of features, and the files that hold them."""
+"""Mean, covariance and (where asked for) a sample of a stream of features, and the files that hold
+them.
+"""
 
 import pickle
 import zipfile
@@ -17,20 +19,27 @@ FORMATS = ("npz", "mmgen", "mmagic", "stylegan")
 
 
 class Statistics:
-    """Number, mean and covariance (N - 1) of features (n, D), summed in float64 one batch after another.
+    """Number, mean and covariance (N - 1) of features (n, D), summed in float64 one batch after
+    another.
 
     Args:
-        keep: how many features to keep as well (KID and precision/recall need them). Of more, a random sample is kept
-            that depends on the images' numbers only: not on batches, nor on how processes share them.
-        info: what the features are (protocol, variant, weights_sha256, comparable, resolution); travels with the file.
-    Without `keep`, memory does not grow with the number of features. `number` is None where a file does not tell it.
+        keep: how many features to keep as well (KID and precision/recall need them). Of more, a
+            random sample is kept that depends on the images' numbers only: not on batches, nor on
+            how processes share them.
+        info: what the features are (protocol, variant, weights_sha256, comparable, resolution);
+            travels with the file.
+    Without `keep`, memory does not grow with the number of features. `number` is None where a file
+    does not tell it.
     """
 
     def __init__(self, keep=0, **info):
         self.keep, self.info = keep, info
         self.source = None  # the file or folder they come from, for the result record
         self.number = 0
-        self.kept = np.zeros(0, np.int64), None  # numbers of the kept images (k,), their features (k, D) float32
+        self.kept = (
+            np.zeros(0, np.int64),
+            None,
+        )  # numbers of the kept images (k,), their features (k, D) float32
         self._sum = self._outer = self._moments = None
         self._waiting, self._rows = [], 0
 
@@ -47,17 +56,23 @@ class Statistics:
         return stats
 
     def update(self, features, indices=None):
-        """Add features (n, D) of the images number `indices` (default: the next ones). ValueError for NaN or
-        infinity."""
+        """Add features (n, D) of the images number `indices` (default: the next ones). ValueError
+        for NaN or infinity."""
         if self._moments is not None:
             raise ValueError("statistics read from a file cannot be updated")
         features = np.asarray(features)
         if features.ndim != 2 or not np.isfinite(features).all():
-            raise ValueError(f"features {features.shape}: need (n, D) without NaN or infinite values")
+            raise ValueError(
+                f"features {features.shape}: need (n, D) without NaN or infinite values"
+            )
         if not len(features):
             return
         if self.keep:
-            indices = np.arange(self.number, self.number + len(features)) if indices is None else np.asarray(indices)
+            indices = (
+                np.arange(self.number, self.number + len(features))
+                if indices is None
+                else np.asarray(indices)
+            )
             self._keep(indices, features.astype(np.float32))
         self.number += len(features)
         self._waiting.append(features.astype(np.float64))
@@ -66,8 +81,8 @@ class Statistics:
             self._flush()
 
     def _keep(self, indices, features):
-        """Of the kept and these, keep the `keep` images whose numbers have the lowest hash, in the order of the
-        numbers."""
+        """Of the kept and these, keep the `keep` images whose numbers have the lowest hash, in the
+        order of the numbers."""
         old = self.kept
         indices = np.concatenate([old[0], indices])
         features = features if old[1] is None else np.concatenate([old[1], features])
@@ -93,8 +108,8 @@ class Statistics:
         self._outer += x.T @ x
 
     def sums(self):
-        """(number, sum of x (D,), sum of x x^T (D, D)) so far; the arrays are the live ones, None before any
-        feature."""
+        """(number, sum of x (D,), sum of x x^T (D, D)) so far; the arrays are the live ones, None
+        before any feature."""
         self._flush()
         return self.number, self._sum, self._outer
 
@@ -111,7 +126,9 @@ class Statistics:
             self._keep(*other.kept)
 
     def replace(self, number, total, outer, kept):
-        """Put other sums (see `sums`) and kept features in place of these: those of all processes together."""
+        """Put other sums (see `sums`) and kept features in place of these: those of all processes
+        together.
+        """
         self._flush()
         self.number, self._sum, self._outer = number, total, outer
         self.kept = np.zeros(0, np.int64), None
@@ -127,7 +144,9 @@ class Statistics:
         return self.moments()[1]
 
     def moments(self):
-        """(mean (D,), covariance (D, D)) in float64. Raises: ValueError for fewer than two features."""
+        """(mean (D,), covariance (D, D)) in float64. Raises: ValueError for fewer than two
+        features.
+        """
         if self._moments is not None:
             return self._moments
         if self.number < 2:
@@ -142,13 +161,18 @@ class Statistics:
     def save(self, path, form="npz"):
         """Write them, atomically.
 
-        form: "npz" with `mu` and `sigma` (pytorch-fid, clean-fid, StudioGAN and TTUR read it), `feats` (clean-fid's
-            KID), num_items, version and `info`; or a peer's pickle, which cannot tell the protocol: "mmgen",
-            "mmagic", "stylegan".
+        form: "npz" with `mu` and `sigma` (pytorch-fid, clean-fid, StudioGAN and TTUR read it),
+            `feats` (clean-fid's KID), num_items, version and `info`; or a peer's pickle, which
+            cannot tell the protocol: "mmgen", "mmagic", "stylegan".
         """
         mean, cov = self.moments()
         if form == "npz":
-            data = {"mu": mean, "sigma": cov, "num_items": -1 if self.number is None else self.number, "version": 1}
+            data = {
+                "mu": mean,
+                "sigma": cov,
+                "num_items": -1 if self.number is None else self.number,
+                "version": 1,
+            }
             data.update({key: value for key, value in self.info.items() if value is not None})
             if self.features is not None:
                 data["feats"] = self.features
@@ -159,7 +183,8 @@ class Statistics:
 
     @classmethod
     def load(cls, path, protocol=None):
-        """Read a statistics file of ours or of a peer (.npz or .pkl, told by its content; nothing in it is run).
+        """Read a statistics file of ours or of a peer (.npz or .pkl, told by its content; nothing
+        in it is run).
 
         Args: protocol, what to take a file for that does not tell its own, as no peer's does.
         Raises: UserError naming the file: unreadable, without statistics, or without a protocol.
@@ -168,14 +193,20 @@ class Statistics:
         try:
             stats = _from_dict(cls, data, path)
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: {error}; make the file again: python -m shared_metrics stats") from None
+            raise UserError(
+                f"{path}: {error}; make the file again: python -m shared_metrics stats"
+            ) from None
         if stats.info.get("variant") is None:
             if protocol is None:
                 raise UserError(
-                    f"{path}: does not tell its protocol, and scores of different ones do not compare. Say once which "
-                    f"it is: python -m shared_metrics stats {path} -o NEW.npz --protocol tf|pytorch-fid|clean|mmagic"
+                    f"{path}: does not tell its protocol, and scores of different ones do not "
+                    "compare. Say once which "
+                    f"it is: python -m shared_metrics stats {path} -o NEW.npz --protocol "
+                    "tf|pytorch-fid|clean|mmagic"
                 )
-            stats.info.update(protocol=protocol, variant=get_protocol(protocol).variant, comparable=True)
+            stats.info.update(
+                protocol=protocol, variant=get_protocol(protocol).variant, comparable=True
+            )
         stats.source = str(path)
         return stats
 
@@ -194,9 +225,17 @@ def _peer_dict(form, mean, cov, number, path):
     if form == "mmagic":
         return {"real_mean": mean, "real_cov": cov}
     if number is None:
-        raise UserError(f"{path}: --format {form} holds the number of images, which these statistics do not tell")
+        raise UserError(
+            f"{path}: --format {form} holds the number of images, which these statistics do not "
+            "tell"
+        )
     if form == "mmgen":
-        return {"mean": mean.astype(np.float32), "cov": cov, "size": number, "name": Path(path).stem}
+        return {
+            "mean": mean.astype(np.float32),
+            "cov": cov,
+            "size": number,
+            "name": Path(path).stem,
+        }
     scatter = cov * (number - 1) + number * np.outer(mean, mean)  # StyleGAN keeps sums
     return {
         "num_items": number,
@@ -218,28 +257,43 @@ def _read(path):
         if not zipped:
             data = weights.load(path)
             if not isinstance(data, dict):
-                raise UserError(f"{path}: no statistics file (.npz or .pkl with mean and covariance)")
+                raise UserError(
+                    f"{path}: no statistics file (.npz or .pkl with mean and covariance)"
+                )
             return data
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path"
+        ) from None
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: no statistics file, or damaged ({error}); make it again") from None
+        raise UserError(
+            f"{path}: no statistics file, or damaged ({error}); make it again"
+        ) from None
 
 
 def _from_dict(cls, data, path):
     """Statistics from the keys of whichever peer wrote the file."""
-    scalars = {key: np.asarray(data[key]).item() for key in ("num_items", "size", *INFO) if data.get(key) is not None}
+    scalars = {
+        key: np.asarray(data[key]).item()
+        for key in ("num_items", "size", *INFO)
+        if data.get(key) is not None
+    }
     number = scalars.get("num_items", scalars.get("size"))
     number = None if number is None or number < 0 else int(number)
     info = {key: scalars[key] for key in INFO if key in scalars}
-    feats = next((data[key] for key in ("feats", "real_feats", "raw_feature") if data.get(key) is not None), None)
+    feats = next(
+        (data[key] for key in ("feats", "real_feats", "raw_feature") if data.get(key) is not None),
+        None,
+    )
     if "raw_mean" in data and number:  # StyleGAN: sums; its own covariance divides by N
         mean = np.asarray(data["raw_mean"], np.float64) / number
-        cov = (np.asarray(data["raw_cov"], np.float64) - number * np.outer(mean, mean)) / (number - 1)
+        cov = (np.asarray(data["raw_cov"], np.float64) - number * np.outer(mean, mean)) / (
+            number - 1
+        )
         stats = cls.from_moments(mean, cov, number, **info)
     else:
         pairs = (("mu", "sigma"), ("real_mean", "real_cov"), ("mean", "cov"))
@@ -248,7 +302,8 @@ def _from_dict(cls, data, path):
             stats = cls.from_moments(np.ravel(data[pair[0]]), data[pair[1]], number, **info)
         elif feats is None:
             raise UserError(
-                f"{path}: holds neither mean and covariance nor features (found: {', '.join(map(str, data))[:200]})"
+                f"{path}: holds neither mean and covariance nor features (found: "
+                f"{', '.join(map(str, data))[:200]})"
             )
         else:
             stats = cls(keep=len(feats), **info)

@@ -1,6 +1,8 @@
-"""Torch's weight containers read without torch: zip (torch >= 1.6), the stream before it, TorchScript.
+"""Torch's weight containers read without torch: zip (torch >= 1.6), the stream before it,
+TorchScript.
 
-Source of the layouts: torch/serialization.py. A tensor is (storage, offset, size, stride); storages are raw numbers.
+Source of the layouts: torch/serialization.py. A tensor is (storage, offset, size, stride); storages
+    are raw numbers.
 """
 
 import io
@@ -53,14 +55,18 @@ class Tensor(StandIn):
 
     def plain(self, budget):
         data, size, stride = self.storage.data, self.size, self.stride
-        if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in (self.offset, *size, *stride)):
+        if len(size) != len(stride) or any(
+            type(n) is not int or n < 0 for n in (self.offset, *size, *stride)
+        ):
             raise ValueError("a tensor with an odd shape")
         if 0 in size:
             return np.zeros(size, data.dtype)
         last = self.offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if last >= len(data):
             raise ValueError("a tensor reaches past its storage")
-        view = np.lib.stride_tricks.as_strided(data[self.offset :], size, [data.itemsize * step for step in stride])
+        view = np.lib.stride_tricks.as_strided(
+            data[self.offset :], size, [data.itemsize * step for step in stride]
+        )
         budget.take(view.nbytes)
         return np.array(view, order="C")
 
@@ -85,7 +91,10 @@ TORCH_GLOBALS = {
     ("torch", "Size"): tuple,
     ("torch.jit._pickle", "restore_type_tag"): lambda value, _: value,
     **{("torch", name): dtype for name, dtype in STORAGES.items()},
-    **{("torch.jit._pickle", f"build_{kind}list"): list for kind in ("int", "double", "bool", "tensor")},
+    **{
+        ("torch.jit._pickle", f"build_{kind}list"): list
+        for kind in ("int", "double", "bool", "tensor")
+    },
 }
 
 
@@ -111,7 +120,9 @@ class TorchUnpickler(Unpickler):
 
 
 def from_bytes(raw, dtype):
-    """Little-endian bytes -> 1-D array of that dtype; "bfloat16" becomes float32 (its upper half)."""
+    """Little-endian bytes -> 1-D array of that dtype; "bfloat16" becomes float32 (its upper
+    half).
+    """
     if dtype == BFLOAT16:
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(raw, dtype)
@@ -155,7 +166,9 @@ def _arrays(tree, prefix=""):
 
 
 def read_legacy(file, budget):
-    """The object of a torch stream: pickles (magic, protocol, system, object, storage keys), then count + raw a key."""
+    """The object of a torch stream: pickles (magic, protocol, system, object, storage keys), then
+    count + raw a key.
+    """
     _, _, system = (TorchUnpickler(file, budget).load() for _ in range(3))
     if not system["little_endian"]:
         raise ValueError("its numbers are big-endian")

@@ -1,8 +1,11 @@
-"""Pickles read as data: arrays, numbers, strings, bytes and containers. Every other object is refused by its name.
+"""Pickles read as data: arrays, numbers, strings, bytes and containers. Every other object is
+refused by its name.
 
-A pickle is a program: it names any importable function and calls it. Here a name is looked up in a short table that
-leads to stand-ins of our own, never to numpy's or torch's constructors (numpy's `dtype.__setstate__` trusts flags
-that decide whether bytes are read as pointers). So a hostile file can at worst be an error.
+A pickle is a program: it names any importable function and calls it. Here a name is looked up in a
+    short table that
+leads to stand-ins of our own, never to numpy's or torch's constructors (numpy's
+`dtype.__setstate__` trusts flags that decide whether bytes are read as pointers). So a hostile file
+can at worst be an error.
 """
 
 import pickle
@@ -11,7 +14,9 @@ from collections import OrderedDict
 
 import numpy as np
 
-STRUCTURED_NAMES = "StructuredToParameterName@@"  # paddle.save's table of automatic parameter names: no weights
+STRUCTURED_NAMES = (
+    "StructuredToParameterName@@"  # paddle.save's table of automatic parameter names: no weights
+)
 SCALARS = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -20,13 +25,17 @@ class Refused(Exception):
 
 
 def printable(name):
-    """A name from a file as one short line: no newline or terminal code of the file reaches the screen."""
+    """A name from a file as one short line: no newline or terminal code of the file reaches the
+    screen.
+    """
     text = repr(str(name))[1:-1]
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 class Budget:
-    """Bytes and items that a file may still unpack to: 8 times its own size, so that no small file fills the memory."""
+    """Bytes and items that a file may still unpack to: 8 times its own size, so that no small file
+    fills the memory.
+    """
 
     def __init__(self, size):
         self.left = 8 * size + 2**16
@@ -68,7 +77,9 @@ class Dtype(StandIn):
 
 
 class Array(StandIn):
-    """numpy.ndarray as `_reconstruct` makes it, empty; its state: (version, shape, dtype, fortran order, bytes)."""
+    """numpy.ndarray as `_reconstruct` makes it, empty; its state: (version, shape, dtype, fortran
+    order, bytes).
+    """
 
     name = "numpy.ndarray"
 
@@ -86,7 +97,9 @@ def _text(value):
 
 
 def _array(raw, dtype, shape, order="C"):
-    """A fresh writable array in native byte order and C order; ValueError where the bytes do not fill the shape."""
+    """A fresh writable array in native byte order and C order; ValueError where the bytes do not
+    fill the shape.
+    """
     array = np.ndarray(shape, dtype.value, buffer=raw, order=order)
     if array.nbytes != len(raw):
         raise ValueError("an array's bytes do not fit its shape")
@@ -117,14 +130,20 @@ for _builtins in ("builtins", "__builtin__"):
 
 
 class Unpickler(pickle._Unpickler):
-    """Python's own unpickler with a closed table of names, and calls charged to the budget by what they copy.
+    """Python's own unpickler with a closed table of names, and calls charged to the budget by what
+    they copy.
 
-    Not the C one: there BUILD cannot be overridden (it sets attributes of any object), and the memo is a C array that
+    Not the C one: there BUILD cannot be overridden (it sets attributes of any object), and the memo
+        is a C array that
     grows to whatever index the file names.
     """
 
     dispatch = dict(pickle._Unpickler.dispatch)
-    for _opcode in (pickle.EXT1, pickle.EXT2, pickle.EXT4):  # a process-wide registry that by-passes find_class
+    for _opcode in (
+        pickle.EXT1,
+        pickle.EXT2,
+        pickle.EXT4,
+    ):  # a process-wide registry that by-passes find_class
         del dispatch[_opcode[0]]
 
     def __init__(self, file, budget, known=GLOBALS, encoding="bytes"):
@@ -140,7 +159,13 @@ class Unpickler(pickle._Unpickler):
         raise Refused("an instance of a class")
 
     def _charge(self, values):
-        self.budget.take(sum(len(value) for value in values if isinstance(value, (bytes, bytearray, str, list, tuple))))
+        self.budget.take(
+            sum(
+                len(value)
+                for value in values
+                if isinstance(value, (bytes, bytearray, str, list, tuple))
+            )
+        )
 
     def load_reduce(self):
         self._charge(self.stack[-1])
@@ -163,7 +188,9 @@ class Unpickler(pickle._Unpickler):
         if isinstance(value, StandIn):
             self._charge(state)
             value.set_state(state)
-        elif not isinstance(value, OrderedDict):  # torch hangs `_metadata` on its state dicts: no weights, dropped
+        elif not isinstance(
+            value, OrderedDict
+        ):  # torch hangs `_metadata` on its state dicts: no weights, dropped
             raise Refused(f"state for {type(value).__name__}")
 
     dispatch[pickle.REDUCE[0]] = load_reduce
@@ -174,7 +201,8 @@ class Unpickler(pickle._Unpickler):
 
 
 def plain(value, budget):
-    """The value with stand-ins resolved, (name, array) pairs of paddle.save as arrays, subclasses as plain containers.
+    """The value with stand-ins resolved, (name, array) pairs of paddle.save as arrays, subclasses
+    as plain containers.
 
     Raises: Refused on anything that is not data.
     """
@@ -184,10 +212,19 @@ def plain(value, budget):
     if type(value) in SCALARS or type(value) is np.ndarray:
         return value
     if isinstance(value, dict):
-        return {plain(key, budget): plain(item, budget) for key, item in value.items() if key != STRUCTURED_NAMES}
+        return {
+            plain(key, budget): plain(item, budget)
+            for key, item in value.items()
+            if key != STRUCTURED_NAMES
+        }
     if type(value) in (list, tuple, set, frozenset):
         items = [plain(item, budget) for item in value]
-        if type(value) is tuple and len(items) == 2 and type(items[0]) is str and type(items[1]) is np.ndarray:
+        if (
+            type(value) is tuple
+            and len(items) == 2
+            and type(items[0]) is str
+            and type(items[1]) is np.ndarray
+        ):
             return items[1]
         return type(value)(items)
     raise Refused(type(value).__name__)

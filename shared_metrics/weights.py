@@ -1,4 +1,5 @@
-"""Weights are data, never code: safe loading of every container in use, atomic saving, strict assignment.
+"""Weights are data, never code: safe loading of every container in use, atomic saving, strict
+assignment.
 
 Nothing here imports Paddle or torch; arrays are numpy's.
 """
@@ -23,23 +24,45 @@ from shared_metrics.errors import UserError
 from shared_metrics.unpickle import SCALARS, Budget, Refused, Unpickler, plain, printable
 
 # What a damaged file makes the readers raise: the stream is random bytes to them.
-DAMAGE = (ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, TypeError)
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+)
 DAMAGE += (ValueError, pickle.PickleError, struct.error, zipfile.BadZipFile, zlib.error)
 
 SAFETENSORS = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": torch_files.BFLOAT16, "I64": "<i8", "I32": "<i4", "I16": "<i2",
-    "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
-}  # fmt: skip
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": torch_files.BFLOAT16,
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "|i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "|u1",
+    "BOOL": "|b1",
+}
 
 
 def load(path):
     """Read a weights file of any known container, told by its content: no code of the file runs.
 
-    Containers: .pdparams / .pdopt of paddle.save (2.x and 3.x), plain pickles of arrays (CIFAR's too: bytes keys),
+    Containers: .pdparams / .pdopt of paddle.save (2.x and 3.x), plain pickles of arrays (CIFAR's
+        too: bytes keys),
     torch zip, torch legacy, TorchScript (modules flattened into dotted names), .safetensors.
-    Returns: nested dict / list / tuple of fresh numpy arrays and Python scalars, strings, bytes; bfloat16 as float32.
-    Raises: UserError naming the file when it is missing, empty, a web page, cut, damaged, or holds a foreign object
-        (which is named and never called).
+    Returns: nested dict / list / tuple of fresh numpy arrays and Python scalars, strings, bytes;
+        bfloat16 as float32.
+    Raises: UserError naming the file when it is missing, empty, a web page, cut, damaged, or holds
+        a foreign object (which is named and never called).
     """
     try:
         with open(path, "rb") as file:
@@ -52,20 +75,27 @@ def load(path):
         raise
     except Refused as error:
         raise UserError(
-            f"{path}: refused: it holds {printable(error)}, which is not weights (nothing was run); "
+            f"{path}: refused: it holds {printable(error)}, which is not weights (nothing was "
+            "run); "
             "save a plain state dict of arrays"
         ) from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check path and download") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check path and download"
+        ) from None
     except DAMAGE as error:
         reason = printable(error if " " in str(error) else type(error).__name__)
-        raise UserError(f"{path}: cut, damaged or no weights file ({reason}); save or download it again") from None
+        raise UserError(
+            f"{path}: cut, damaged or no weights file ({reason}); save or download it again"
+        ) from None
 
 
 def _read(path, data, budget):
     head = data[:512]
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        raise UserError(f"{path}: a web page, not weights; open the link in a browser and save the file itself")
+        raise UserError(
+            f"{path}: a web page, not weights; open the link in a browser and save the file itself"
+        )
     if head.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh")):
         raise UserError(f"{path}: a compressed file; unpack it and give the weights file inside")
     if head.startswith(b"PK"):
@@ -95,10 +125,11 @@ def _read_safetensors(data):
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """Give a temporary path beside `path` (same suffix) to write to; on success flush it to disk, rename it to `path`.
+    """Give a temporary path beside `path` (same suffix) to write to; on success flush it to disk,
+    rename it to `path`.
 
-    Whatever goes wrong, kill -9 included, an older `path` stays whole; any exception removes the temporary file.
-    Only kill -9 can leave one behind: `.NAME.PID.tmp.SUFFIX`.
+    Whatever goes wrong, kill -9 included, an older `path` stays whole; any exception removes the
+    temporary file. Only kill -9 can leave one behind: `.NAME.PID.tmp.SUFFIX`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -113,7 +144,9 @@ def atomic_path(path):
 
 @contextlib.contextmanager
 def writing(path):
-    """`atomic_path` for a block that only writes the file: its OSError becomes a UserError with the free space."""
+    """`atomic_path` for a block that only writes the file: its OSError becomes a UserError with the
+    free space.
+    """
     try:
         with atomic_path(path) as temporary:
             yield temporary
@@ -121,17 +154,21 @@ def writing(path):
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(Path(path).parent).free / 2**20
             raise UserError(
-                f"{path}: cannot be written ({error.strerror or error}; {free:.0f} MiB free on that disk); "
+                f"{path}: cannot be written ({error.strerror or error}; {free:.0f} MiB free on "
+                "that disk); "
                 "free some space or choose another folder"
             ) from error
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
 
 
 def save(obj, path):
-    """Save nested dicts / lists of numpy arrays, scalars, strings: atomically, as a pickle that paddle.load reads too.
+    """Save nested dicts / lists of numpy arrays, scalars, strings: atomically, as a pickle that
+    paddle.load reads too.
 
-    Raises: ValueError naming the entry that `load` would refuse; UserError with the free space when the disk fails,
-        an older file at `path` staying as it was.
+    Raises: ValueError naming the entry that `load` would refuse; UserError with the free space when
+        the disk fails, an older file at `path` staying as it was.
     """
     _check_plain(obj, "")
     with writing(path) as temporary, open(temporary, "wb") as file:
@@ -148,22 +185,29 @@ def _check_plain(value, name):
             _check_plain(item, f"{name}[{index}]")
     elif type(value) is np.ndarray or isinstance(value, np.generic):
         if value.dtype.kind not in "biufcSU":
-            raise ValueError(f"{name}: an array of {value.dtype}, which is no plain number or string")
+            raise ValueError(
+                f"{name}: an array of {value.dtype}, which is no plain number or string"
+            )
     elif type(value) not in SCALARS:
         raise ValueError(
-            f"{name}: {type(value).__name__} is neither an array of numbers nor a scalar, string or container"
+            f"{name}: {type(value).__name__} is neither an array of numbers nor a scalar, string "
+            "or container"
         )
 
 
 def save_json(obj, path):
-    """Write `obj` as indented JSON, atomically. Raises: UserError as `save`; ValueError on NaN or Infinity, no JSON."""
+    """Write `obj` as indented JSON, atomically. Raises: UserError as `save`; ValueError on NaN or
+    Infinity, no JSON.
+    """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def digest(obj):
-    """sha256 (hex) over names, dtypes, shapes, array bytes, scalars of nested containers; key order does not matter."""
+    """sha256 (hex) over names, dtypes, shapes, array bytes, scalars of nested containers; key order
+    does not matter.
+    """
     sha = hashlib.sha256()
     _digest(obj, sha)
     return sha.hexdigest()
@@ -206,11 +250,15 @@ def file_sha256(path):
 def check_keys(expected, state, what, source):
     """Compare a state with what a network needs.
 
-    Args: expected, {name: shape}; state, {name: array}; what, the network ("generator"); source, the file (message).
-    Raises: UserError, one line: counts and first 8 names of missing, unexpected and mis-shaped entries, both shapes.
+    Args: expected, {name: shape}; state, {name: array}; what, the network ("generator"); source,
+        the file (message).
+    Raises: UserError, one line: counts and first 8 names of missing, unexpected and mis-shaped
+        entries, both shapes.
     """
     if not isinstance(state, dict):
-        raise UserError(f"{source}: holds a {type(state).__name__} where the {what}'s named weights should be")
+        raise UserError(
+            f"{source}: holds a {type(state).__name__} where the {what}'s named weights should be"
+        )
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
     missing = [name for name in expected if name not in shapes]
     unexpected = [printable(name) for name in shapes if name not in expected]
@@ -221,7 +269,11 @@ def check_keys(expected, state, what, source):
     ]
     problems = [
         f"{len(names)} {kind} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshaped))
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", misshaped),
+        )
         if names
     ]
     if problems:
@@ -232,9 +284,14 @@ def check_keys(expected, state, what, source):
 
 
 def load_into(layer, state, what, source):
-    """Put `state` ({name: array}) into a Paddle layer, all or nothing: names and shapes must fit (see `check_keys`)."""
+    """Put `state` ({name: array}) into a Paddle layer, all or nothing: names and shapes must fit
+    (see `check_keys`).
+    """
     own = layer.state_dict()
     check_keys({name: tuple(tensor.shape) for name, tensor in own.items()}, state, what, source)
     layer.set_state_dict(
-        {name: np.asarray(state[name], dtype=str(tensor.dtype).split(".")[-1]) for name, tensor in own.items()}
+        {
+            name: np.asarray(state[name], dtype=str(tensor.dtype).split(".")[-1])
+            for name, tensor in own.items()
+        }
     )

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Before Paddle is loaded anywhere: tests run side by side, one thread each, and plot without a screen.
+# Before Paddle is loaded anywhere: tests run side by side, one thread each, and plot without a
+# screen.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -26,7 +27,9 @@ class Paper:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        self.names = {p.stem for p in self.folder.glob("*.py")} | {p.name for p in self.folder.iterdir() if p.is_dir()}
+        self.names = {p.stem for p in self.folder.glob("*.py")} | {
+            p.name for p in self.folder.iterdir() if p.is_dir()
+        }
         self.hidden = self.take_modules()
         sys.path.insert(0, str(self.folder))
         importlib.invalidate_caches()
@@ -38,7 +41,11 @@ class Paper:
 
     def take_modules(self):
         """Remove and return the loaded modules that go by this folder's names."""
-        return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in self.names}
+        return {
+            name: sys.modules.pop(name)
+            for name in list(sys.modules)
+            if name.split(".")[0] in self.names
+        }
 
     def close(self):
         """Forget this folder's modules and put back what they hid."""
@@ -49,9 +56,11 @@ class Paper:
 
 @pytest.fixture
 def paper():
-    """Function that makes one paper's bare module names importable: `paper("sagan")`, then `from model import ...`.
+    """Function that makes one paper's bare module names importable: `paper("sagan")`, then `from
+    model import ...`.
 
-    Takes a folder of the repository or any path; a second call replaces the first. Undone at the end of the test.
+    Takes a folder of the repository or any path; a second call replaces the first. Undone at the
+    end of the test.
     """
     current = []
 
@@ -68,12 +77,16 @@ def paper():
 
 @pytest.fixture
 def class_folder(tmp_path):
-    """Folder with two classes of three 8x8 PNGs each, under a name with a blank and letters outside ASCII."""
+    """Folder with two classes of three 8x8 PNGs each, under a name with a blank and letters outside
+    ASCII.
+    """
     return make_toy_data.make(tmp_path / "目录 ü", classes=2, count=6, size=8) / "train"
 
 
 def shared_dir(path):
-    """<repository>/../shared/<path>, for tests on reference data; skips the test where it is absent."""
+    """<repository>/../shared/<path>, for tests on reference data; skips the test where it is
+    absent.
+    """
     found = ROOT.parent / "shared" / path
     if not found.exists():
         pytest.skip(f"needs ../shared/{path}, which is not part of the repository")
@@ -83,8 +96,8 @@ def shared_dir(path):
 def run_cli(folder, *args, env=None, code=0, timeout=120):
     """Run `python args...` in a folder of the repository (or any path), as a user would.
 
-    Args: code, the exit status to insist on (None: any); env, variables on top of the present ones; timeout in seconds,
-        after which the command and its children are killed and the test fails.
+    Args: code, the exit status to insist on (None: any); env, variables on top of the present ones;
+        timeout in seconds, after which the command and its children are killed and the test fails.
     Returns: subprocess.CompletedProcess with text stdout and stderr.
     """
     command = [sys.executable, *map(str, args)]

@@ -46,7 +46,9 @@ def test_class_folder(class_folder):
 
 
 def test_run_cli_checks_the_exit_status_and_passes_variables(tmp_path):
-    (tmp_path / "show.py").write_text("import os, sys\nprint(os.environ['COLOUR'], os.getcwd())\nsys.exit(3)\n")
+    (tmp_path / "show.py").write_text(
+        "import os, sys\nprint(os.environ['COLOUR'], os.getcwd())\nsys.exit(3)\n"
+    )
     shown = run_cli(tmp_path, "show.py", env={"COLOUR": "blue"}, code=3)
     assert shown.stdout.split() == ["blue", str(tmp_path)]
     with pytest.raises(AssertionError, match="exit 3"):

@@ -1,5 +1,6 @@
-"""What every run does alike: CPU threads, checkpoints, batches, logs, signals. Small functions that a plain loop calls.
+"""What every run does alike: CPU threads, checkpoints, batches, logs, signals. Small functions that
+a plain loop calls.
 
-Import the modules by name (`from shared_metrics.runs import checkpoint`). This file imports nothing, so that
-`runtime.configure_cpu()` can run before Paddle is loaded.
+Import the modules by name (`from shared_metrics.runs import checkpoint`). This file imports
+nothing, so that `runtime.configure_cpu()` can run before Paddle is loaded.
 """

@@ -1,7 +1,9 @@
-"""Checkpoints: one file, one dict, whole at every moment, checked when loaded, found again by `--resume auto`.
+"""Checkpoints: one file, one dict, whole at every moment, checked when loaded, found again by
+`--resume auto`.
 
-    save_checkpoint(folder, iteration, {"generator": network_state(G), "optimizer_g": optimizer_state(opt_G, G)}, 3)
-    found = resume(args.resume, folder)                     # None, or (path, the dict)
+    state = {"generator": network_state(G), "optimizer_g": optimizer_state(opt_G, G)}
+    save_checkpoint(folder, iteration, state, keep=3)
+    path, state = resume(args.resume, folder)            # None where there is nothing to go on from
 
 A trainer adds `args`; `iteration`, `format` and `sha256` are added here.
 """
@@ -22,15 +24,19 @@ NAME = re.compile(r"iter_(\d{7,})\.pdparams")
 
 
 def network_state(layer):
-    """{name: numpy array} of a layer's parameters and buffers; copies, which later steps do not change."""
+    """{name: numpy array} of a layer's parameters and buffers; copies, which later steps do not
+    change.
+    """
     return {name: tensor.numpy() for name, tensor in layer.state_dict().items()}
 
 
 def optimizer_state(optimizer, layer):
-    """The optimizer's state under the layer's own parameter names: {"moment1": {name: array}, ..., "LR_Scheduler": {}}.
+    """The optimizer's state under the layer's own parameter names: {"moment1": {name: array}, ...,
+    "LR_Scheduler": {}}.
 
-    Paddle's optimizer.state_dict() uses automatic names (conv2d_0.w_0_moment1_0) that change with the order in which
-    networks are built. Args: layer, a Layer (or LayerList) that holds every parameter the optimizer updates.
+    Paddle's optimizer.state_dict() uses automatic names (conv2d_0.w_0_moment1_0) that change with
+    the order in which networks are built. Args: layer, a Layer (or LayerList) that holds every
+        parameter the optimizer updates.
     """
     names = _structured_names(optimizer, layer)
     state = {}
@@ -44,7 +50,8 @@ def optimizer_state(optimizer, layer):
 def load_optimizer_state(optimizer, layer, state, source):
     """Set what optimizer_state returned, into a fresh optimizer or one that has stepped already.
 
-    Args: source, the file's name for the error. Raises: UserError when names, shapes or the kind of optimizer differ.
+    Args: source, the file's name for the error. Raises: UserError when names, shapes or the kind of
+        optimizer differ.
     """
     import paddle
     from paddle.base.layer_helper import LayerHelper
@@ -53,14 +60,20 @@ def load_optimizer_state(optimizer, layer, state, source):
     state = dict(state)
     schedule = state.pop("LR_Scheduler", None)
     if (schedule is None) != (_scheduler(optimizer) is None):
-        raise UserError(f"{source}: one of checkpoint and command has a learning rate schedule, the other has none.")
+        raise UserError(
+            f"{source}: one of checkpoint and command has a learning rate schedule, the other has "
+            "none."
+        )
     stepped = {name for values in state.values() for name in values}
     parameters = [p for p in layer.parameters() if names[p.name] in stepped]
-    # The tensors that step() would create on its first call. Paddle's own set_state_dict would find them only by the
-    # automatic names, which are not known before they exist.
+    # The tensors that step() would create on its first call. Paddle's own set_state_dict would find
+    # them only by the automatic names, which are not known before they exist.
     optimizer.helper = optimizer.helper or LayerHelper(type(optimizer).__name__)
     optimizer._create_accumulators(paddle.static.default_main_program().global_block(), parameters)
-    own = {a: {names[p]: t for p, t in tensors.items()} for a, tensors in optimizer._accumulators.items()}
+    own = {
+        a: {names[p]: t for p, t in tensors.items()}
+        for a, tensors in optimizer._accumulators.items()
+    }
     weights.check_keys(_shapes(own), _flat(state), "optimizer", source)
     with paddle.no_grad():
         for accumulator, tensors in own.items():
@@ -71,11 +84,16 @@ def load_optimizer_state(optimizer, layer, state, source):
 
 
 def _structured_names(optimizer, layer):
-    """{Paddle's automatic parameter name: the layer's own}, refusing an optimizer of other parameters."""
+    """{Paddle's automatic parameter name: the layer's own}, refusing an optimizer of other
+    parameters.
+    """
     names = {p.name: name for name, p in layer.named_parameters()}
     strangers = [p.name for p in optimizer._parameter_list if p.name not in names]
     if strangers:
-        raise ValueError(f"the optimizer updates {len(strangers)} parameters that the layer lacks: {strangers[:3]}")
+        raise ValueError(
+            f"the optimizer updates {len(strangers)} parameters that the layer lacks: "
+            f"{strangers[:3]}"
+        )
     return names
 
 
@@ -87,7 +105,11 @@ def _scheduler(optimizer):
 
 
 def _flat(state):
-    return {f"{name}.{accumulator}": value for accumulator, values in state.items() for name, value in values.items()}
+    return {
+        f"{name}.{accumulator}": value
+        for accumulator, values in state.items()
+        for name, value in values.items()
+    }
 
 
 def _shapes(own):
@@ -95,11 +117,13 @@ def _shapes(own):
 
 
 def save_checkpoint(folder, iteration, state, keep):
-    """Write folder/iter_<iteration>.pdparams whole or not at all, then delete the oldest beyond `keep` (0: keep all).
+    """Write folder/iter_<iteration>.pdparams whole or not at all, then delete the oldest beyond
+    `keep` (0: keep all).
 
     What a kill -9 left half written goes too, so one run at a time (stop.lock_folder).
     Args: iteration, steps done; state, dict of nested dicts of numpy arrays and plain values.
-    Returns: the path. Raises: NotFinite naming a tensor with NaN or Inf (nothing is written); UserError on a full disk.
+    Returns: the path. Raises: NotFinite naming a tensor with NaN or Inf (nothing is written);
+        UserError on a full disk.
     """
     path = Path(folder) / f"iter_{iteration:07d}.pdparams"
     _save(path, {**state, "iteration": iteration})
@@ -110,7 +134,9 @@ def save_checkpoint(folder, iteration, state, keep):
 
 
 def save_best(folder, name, state):
-    """Write folder/best_<name>.pdparams (name: "fid"); it is never pruned. As save_checkpoint otherwise."""
+    """Write folder/best_<name>.pdparams (name: "fid"); it is never pruned. As save_checkpoint
+    otherwise.
+    """
     path = Path(folder) / f"best_{name}.pdparams"
     _save(path, state)
     return path
@@ -119,7 +145,9 @@ def save_best(folder, name, state):
 def _save(path, state):
     bad = _first_not_finite(state)
     if bad:
-        raise NotFinite(f"{path}: not saved, {bad} holds NaN or Inf; the previous checkpoint is untouched.")
+        raise NotFinite(
+            f"{path}: not saved, {bad} holds NaN or Inf; the previous checkpoint is untouched."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {**state, "format": FORMAT}
     weights.save({**state, "sha256": weights.digest(state)}, path)
@@ -139,19 +167,30 @@ def _first_not_finite(value, name=""):
 
 
 def load_checkpoint(path):
-    """Read and check one checkpoint file. Returns: its dict. Raises: UserError naming the file and what is wrong."""
+    """Read and check one checkpoint file. Returns: its dict. Raises: UserError naming the file and
+    what is wrong.
+    """
     return verified(weights.load(path), path)
 
 
 def verified(state, path):
-    """A checkpoint file's contents, once format and sha256 are found right. Raises UserError naming the file."""
+    """A checkpoint file's contents, once format and sha256 are found right. Raises UserError naming
+    the file.
+    """
     if not isinstance(state, dict) or "format" not in state or "sha256" not in state:
-        raise UserError(f"{path}: not a training checkpoint of this repository (no format and sha256 in it).")
+        raise UserError(
+            f"{path}: not a training checkpoint of this repository (no format and sha256 in it)."
+        )
     if state["format"] != FORMAT:
-        raise UserError(f"{path}: checkpoint format {state['format']}, this version reads {FORMAT}.")
+        raise UserError(
+            f"{path}: checkpoint format {state['format']}, this version reads {FORMAT}."
+        )
     sha256 = state.pop("sha256")
     if weights.digest(state) != sha256:
-        raise UserError(f"{path}: damaged, its contents do not match the sha256 stored in it. Use another checkpoint.")
+        raise UserError(
+            f"{path}: damaged, its contents do not match the sha256 stored in it. Use another "
+            "checkpoint."
+        )
     return state
 
 
@@ -159,11 +198,13 @@ def resume(which, folder):
     """Find the checkpoint that --resume names.
 
     Args:
-        which: "" (start afresh), "auto" (the newest in `folder` that loads), or a file or run folder.
+        which: "" (start afresh), "auto" (the newest in `folder` that loads), or a file or run
+            folder.
         folder: where this run keeps its checkpoints.
-    Returns: (path, dict), or None for "" and for "auto" without any checkpoint yet. Each file that "auto" skips is
-        printed with its reason.
-    Raises: UserError when what is named cannot be loaded, or checkpoints exist but none of them loads.
+    Returns: (path, dict), or None for "" and for "auto" without any checkpoint yet. Each file that
+        "auto" skips is printed with its reason.
+    Raises: UserError when what is named cannot be loaded, or checkpoints exist but none of them
+        loads.
     """
     if not which:
         return None
@@ -172,7 +213,10 @@ def resume(which, folder):
         _warn_of_later(Path(which), state.get("iteration", 0), folder)
         return Path(which), state
     if which != "auto" and not Path(which).is_dir():
-        raise UserError(f"--resume {which}: no such file or folder. Give auto, a checkpoint file or a run folder.")
+        raise UserError(
+            f"--resume {which}: no such file or folder. Give auto, a checkpoint file or a run "
+            "folder."
+        )
     folder = Path(folder if which == "auto" else which)
     found = _numbered(folder) or _numbered(folder / "checkpoints")
     for _, path in found:
@@ -181,19 +225,27 @@ def resume(which, folder):
         except UserError as error:
             _warn(f"--resume {which} skips {error}")
     if found:
-        raise UserError(f"--resume {which}: none of the {len(found)} checkpoints in {found[0][1].parent} loads. "
-                        "Give an intact file, or another --output_dir to start afresh.")  # fmt: skip
+        raise UserError(
+            f"--resume {which}: none of the {len(found)} checkpoints in {found[0][1].parent} "
+            "loads. "
+            "Give an intact file, or another --output_dir to start afresh."
+        )
     if which == "auto":
         return None
     raise UserError(f"--resume {which}: no checkpoint iter_*.pdparams in this folder.")
 
 
 def _warn_of_later(path, iteration, folder):
-    """Going back to an earlier checkpoint of the same run leaves the later ones there; `auto` would prefer those."""
+    """Going back to an earlier checkpoint of the same run leaves the later ones there; `auto` would
+    prefer those.
+    """
     later = [p for n, p in _numbered(folder) if n > iteration and path.parent.samefile(folder)]
     if later:
-        _warn(f"--resume {path}: {len(later)} later checkpoint(s) stay in its folder, up to {later[0].name}; "
-              "--resume auto would take them. Delete them, or give another --output_dir.")  # fmt: skip
+        _warn(
+            f"--resume {path}: {len(later)} later checkpoint(s) stay in its folder, up to "
+            f"{later[0].name}; "
+            "--resume auto would take them. Delete them, or give another --output_dir."
+        )
 
 
 def _warn(text):
@@ -202,7 +254,9 @@ def _warn(text):
 
 
 def _numbered(folder):
-    """[(iteration, path)] of the folder's checkpoints, the newest first; best_* and temporary files do not count."""
+    """[(iteration, path)] of the folder's checkpoints, the newest first; best_* and temporary files
+    do not count.
+    """
     folder = Path(folder)
     matches = [(NAME.fullmatch(p.name), p) for p in folder.iterdir()] if folder.is_dir() else []
     return sorted(((int(m[1]), p) for m, p in matches if m), reverse=True)

@@ -4,7 +4,9 @@ import paddle
 
 
 def ema_update(average, generator, decay):
-    """average <- decay * average + (1 - decay) * generator; BatchNorm's statistics and spectral norm's u, v: copied."""
+    """average <- decay * average + (1 - decay) * generator; BatchNorm's statistics and spectral
+    norm's u, v: copied.
+    """
     trainable = {name for name, p in generator.named_parameters() if not p.stop_gradient}
     source = generator.state_dict()
     with paddle.no_grad():

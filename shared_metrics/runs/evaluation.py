@@ -1,4 +1,6 @@
-"""FID and Inception Score while a run goes on (`--eval_every`), and which checkpoint was the best of each."""
+"""FID and Inception Score while a run goes on (`--eval_every`), and which checkpoint was the best
+of each.
+"""
 
 from shared_metrics.features import Extractor, evaluate, read_real, statistics_of
 
@@ -7,21 +9,27 @@ class Evaluation:
     """Scores a generator in training against one set of real images.
 
     Args:
-        folder: the run's folder; `real_stats.npz` there keeps the statistics of the training images.
+        folder: the run's folder; `real_stats.npz` there keeps the statistics of the training
+            images.
         real: statistics file or image folder; "": the training images.
         inception_weights: auto, random or a file.  eval_samples: images per evaluation.
         pictures: function that returns uint8 batches (n, H, W, 3) of the `count` training images.
         log: RunLog, told what is compared with what.
-        resumed: the run goes on, so `real_stats.npz` is its own; what an earlier run left there is not used.
+        resumed: the run goes on, so `real_stats.npz` is its own; what an earlier run left there is
+            not used.
     Raises: UserError when Inception weights or real images are missing, so before training.
     """
 
-    def __init__(self, folder, real, inception_weights, eval_samples, pictures, count, log, resumed):
+    def __init__(
+        self, folder, real, inception_weights, eval_samples, pictures, count, log, resumed
+    ):
         cached = folder / "real_stats.npz"
         known = resumed and cached.exists()
         source = real or (cached if known else "the training images, cropped from the middle")
         self.extractor, self.number = Extractor(inception_weights), eval_samples
-        log.info(f"evaluation: against {source}, Inception weights: {self.extractor.info['source']}")
+        log.info(
+            f"evaluation: against {source}, Inception weights: {self.extractor.info['source']}"
+        )
         if real or known:
             self.real = read_real(source, self.extractor)
         else:
@@ -31,8 +39,8 @@ class Evaluation:
     def score(self, batches, iteration, best):
         """Score one generator.
 
-        Args: batches, uint8 (n, H, W, 3) arrays of `eval_samples` images in all; best, {"fid": {"value", ...}, ...}
-            of this run so far, which is brought up to date.
+        Args: batches, uint8 (n, H, W, 3) arrays of `eval_samples` images in all; best, {"fid":
+            {"value", ...}, ...} of this run so far, which is brought up to date.
         Returns: (values for the log, names of the scores that are the best so far).
         """
         found = evaluate(batches, self.extractor, real=self.real, num_images=self.number)

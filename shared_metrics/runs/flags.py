@@ -1,4 +1,6 @@
-"""Types for command-line flags that every `train.py` and `test.py` reads alike (for argparse's `type=`)."""
+"""Types for command-line flags that every `train.py` and `test.py` reads alike (for argparse's
+`type=`).
+"""
 
 import argparse
 import math
@@ -20,7 +22,12 @@ def ranges(text):
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
-        if len(last) > 10 or not first.isdecimal() or not last.isdecimal() or int(last) < int(first):
+        if (
+            len(last) > 10
+            or not first.isdecimal()
+            or not last.isdecimal()
+            or int(last) < int(first)
+        ):
             raise argparse.ArgumentTypeError(f"'{text}': expected numbers and ranges such as 0-3,8")
         numbers += range(int(first), int(last) + 1)
     return numbers

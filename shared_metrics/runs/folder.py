@@ -13,17 +13,21 @@ def run_folder(args, checkpoints=None):
     """Hold `args.output_dir` for one run and find what `args.resume` asks for.
 
     Args: checkpoints, where the run keeps its checkpoints (default: <output_dir>/checkpoints).
-    Yields (path, checkpoint dict) to go on from, or None for a new run. Under the launcher every rank finds the same
-    checkpoint; rank 0 alone locks and writes.
-    Raises: UserError when another run holds the folder, or when it holds checkpoints that are not those to go on from.
+    Yields (path, checkpoint dict) to go on from, or None for a new run. Under the launcher every
+    rank finds the same checkpoint; rank 0 alone locks and writes.
+    Raises: UserError when another run holds the folder, or when it holds checkpoints that are not
+        those to go on from.
     """
     folder = Path(args.output_dir)
     checkpoints = Path(checkpoints or folder / "checkpoints")
     ours = (folder.resolve(), checkpoints.resolve())
-    goes_on = args.resume == "auto" or (args.resume and any(map(Path(args.resume).resolve().is_relative_to, ours)))
+    goes_on = args.resume == "auto" or (
+        args.resume and any(map(Path(args.resume).resolve().is_relative_to, ours))
+    )
     if not goes_on and any(checkpoints.glob("*.pdparams")):
         raise UserError(
-            f"--output_dir {folder}: holds a run already, in {checkpoints}. Go on with --resume auto, or name another "
+            f"--output_dir {folder}: holds a run already, in {checkpoints}. Go on with --resume "
+            "auto, or name another "
             "folder"
         )
     if not runtime.is_main():
@@ -40,4 +44,7 @@ def run_folder(args, checkpoints=None):
 def _tell_differences(before, now):
     for name in sorted(now.keys() & before.keys() - {"resume", "output_dir"}):
         if now[name] != before[name]:
-            print(f"resume: --{name} was {before[name]} in the checkpoint and is {now[name]} now", flush=True)
+            print(
+                f"resume: --{name} was {before[name]} in the checkpoint and is {now[name]} now",
+                flush=True,
+            )

@@ -1,8 +1,9 @@
 """Batches in an order of our own, decoded by threads, with errors that name the file.
 
-Paddle's DataLoader hangs for ever when a data set raises without workers, hides the file with them, and shuffles
-differently with each number of workers. Here batch k depends on (seed, k) alone. Pillow and numpy release the GIL while
-they decode, so threads suffice: no process is left behind and no shared memory is needed.
+Paddle's DataLoader hangs for ever when a data set raises without workers, hides the file with them,
+and shuffles differently with each number of workers. Here batch k depends on (seed, k) alone.
+Pillow and numpy release the GIL while they decode, so threads suffice: no process is left behind
+    and no shared memory is needed.
 """
 
 import functools
@@ -19,22 +20,39 @@ class Batches:
     """Endless iterator over the batches of one rank: each is a tuple of stacked numpy arrays.
 
     Args:
-        dataset: has `len(dataset)` and `dataset.load(index, rng)` -> tuple of numpy arrays or scalars, of one shape for
-            every index; raises UserError naming the file. `rng` is the item's own numpy Generator.
-        batch_size: images per batch of this rank; a global batch is batch_size * world consecutive images of the epoch.
+        dataset: has `len(dataset)` and `dataset.load(index, rng)` -> tuple of numpy arrays or
+            scalars, of one shape for every index; raises UserError naming the file. `rng` is the
+            item's own numpy Generator.
+        batch_size: images per batch of this rank; a global batch is batch_size * world consecutive
+            images of the epoch.
         seed: fixes order and augmentation.
-        start: number of the first batch, counted from the beginning of training (the iteration resumed from).
-        rank, world: this process and how many there are; the ranks share each global batch without overlap.
+        start: number of the first batch, counted from the beginning of training (the iteration
+            resumed from).
+        rank, world: this process and how many there are; the ranks share each global batch without
+            overlap.
         workers: decoding threads; 0 decodes in the caller. The batches are the same.
         shuffle: False keeps the data set's order in every epoch.
         drop_last: False adds the epoch's last, smaller batch.
-        skip_bad: an item that raises UserError is replaced by the next one (cyclic) instead of stopping the run.
+        skip_bad: an item that raises UserError is replaced by the next one (cyclic) instead of
+            stopping the run.
     Attributes: batches_per_epoch; skipped, {index: reason} of the bad items met so far.
-    Raises: UserError when the images do not fill one batch, when an item cannot be read, when shapes differ.
+    Raises: UserError when the images do not fill one batch, when an item cannot be read, when
+        shapes differ.
     """
 
-    def __init__(self, dataset, batch_size, seed, start=0, rank=0, world=1, workers=0, shuffle=True, drop_last=True,
-                 skip_bad=False):  # fmt: skip
+    def __init__(
+        self,
+        dataset,
+        batch_size,
+        seed,
+        start=0,
+        rank=0,
+        world=1,
+        workers=0,
+        shuffle=True,
+        drop_last=True,
+        skip_bad=False,
+    ):
         self.dataset, self.seed, self.rank, self.world = dataset, seed, rank, world
         self.workers, self.shuffle, self.skip_bad = workers, shuffle, skip_bad
         self.global_size = batch_size * world
@@ -42,7 +60,10 @@ class Batches:
         self.batches_per_epoch = whole + (not drop_last and rest >= world)
         if not self.batches_per_epoch:
             ranks = f" on each of {world} processes" if world > 1 else ""
-            raise UserError(f"--batch_size {batch_size}{ranks}: the data has only {len(dataset)} image(s). Lower it.")
+            raise UserError(
+                f"--batch_size {batch_size}{ranks}: the data has only {len(dataset)} image(s). "
+                "Lower it."
+            )
         self.skipped = {}
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
         self._next = start
@@ -59,7 +80,9 @@ class Batches:
             raise ValueError("these batches are closed")
         else:
             while len(self._pending) <= self.workers:
-                self._pending.append(self._pool.submit(self._batch, self._next + len(self._pending)))
+                self._pending.append(
+                    self._pool.submit(self._batch, self._next + len(self._pending))
+                )
             batch = self._pending.popleft().result()
         self._next += 1
         return batch
@@ -84,7 +107,9 @@ class Batches:
     def _batch(self, k):
         """Batch k of the whole training, this rank's share of it."""
         epoch, position = divmod(k, self.batches_per_epoch)
-        together = self._order(epoch)[position * self.global_size : (position + 1) * self.global_size]
+        together = self._order(epoch)[
+            position * self.global_size : (position + 1) * self.global_size
+        ]
         mine = [int(i) for i in np.array_split(together, self.world)[self.rank]]
         items = [self._item(epoch, i) for i in mine]
         return tuple(self._stack(mine, parts) for parts in zip(*items, strict=True))
@@ -99,13 +124,18 @@ class Batches:
                 if not self.skip_bad:
                     raise
                 self.skipped[i % n] = str(error)
-        raise UserError(f"none of the {n} images can be read; the last: {self.skipped[(index - 1) % n]}")
+        raise UserError(
+            f"none of the {n} images can be read; the last: {self.skipped[(index - 1) % n]}"
+        )
 
     @staticmethod
     def _stack(indices, parts):
         parts = [np.asarray(p) for p in parts]
         for i, p in zip(indices, parts, strict=True):
             if p.shape != parts[0].shape:
-                raise UserError(f"items {indices[0]} and {i} of the data have shapes {parts[0].shape} and {p.shape}: "
-                                "one batch needs one size. Resize or crop them.")  # fmt: skip
+                raise UserError(
+                    f"items {indices[0]} and {i} of the data have shapes {parts[0].shape} and "
+                    f"{p.shape}: "
+                    "one batch needs one size. Resize or crop them."
+                )
         return np.stack(parts)

@@ -1,4 +1,6 @@
-"""The record of a run: log.txt and the screen, log.jsonl, curves.png, VisualDL. No failure here stops training."""
+"""The record of a run: log.txt and the screen, log.jsonl, curves.png, VisualDL. No failure here
+stops training.
+"""
 
 import json
 import math
@@ -18,9 +20,10 @@ class RunLog:
     """Writes <folder>/log.txt, log.jsonl, log/ (VisualDL) and, on close, curves.png.
 
     Args:
-        folder: the run's folder.  total: iterations of the whole run.  start: iterations done before (resume).
-        resume: keep the rows up to `start` and go on after them (VisualDL's record cannot be cut: there a stretch
-            trained twice shows twice); False starts the files anew.
+        folder: the run's folder.  total: iterations of the whole run.  start: iterations done
+            before (resume).
+        resume: keep the rows up to `start` and go on after them (VisualDL's record cannot be cut:
+            there a stretch trained twice shows twice); False starts the files anew.
         enabled: False (every rank but 0) makes all methods do nothing.
         visualdl: folder of VisualDL's record (default: <folder>/log).
     """
@@ -44,7 +47,8 @@ class RunLog:
     def row(self, iteration, scalars, images=0):
         """Log one iteration.
 
-        Args: iteration, steps done; scalars, dict name -> float; images, how many were trained on since the last row.
+        Args: iteration, steps done; scalars, dict name -> float; images, how many were trained on
+            since the last row.
         """
         if not self.enabled:
             return
@@ -55,9 +59,14 @@ class RunLog:
         scalars = {name: float(value) for name, value in scalars.items()}
         shown = [f"{name} {value:.4g}" for name, value in scalars.items()]
         shown += [f"{rate:.1f} images/s"] if images else []
-        self._line("  ".join([f"iteration {iteration}/{self.total}", *shown, f"{_clock(left)} left"]))
+        self._line(
+            "  ".join([f"iteration {iteration}/{self.total}", *shown, f"{_clock(left)} left"])
+        )
         self._bar.update(iteration - self._bar.n)
-        row = {"iteration": iteration, **{k: v if math.isfinite(v) else None for k, v in scalars.items()}}
+        row = {
+            "iteration": iteration,
+            **{k: v if math.isfinite(v) else None for k, v in scalars.items()},
+        }
         if images:
             row["images_per_second"] = round(rate, 2)
         self._guard(self._append, "log.jsonl", json.dumps(row) + "\n")
@@ -65,7 +74,9 @@ class RunLog:
             self._visual("add_scalar", name, value, iteration)
 
     def skipped(self, reasons):
-        """Tell the reasons that came since the last call; `reasons` is `Batches.skipped`, which only grows."""
+        """Tell the reasons that came since the last call; `reasons` is `Batches.skipped`, which
+        only grows.
+        """
         for reason in list(reasons.values())[self._skipped :]:
             self.info(f"skipped: {reason}")
             self._skipped += 1
@@ -124,21 +135,32 @@ class RunLog:
         figure = Figure(figsize=(10, 2.4 * math.ceil(len(names) / 2)), layout="constrained")
         FigureCanvasAgg(figure)
         for i, name in enumerate(names):
-            axes = figure.add_subplot(math.ceil(len(names) / 2), 2, i + 1, title=name, xlabel="iteration")
+            axes = figure.add_subplot(
+                math.ceil(len(names) / 2), 2, i + 1, title=name, xlabel="iteration"
+            )
             points = [(row["iteration"], row[name]) for row in rows if row.get(name) is not None]
-            axes.plot(*zip(*points, strict=True), linewidth=0.8, marker="." if len(points) < 50 else None)
+            axes.plot(
+                *zip(*points, strict=True), linewidth=0.8, marker="." if len(points) < 50 else None
+            )
         with atomic_path(self.folder / "curves.png") as temporary:
             figure.savefig(temporary, dpi=100)
 
     def _guard(self, action, *args):
-        """Run `action`; should it fail, warn once for its kind and go on: a log must not end hours of training."""
+        """Run `action`; should it fail, warn once for its kind and go on: a log must not end hours
+        of training.
+        """
         try:
             return action(*args)
-        except Exception as error:  # whatever VisualDL, matplotlib, a full disk or a closed pipe raise
+        except (
+            Exception
+        ) as error:  # whatever VisualDL, matplotlib, a full disk or a closed pipe raise
             kind = getattr(action, "__name__", "log")
             if kind not in self._warned:
                 self._warned.add(kind)
-                print(f"warning: logging failed, training goes on: {type(error).__name__}: {error}", file=sys.stderr)
+                print(
+                    f"warning: logging failed, training goes on: {type(error).__name__}: {error}",
+                    file=sys.stderr,
+                )
 
 
 class Means:
@@ -170,7 +192,9 @@ def _print(text):
 
 
 def _cut_after(path, iteration):
-    """Cut a log file at its first row later than `iteration`, and a last line that was not written to its end."""
+    """Cut a log file at its first row later than `iteration`, and a last line that was not written
+    to its end.
+    """
     if not path.exists():
         return
     keep = 0

@@ -1,4 +1,5 @@
-"""The process a run lives in: CPU threads and allocator, device, rank, random generators, exit codes.
+"""The process a run lives in: CPU threads and allocator, device, rank, random generators, exit
+codes.
 
 Nothing here imports Paddle before it is needed: `configure_cpu()` must run first.
 
@@ -26,7 +27,8 @@ import numpy as np
 
 from shared_metrics.errors import UserError
 
-MALLOPT = {  # glibc's malloc.h: variable the user may have set, parameter number, value that keeps freed memory
+# glibc's malloc.h: variable the user may have set, parameter number, value that keeps freed memory
+MALLOPT = {
     "MALLOC_MMAP_MAX_": (-4, 0),
     "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
     "MALLOC_TOP_PAD_": (-2, 64 * 2**20),
@@ -35,12 +37,14 @@ _waits = itertools.count()
 
 
 def configure_cpu():
-    """Make Paddle's CPU kernels fast; call it before `import paddle`, since the libraries read these when they load.
+    """Make Paddle's CPU kernels fast; call it before `import paddle`, since the libraries read
+    these when they load.
 
-    Sets OMP_NUM_THREADS to the usable cores (divided by the local ranks under paddle.distributed.launch), on AMD
-    MKL_DEBUG_CPU_TYPE (7 with AVX-512, 5 with AVX2), and on glibc tells malloc to keep freed memory.
-    A value that the user has set is never changed. Paddle's "PLEASE USE OMP_NUM_THREADS WISELY" may be ignored: the
-    threads of all ranks together are as many as the cores.
+    Sets OMP_NUM_THREADS to the usable cores (divided by the local ranks under
+    paddle.distributed.launch), on AMD MKL_DEBUG_CPU_TYPE (7 with AVX-512, 5 with AVX2), and on
+    glibc tells malloc to keep freed memory. A value that the user has set is never changed.
+    Paddle's "PLEASE USE OMP_NUM_THREADS WISELY" may be ignored: the threads of all ranks together
+    are as many as the cores.
     Returns: one line that says what was set.
     """
     done = []
@@ -48,7 +52,10 @@ def configure_cpu():
         done.append("threads unchanged (Paddle was loaded before)")
     else:
         wanted = {"MKL_DEBUG_CPU_TYPE": mkl_cpu_type(_cpuinfo())}
-        if platform.machine() in ("x86_64", "AMD64"):  # elsewhere Paddle is built with OpenBLAS, which wants one thread
+        if platform.machine() in (
+            "x86_64",
+            "AMD64",
+        ):  # elsewhere Paddle is built with OpenBLAS, which wants one thread
             wanted["OMP_NUM_THREADS"] = threads_per_rank(usable_cores())
         for name, value in wanted.items():
             if value and not _set_by_user(name):
@@ -61,8 +68,12 @@ def configure_cpu():
 
 
 def usable_cores():
-    """Cores this process may use: its affinity mask, and a container's CPU quota (cgroup v2) where one is set."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use: its affinity mask, and a container's CPU quota (cgroup v2) where
+    one is set.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
@@ -76,7 +87,8 @@ def threads_per_rank(cores):
 
 
 def mkl_cpu_type(cpuinfo):
-    """The MKL_DEBUG_CPU_TYPE that lifts MKL's slow path on AMD: "7" (AVX-512), "5" (AVX2), "" for other processors.
+    """The MKL_DEBUG_CPU_TYPE that lifts MKL's slow path on AMD: "7" (AVX-512), "5" (AVX2), "" for
+    other processors.
 
     Args: cpuinfo, the text of /proc/cpuinfo ("" where there is none).
     """
@@ -100,8 +112,10 @@ def _cpuinfo():
 
 
 def _set_by_user(name):
-    """Whether the user set the variable. The launcher imports Paddle, which writes OMP_NUM_THREADS=1 into what its
-    ranks inherit; what the launcher itself was started with is the user's word."""
+    """Whether the user set the variable. The launcher imports Paddle, which writes
+    OMP_NUM_THREADS=1 into what its ranks inherit; what the launcher itself was started with is the
+    user's word.
+    """
     if name not in os.environ or not launched():
         return name in os.environ
     try:
@@ -112,7 +126,9 @@ def _set_by_user(name):
 
 
 def _keep_freed_memory():
-    """Set glibc's malloc parameters unless the user did; returns those set, [] on another C library."""
+    """Set glibc's malloc parameters unless the user did; returns those set, [] on another C
+    library.
+    """
     if platform.libc_ver()[0] != "glibc" or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return []
     libc = ctypes.CDLL(None)
@@ -143,8 +159,8 @@ def is_main():
 def choose_device(name):
     """Select Paddle's device and return its name ("cpu", "gpu:0").
 
-    Args: name, the value of --device: auto (the GPU if there is one), cpu, gpu (under the launcher: this rank's card),
-        or gpu:N.
+    Args: name, the value of --device: auto (the GPU if there is one), cpu, gpu (under the launcher:
+        this rank's card), or gpu:N.
     Raises: UserError when the GPU asked for is not there.
     """
     paddle = _import_paddle()
@@ -152,27 +168,39 @@ def choose_device(name):
         raise UserError(f"--device {name}: unknown; give auto, cpu, gpu or gpu:N")
     if ":" in name and world_size() > 1:
         raise UserError(
-            f"--device {name}: {world_size()} processes cannot share one card; give gpu, each takes its own"
+            f"--device {name}: {world_size()} processes cannot share one card; give gpu, each "
+            "takes its own"
         )
     cuda = paddle.is_compiled_with_cuda()
     cards = paddle.device.cuda.device_count() if cuda else 0
     if name == "cpu" or (name == "auto" and not cards):
         if name == "auto" and cuda:
-            print("warning: this Paddle can use a GPU but finds none; running on the CPU", file=sys.stderr)
+            print(
+                "warning: this Paddle can use a GPU but finds none; running on the CPU",
+                file=sys.stderr,
+            )
         paddle.set_device("cpu")
         return "cpu"
     if not cuda:
-        raise UserError(f"--device {name}: this Paddle has no CUDA; install paddlepaddle-gpu or give --device cpu")
+        raise UserError(
+            f"--device {name}: this Paddle has no CUDA; install paddlepaddle-gpu or give --device "
+            "cpu"
+        )
     card = int(name[4:]) if name.startswith("gpu:") else paddle.distributed.ParallelEnv().device_id
     if card >= cards:
-        raise UserError(f"--device {name}: this machine has {cards} usable GPU(s), counted from 0; give another or cpu")
+        raise UserError(
+            f"--device {name}: this machine has {cards} usable GPU(s), counted from 0; give "
+            "another or cpu"
+        )
     paddle.set_device(f"gpu:{card}")
     return f"gpu:{card}"
 
 
 def _import_paddle():
-    """Import Paddle without the lines that it shows to every user: its advice on OMP_NUM_THREADS, set here on purpose,
-    a compiler cache that nothing here needs, and a change of BatchNorm of years ago."""
+    """Import Paddle without the lines that it shows to every user: its advice on OMP_NUM_THREADS,
+    set here on purpose, a compiler cache that nothing here needs, and a change of BatchNorm of
+    years ago.
+    """
     for message in ("No ccache found", "When training, we now always track"):
         warnings.filterwarnings("ignore", message=message)
     printed = io.StringIO()
@@ -186,7 +214,8 @@ def _import_paddle():
 
 
 def init_distributed():
-    """Join the process group of paddle.distributed.launch (NCCL on GPUs, gloo on CPU); nothing with one process.
+    """Join the process group of paddle.distributed.launch (NCCL on GPUs, gloo on CPU); nothing with
+    one process.
 
     Call it after choose_device.
     """
@@ -202,7 +231,8 @@ def init_distributed():
 def wait_for_all():
     """Go on when every rank has come here; nothing with one process.
 
-    Call it after work that rank 0 does alone (evaluation, samples, a checkpoint): the others would otherwise wait in
+    Call it after work that rank 0 does alone (evaluation, samples, a checkpoint): the others would
+        otherwise wait in
     the next all-reduce, which gloo breaks off after 30 seconds. Every rank calls it equally often.
     """
     if world_size() == 1:
@@ -217,10 +247,12 @@ def wait_for_all():
 
 
 def average_gradients(parameters):
-    """Replace every gradient by its mean over all ranks, in one all-reduce; nothing with one process.
+    """Replace every gradient by its mean over all ranks, in one all-reduce; nothing with one
+    process.
 
-    A gradient that only some ranks have counts as zero on the others; one that no rank has stays None, so that the
-    optimizer skips the parameter exactly as it would with one process. Every rank passes the same parameters.
+    A gradient that only some ranks have counts as zero on the others; one that no rank has stays
+    None, so that the optimizer skips the parameter exactly as it would with one process. Every rank
+    passes the same parameters.
     """
     if world_size() == 1:
         return
@@ -229,7 +261,10 @@ def average_gradients(parameters):
     parameters = list(parameters)
     with paddle.no_grad():
         present = paddle.to_tensor([0.0 if p.grad is None else 1.0 for p in parameters])
-        flat = [paddle.zeros([p.size]) if p.grad is None else p.grad.astype("float32").flatten() for p in parameters]
+        flat = [
+            paddle.zeros([p.size]) if p.grad is None else p.grad.astype("float32").flatten()
+            for p in parameters
+        ]
         fused = paddle.concat([present, *flat])
         paddle.distributed.all_reduce(fused)
         fused /= world_size()
@@ -244,7 +279,9 @@ def average_gradients(parameters):
 
 
 def broadcast_layers(*layers):
-    """Copy rank 0's parameters and buffers to every rank, so that all start alike; nothing with one process."""
+    """Copy rank 0's parameters and buffers to every rank, so that all start alike; nothing with one
+    process.
+    """
     if world_size() == 1:
         return
     import paddle
@@ -258,16 +295,22 @@ def broadcast_layers(*layers):
 
 
 def average_buffers(layer):
-    """Average the floating-point state that no gradient trains (BatchNorm's running mean and variance) over the ranks.
+    """Average the floating-point state that no gradient trains (BatchNorm's running mean and
+    variance) over the ranks.
 
-    Call it before saving or evaluating: each rank has seen other images. State that is equal on all ranks (spectral
+    Call it before saving or evaluating: each rank has seen other images. State that is equal on all
+        ranks (spectral
     norm's u and v) stays as it is. Nothing with one process.
     """
     if world_size() == 1:
         return
     import paddle
 
-    state = [t for t in [*layer.parameters(), *layer.buffers()] if t.stop_gradient and t.is_floating_point()]
+    state = [
+        t
+        for t in [*layer.parameters(), *layer.buffers()]
+        if t.stop_gradient and t.is_floating_point()
+    ]
     if not state:
         return
     with paddle.no_grad():
@@ -283,18 +326,29 @@ def average_buffers(layer):
 def rng(seed, stream, *counters):
     """A numpy Generator that depends on its arguments only, so that no random state need be saved.
 
-    Args: seed, int >= 0; stream, what is drawn ("latent", "augment"); counters, ints >= 0 such as iteration and rank.
+    Args: seed, int >= 0; stream, what is drawn ("latent", "augment"); counters, ints >= 0 such as
+        iteration and rank.
     """
     return np.random.default_rng([seed, zlib.crc32(stream.encode()), *counters])
 
 
 def environment():
-    """What a result was made with: paddle, python, device, cpu, gpu, platform, commit (None outside a git checkout)."""
+    """What a result was made with: paddle, python, device, cpu, gpu, platform, commit (None outside
+    a git checkout).
+    """
     import paddle
 
     device = paddle.get_device()
-    card = paddle.device.cuda.get_device_name(int(device.split(":")[1])) if device.startswith("gpu") else None
-    models = [line.partition(":")[2].strip() for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    card = (
+        paddle.device.cuda.get_device_name(int(device.split(":")[1]))
+        if device.startswith("gpu")
+        else None
+    )
+    models = [
+        line.partition(":")[2].strip()
+        for line in _cpuinfo().splitlines()
+        if line.startswith("model name")
+    ]
     return {
         "paddle": paddle.__version__,
         "python": platform.python_version(),
@@ -307,8 +361,19 @@ def environment():
 
 
 def _commit(folder):
-    """The git commit of `folder`, with "-dirty" after local changes; None where there is no git or no checkout."""
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The git commit of `folder`, with "-dirty" after local changes; None where there is no git or
+    no checkout.
+    """
+    git = [
+        "git",
+        "-C",
+        str(folder),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         answer = subprocess.run(git, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -317,7 +382,8 @@ def _commit(folder):
 
 
 def command(main):
-    """Wrap a command's main: a user's mistake ends in one line and exit code 2, Ctrl-C in 130, a bug in its traceback.
+    """Wrap a command's main: a user's mistake ends in one line and exit code 2, Ctrl-C in 130, a
+    bug in its traceback.
 
     `main` returns None or an exit code, e.g. 143 after SIGTERM.   if __name__ == "__main__": command(main)()
     """
@@ -331,7 +397,10 @@ def command(main):
             code = 2
         except MemoryError as error:  # Paddle raises it for a GPU's memory too
             told = _one_line(error).rpartition("ResourceExhaustedError:")[2].strip()
-            print(f"{Path(sys.argv[0]).name}: error: out of memory; lower --batch_size. {told[:300]}", file=sys.stderr)
+            print(
+                f"{Path(sys.argv[0]).name}: error: out of memory; lower --batch_size. {told[:300]}",
+                file=sys.stderr,
+            )
             code = 2
         except KeyboardInterrupt:
             code = 130

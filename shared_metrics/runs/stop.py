@@ -19,7 +19,8 @@ class NotFinite(UserError):
 
 
 class StopSignals:
-    """Turns SIGINT and SIGTERM into a flag that the loop reads after each step; restores the handlers on leaving.
+    """Turns SIGINT and SIGTERM into a flag that the loop reads after each step; restores the
+    handlers on leaving.
 
         with StopSignals() as stop:
             for iteration in ...:
@@ -40,7 +41,9 @@ class StopSignals:
         if world_size() > 1:
             import paddle
 
-            if paddle.get_device() != "cpu":  # agree over gloo: no all-reduce on the card, no wait for it
+            if (
+                paddle.get_device() != "cpu"
+            ):  # agree over gloo: no all-reduce on the card, no wait for it
                 self._group = paddle.distributed.new_group(backend="gloo")
         return self
 
@@ -49,7 +52,8 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number, frame):
-        # paddle.distributed.launch sends SIGTERM up to three times in a row: there only Ctrl-C counts as "now"
+        # paddle.distributed.launch sends SIGTERM up to three times in a row: there only Ctrl-C
+        # counts as "now"
         if self._signal and (number == signal.SIGINT or not launched()):
             os._exit(128 + number)
         if not self._signal:
@@ -57,9 +61,11 @@ class StopSignals:
         self._signal = int(number)
 
     def requested(self):
-        """The signal's number once one arrived, else 0; every rank calls it after the same step and gets the same.
+        """The signal's number once one arrived, else 0; every rank calls it after the same step and
+        gets the same.
 
-        Under paddle.distributed.launch a launcher that has gone counts as SIGTERM: it can no longer stop its ranks.
+        Under paddle.distributed.launch a launcher that has gone counts as SIGTERM: it can no longer
+            stop its ranks.
         """
         if launched() and os.getppid() != PARENT and not self._signal:
             self._signal = int(signal.SIGTERM)
@@ -75,30 +81,42 @@ class StopSignals:
 def check_finite(losses, iteration, last_checkpoint):
     """Raise NotFinite when a loss is NaN or Inf.
 
-    Args: losses, dict name -> float; iteration, the step they belong to; last_checkpoint, path of the last good
-        checkpoint or None.
+    Args: losses, dict name -> float; iteration, the step they belong to; last_checkpoint, path of
+        the last good checkpoint or None.
     """
     if all(math.isfinite(value) for value in losses.values()):
         return
     values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-    last = f"The last good checkpoint is {last_checkpoint}" if last_checkpoint else "No checkpoint was saved yet"
-    raise NotFinite(f"training diverged at iteration {iteration}: {values}. {last}; lower the learning rates.")
+    last = (
+        f"The last good checkpoint is {last_checkpoint}"
+        if last_checkpoint
+        else "No checkpoint was saved yet"
+    )
+    raise NotFinite(
+        f"training diverged at iteration {iteration}: {values}. {last}; lower the learning rates."
+    )
 
 
 def weight_sums(**parameters):
-    """{"weights of <name>": sum}, finite while every weight is: a loss may look well when a network is lost.
+    """{"weights of <name>": sum}, finite while every weight is: a loss may look well when a network
+    is lost.
 
-    Paddle's ReLU turns NaN to 0. Args: name=list of tensors, e.g. G=generator.parameters(). For `check_finite`.
+    Paddle's ReLU turns NaN to 0. Args: name=list of tensors, e.g. G=generator.parameters(). For
+    `check_finite`.
     """
     import paddle
 
     with paddle.no_grad():
-        return {f"weights of {name}": float(sum(p.sum() for p in tensors)) for name, tensors in parameters.items()}
+        return {
+            f"weights of {name}": float(sum(p.sum() for p in tensors))
+            for name, tensors in parameters.items()
+        }
 
 
 @contextlib.contextmanager
 def lock_folder(folder):
-    """Hold the run folder for this process, e.g. `with lock_folder(output_dir):`; the system frees it even on kill -9.
+    """Hold the run folder for this process, e.g. `with lock_folder(output_dir):`; the system frees
+    it even on kill -9.
 
     Raises: UserError when another run holds it.
     """
@@ -108,7 +126,8 @@ def lock_folder(folder):
         lock.acquire(blocking=False)
     except Timeout:
         raise UserError(
-            f"--output_dir {folder}: another run is writing there; wait for its end or give another folder"
+            f"--output_dir {folder}: another run is writing there; wait for its end or give "
+            "another folder"
         ) from None
     try:
         yield

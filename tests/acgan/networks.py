@@ -1,8 +1,11 @@
-"""What several of ACGAN's tests need: small architectures, random weights, and the networks written out in numpy."""
+"""What several of ACGAN's tests need: small architectures, random weights, and the networks written
+out in numpy.
+"""
 
 import numpy as np
 
-# The specification's tables: (kernel, stride, padding) of each transposed convolution, padding of each convolution.
+# The specification's tables: (kernel, stride, padding) of each transposed convolution, padding of
+# each convolution.
 _DOUBLING = (4, 2, 1)
 G_SHAPES = {
     ("callifrey", 32): [(4, 2, 0), *[_DOUBLING] * 3],
@@ -12,13 +15,18 @@ G_SHAPES = {
     ("clvrai", 64): [(5, 2, 0), (5, 2, 0), (5, 2, 0), (8, 2, 0)],
     ("clvrai", 128): [(5, 2, 0), (5, 2, 0), (5, 2, 0), (5, 2, 0), (8, 2, 0)],
 }
-D_PADDINGS = {key: [1, 0] * 3 if key in (("clvrai", 64), ("clvrai", 128)) else [1] * 6 for key in G_SHAPES}
+D_PADDINGS = {
+    key: [1, 0] * 3 if key in (("clvrai", 64), ("clvrai", 128)) else [1] * 6 for key in G_SHAPES
+}
 
 
 def tiny(model, form="callifrey", imsize=32, **changes):
     """A form at a sixteenth of the published width with three classes."""
     return model.Architecture(
-        **({"imsize": imsize, "form": form, "num_classes": 3, "nz": 7, "ngf": 4, "ndf": 4} | changes)
+        **(
+            {"imsize": imsize, "form": form, "num_classes": 3, "nz": 7, "ngf": 4, "ndf": 4}
+            | changes
+        )
     )
 
 
@@ -30,7 +38,9 @@ def tensor(array):
 
 
 def random_state(net, seed=0):
-    """Random values for every parameter and buffer, such that no activation vanishes, explodes or saturates."""
+    """Random values for every parameter and buffer, such that no activation vanishes, explodes or
+    saturates.
+    """
     rng, state = np.random.default_rng(seed), {}
     for name, old in net.state_dict().items():
         value = rng.standard_normal(old.shape)
@@ -38,7 +48,9 @@ def random_state(net, seed=0):
             value = np.abs(value) + 0.5
         elif len(old.shape) > 1:
             inputs = np.prod(old.shape[1:])
-            if "tconv" in name or len(old.shape) == 2:  # stride 2: a quarter of the kernel meets each output
+            if (
+                "tconv" in name or len(old.shape) == 2
+            ):  # stride 2: a quarter of the kernel meets each output
                 inputs = old.shape[0] * np.prod(old.shape[2:]) / (4 if "tconv" in name else 1)
             value /= np.sqrt(inputs)
         state[name] = value.astype("float32")
@@ -52,11 +64,14 @@ def with_state(net, state):
     return net
 
 
-# ---- the networks by definition, float64 -----------------------------------------------------------------------------
+# ---- the networks by definition, float64
+# -----------------------------------------------------------------------------
 
 
 def convolve(x, weight, stride, padding):
-    """Cross-correlation: y[n, o, i, j] = sum over c, u, v of w[o, c, u, v] x[n, c, s i + u - p, s j + v - p]."""
+    """Cross-correlation: y[n, o, i, j] = sum over c, u, v of w[o, c, u, v] x[n, c, s i + u - p, s j
+    + v - p].
+    """
     k = weight.shape[2]
     x = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
     side = (x.shape[2] - k) // stride + 1
@@ -80,7 +95,9 @@ def transpose_convolve(x, weight, stride, padding):
 
 
 def batch_norm(x, state, name, training):
-    """(x - mean) / sqrt(variance + 1e-5) * weight + bias; of the batch (biased variance) or the running ones."""
+    """(x - mean) / sqrt(variance + 1e-5) * weight + bias; of the batch (biased variance) or the
+    running ones.
+    """
     mean, variance = (state[f"{name}.{leaf}"] for leaf in ("_mean", "_variance"))
     if training:
         mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3))
@@ -108,7 +125,9 @@ def generate(state, z, form, imsize, fc_relu, training=False):
 
 
 def discriminate(state, x, form, imsize):
-    """D by the specification's table in eval mode (no dropout), float64: (source logit, class logits)."""
+    """D by the specification's table in eval mode (no dropout), float64: (source logit, class
+    logits).
+    """
     state = {name: value.astype("float64") for name, value in state.items()}
     for i, padding in enumerate(D_PADDINGS[form, imsize]):
         name = f"conv{i + 1}"
@@ -116,4 +135,6 @@ def discriminate(state, x, form, imsize):
         x = x if i == 0 else batch_norm(x, state, f"{name}.1", False)
         x = np.where(x > 0, x, 0.2 * x)
     h = x.reshape(len(x), -1)
-    return tuple(h @ state[f"{head}.weight"] + state[f"{head}.bias"] for head in ("fc_dis", "fc_aux"))
+    return tuple(
+        h @ state[f"{head}.weight"] + state[f"{head}.bias"] for head in ("fc_dis", "fc_aux")
+    )

@@ -1,4 +1,6 @@
-"""The classifiers that judge generated images: training, saving, loading, what they are given to see."""
+"""The classifiers that judge generated images: training, saving, loading, what they are given to
+see.
+"""
 
 import argparse
 
@@ -20,7 +22,9 @@ def acgan(paper):
 
 
 def coloured(folder, names, count):
-    """Class folders whose images are told by their colour: class k's red is 40 + 70 k, under noise."""
+    """Class folders whose images are told by their colour: class k's red is 40 + 70 k, under
+    noise.
+    """
     rng = np.random.default_rng(len(names) + count)
     for k, name in enumerate(names):
         (folder / name).mkdir(parents=True)
@@ -43,9 +47,18 @@ def test_trained_from_the_command_line_it_knows_held_out_images(acgan, tmp_path)
     assert found.info["held_out_accuracy"] == pytest.approx(told, abs=1e-4) and told > 0.8
     images = [np.asarray(Image.open(val / name / f"{i}.png")) for name in names for i in range(8)]
     right = found.predict(np.stack(images)) == np.repeat(range(3), 8)
-    assert right.mean() == pytest.approx(told, abs=1e-4)  # uint8 images meet the normalisation of the training
-    pixels = np.concatenate([np.asarray(Image.open(p)).reshape(-1, 3) for p in sorted(train.glob("*/*.png"))]) / 255
-    assert np.allclose(found.mean, pixels.mean(0), atol=1e-3) and np.allclose(found.std, pixels.std(0), atol=1e-3)
+    assert right.mean() == pytest.approx(
+        told, abs=1e-4
+    )  # uint8 images meet the normalisation of the training
+    pixels = (
+        np.concatenate(
+            [np.asarray(Image.open(p)).reshape(-1, 3) for p in sorted(train.glob("*/*.png"))]
+        )
+        / 255
+    )
+    assert np.allclose(found.mean, pixels.mean(0), atol=1e-3) and np.allclose(
+        found.std, pixels.std(0), atol=1e-3
+    )
 
 
 def test_images_are_brought_to_a_side_and_then_to_the_classifiers(acgan):
@@ -70,13 +83,17 @@ def test_images_are_brought_to_a_side_and_then_to_the_classifiers(acgan):
     way.append(small.resize((16, 16), Image.Resampling.BILINEAR))
     for x, image in zip(seen, way, strict=True):
         expected = (np.asarray(image) / 255.0 - mean) / std
-        assert x.shape == (2, 3, 16, 16) and np.allclose(x[1].transpose(1, 2, 0), expected, atol=1e-5)
+        assert x.shape == (2, 3, 16, 16) and np.allclose(
+            x[1].transpose(1, 2, 0), expected, atol=1e-5
+        )
 
 
 def small_file(acgan, path):
     paddle.seed(0)
     network = acgan.classifier.SmallClassifier(16, 3, 4)
-    acgan.classifier.save_small(path, network, 16, 4, ["a", "b", "c"], np.zeros(3), np.ones(3), 0.5, {})
+    acgan.classifier.save_small(
+        path, network, 16, 4, ["a", "b", "c"], np.zeros(3), np.ones(3), 0.5, {}
+    )
     return network
 
 
@@ -86,7 +103,9 @@ def test_a_file_brings_the_very_network(acgan, tmp_path):
     found = acgan.classifier.load_classifier(tmp_path / "c.pdparams")
     x = paddle.randn([2, 3, 16, 16])
     assert np.array_equal(network(x).numpy(), found.network(x).numpy())
-    assert not found.network.training and found.info["sha256"] == weights.file_sha256(tmp_path / "c.pdparams")
+    assert not found.network.training and found.info["sha256"] == weights.file_sha256(
+        tmp_path / "c.pdparams"
+    )
 
 
 def test_damaged_and_foreign_files_are_named(acgan, tmp_path):
@@ -109,7 +128,9 @@ def test_damaged_and_foreign_files_are_named(acgan, tmp_path):
 
 
 def test_imagenet_weights_of_paddle_vision(acgan, tmp_path):
-    """A whole ResNet-18 with given weights answers as paddle.vision's own does on the normalised image."""
+    """A whole ResNet-18 with given weights answers as paddle.vision's own does on the normalised
+    image.
+    """
     paddle.seed(1)
     network = paddle.vision.models.resnet18(pretrained=False)
     network.eval()
@@ -123,7 +144,11 @@ def test_imagenet_weights_of_paddle_vision(acgan, tmp_path):
         ]
     )
     expected = int(network(transform(image[0]).unsqueeze(0)).argmax())
-    assert found.predict(image).tolist() == [expected] and found.classes == [] and found.num_classes == 1000
+    assert (
+        found.predict(image).tolist() == [expected]
+        and found.classes == []
+        and found.num_classes == 1000
+    )
 
 
 def test_every_imagenet_network_is_paddles(acgan):
@@ -154,7 +179,12 @@ def test_augmentation_shifts_and_keeps_the_size(acgan, tmp_path):
     seen = set()
     for k in range(40):
         x, y = shifted.load(0, np.random.default_rng(k))
-        places = [(i, j) for i in range(3) for j in range(3) if np.allclose(padded[:, i : i + 8, j : j + 8], x)]
+        places = [
+            (i, j)
+            for i in range(3)
+            for j in range(3)
+            if np.allclose(padded[:, i : i + 8, j : j + 8], x)
+        ]
         assert x.shape == (3, 8, 8) and y == 0 and len(places) == 1
         seen.add(places[0])
     assert len(seen) == 9

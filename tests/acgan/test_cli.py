@@ -1,4 +1,6 @@
-"""train.py from its flags to its exit code: what a user can get wrong ends in one line that names it."""
+"""train.py from its flags to its exit code: what a user can get wrong ends in one line that names
+it.
+"""
 
 import json
 import pickle
@@ -25,7 +27,9 @@ def acgan(paper):
 def train(acgan, capfd, monkeypatch):
     """Function that runs train.py's main on flags and returns (exit code, stdout, stderr)."""
     curves = RunLog._curves
-    monkeypatch.setattr(RunLog, "_curves", lambda log: None)  # drawing takes longer than all else here
+    monkeypatch.setattr(
+        RunLog, "_curves", lambda log: None
+    )  # drawing takes longer than all else here
     main = runtime.command(acgan.train.main)
 
     def run(*flags, draw=False):
@@ -52,7 +56,9 @@ def folders(root, names, number):
     for name in names:
         (root / name).mkdir(parents=True)
         for i in range(number):
-            Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(root / name / f"{i}.png")
+            Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(
+                root / name / f"{i}.png"
+            )
     return root
 
 
@@ -68,10 +74,12 @@ def files(folder):
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
-# ---- the flags of the published code ---------------------------------------------------------------------------------
+# ---- the flags of the published code
+# ---------------------------------------------------------------------------------
 
-# Name, value given, name in the namespace, default: the specification's table for train.py. --dataroot has no default
-# here (it was the author's own path), and --num_classes is the number that --classes chooses (ten of ImageNet's).
+# Name, value given, name in the namespace, default: the specification's table for train.py.
+# --dataroot has no default here (it was the author's own path), and --num_classes is the number
+# that --classes chooses (ten of ImageNet's).
 PUBLISHED = [
     ("--dataroot", "photos", "data_path", ""),
     ("--workers", 1, "num_workers", 4),
@@ -101,7 +109,11 @@ def test_published_flags_and_defaults(acgan):
 
 def test_the_four_folders_follow_the_output_folder(acgan):
     args = acgan.train.parse_args(["--output_dir", "out", "--log_path", "elsewhere"])
-    assert (args.check_path, args.result_path, args.log_path) == ("out/checkpoints", "out/results", "elsewhere")
+    assert (args.check_path, args.result_path, args.log_path) == (
+        "out/checkpoints",
+        "out/results",
+        "elsewhere",
+    )
     assert args.class_result_path == "out/class_results"
 
 
@@ -117,27 +129,44 @@ def test_widths_length_of_z_and_side_have_an_effect(train, data, tmp_path):
     assert Image.open(tmp_path / "class_results" / "a.png").width >= 10 * 64
 
 
-# ---- runs ------------------------------------------------------------------------------------------------------------
+# ---- runs ----
 
 
 def test_a_run_writes_its_folder(train, data, tmp_path):
-    """Every file and folder where a run puts it by default, by epochs: 0, save_freq and the last."""
+    """Every file and folder where a run puts it by default, by epochs: 0, save_freq and the
+    last.
+    """
     out = tmp_path / "out"
     flags = "--save_every 0 --sample_every 0 --save_freq 2 --niter 4".split()
-    code, printed, err = train("--dataroot", data, "--output_dir", out, "--held_out", data, *flags, draw=True)
+    code, printed, err = train(
+        "--dataroot", data, "--output_dir", out, "--held_out", data, *flags, draw=True
+    )
     assert code == 0, err
     assert (
-        "12 images of all 3 classes, 4 each (a, b, c)" in printed and "12 iterations of 4 images, 3 an epoch" in printed
+        "12 images of all 3 classes, 4 each (a, b, c)" in printed
+        and "12 iterations of 4 images, 3 an epoch" in printed
     )
     found = {name for name in files(out) if not name.startswith("log/")}
     steps = [f"{3 * (epoch + 1):07d}" for epoch in (0, 2, 3)]
-    expected = {f"checkpoints/iter_{s}.pdparams" for s in steps} | {f"results/iter_{s}.png" for s in steps}
+    expected = {f"checkpoints/iter_{s}.pdparams" for s in steps} | {
+        f"results/iter_{s}.png" for s in steps
+    }
     expected |= {f"class_results/{name}.png" for name in "abc"} | {"results/real_samples.png"}
     assert found - {".lock"} == expected | {"args.json", "log.txt", "log.jsonl", "curves.png"}
     state = checkpoint.load_checkpoint(out / "checkpoints" / "iter_0000012.pdparams")
-    assert (state["classes"], state["class_indices"], state["class_total"]) == (["a", "b", "c"], [0, 1, 2], 3)
-    assert (state["iteration"], state["batches_per_epoch"], state["args"]["recipe"]) == (12, 3, "cifar10")
-    grid, own = (Image.open(out / name) for name in ("results/iter_0000012.png", "class_results/a.png"))
+    assert (state["classes"], state["class_indices"], state["class_total"]) == (
+        ["a", "b", "c"],
+        [0, 1, 2],
+        3,
+    )
+    assert (state["iteration"], state["batches_per_epoch"], state["args"]["recipe"]) == (
+        12,
+        3,
+        "cifar10",
+    )
+    grid, own = (
+        Image.open(out / name) for name in ("results/iter_0000012.png", "class_results/a.png")
+    )
     assert grid.height >= 3 * 32 and grid.width >= 10 * 32 and own.height >= 10 * 32
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     held_out = [(row["iteration"], row["Acc_held_out"]) for row in rows if "Acc_held_out" in row]
@@ -146,26 +175,56 @@ def test_a_run_writes_its_folder(train, data, tmp_path):
 
 def test_visualdl_shows_the_seeds_curves(train, data, tmp_path):
     visualdl = pytest.importorskip("visualdl")
-    flags = ["--dataroot", data, "--output_dir", tmp_path / "out", "--iterations", 2, "--sample_every", 1]
+    flags = [
+        "--dataroot",
+        data,
+        "--output_dir",
+        tmp_path / "out",
+        "--iterations",
+        2,
+        "--sample_every",
+        1,
+    ]
     assert train(*flags)[0] == 0
     (record,) = (tmp_path / "out" / "log").iterdir()
     reader = visualdl.LogReader(file_path=str(record))
     rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     for name in ("D_loss", "G_loss", "Acc"):
         logged = [(d.id, d.value) for d in reader.get_data("scalar", name)]
-        assert logged == [(row["iteration"], pytest.approx(row[name], rel=1e-6)) for row in rows], name
+        assert logged == [(row["iteration"], pytest.approx(row[name], rel=1e-6)) for row in rows], (
+            name
+        )
     assert len(reader.get_data("image", "samples")) == 2
 
 
 def test_the_four_folders_are_where_the_flags_say(train, data, tmp_path):
-    out, paths = tmp_path / "out", [tmp_path / name for name in ("check", "result", "class_result", "log")]
+    out, paths = (
+        tmp_path / "out",
+        [tmp_path / name for name in ("check", "result", "class_result", "log")],
+    )
     flags = [x for path in paths for x in (f"--{path.name}_path", path)]
-    flags += ["--dataroot", data, "--output_dir", out, "--classes", "a,c", "--num_classes", 2, "--sample_every", 1]
+    flags += [
+        "--dataroot",
+        data,
+        "--output_dir",
+        out,
+        "--classes",
+        "a,c",
+        "--num_classes",
+        2,
+        "--sample_every",
+        1,
+    ]
     assert train(*flags, "--iterations", 1)[0] == 0
     assert [files(path) for path in paths[:3]] == [
         {"iter_0000001.pdparams"}, {"iter_0000001.png", "real_samples.png"}, {"a.png", "c.png"},
     ]  # fmt: skip
-    assert len(files(paths[3])) == 1 and files(out) <= {"args.json", "log.txt", "log.jsonl", ".lock"}
+    assert len(files(paths[3])) == 1 and files(out) <= {
+        "args.json",
+        "log.txt",
+        "log.jsonl",
+        ".lock",
+    }
     code, _, err = train(*flags, "--iterations", 2)
     assert code == 2
     one_line(err, "holds a run already", "--resume")
@@ -192,7 +251,9 @@ def test_another_width_on_resume_lists_the_shapes(train, data, tmp_path):
 
 
 def test_published_weights_start_a_run(acgan, train, data, tmp_path):
-    """A G and a D in Callifrey's layout, unchanged by a step of rate 0; only the recipe they belong to takes G."""
+    """A G and a D in Callifrey's layout, unchanged by a step of rate 0; only the recipe they belong
+    to takes G.
+    """
     arch = published(acgan.model, "callifrey")
     G, D = random_states(acgan.model, arch)
     g_path, d_path = write(tmp_path / "theirs", "callifrey", G, D)
@@ -215,7 +276,8 @@ def test_published_weights_start_a_run(acgan, train, data, tmp_path):
                 assert np.array_equal(saved[name], value), name
 
 
-# ---- what a user can get wrong ---------------------------------------------------------------------------------------
+# ---- what a user can get wrong
+# ---------------------------------------------------------------------------------------
 
 
 def test_missing_data(train, tmp_path):
@@ -236,7 +298,12 @@ def test_empty_class_folder(train, data, tmp_path):
 
 def test_held_out_images_of_other_classes(train, data, tmp_path):
     code, _, err = train(
-        "--dataroot", data, "--output_dir", tmp_path / "o", "--held_out", folders(tmp_path / "h", "ab", 1)
+        "--dataroot",
+        data,
+        "--output_dir",
+        tmp_path / "o",
+        "--held_out",
+        folders(tmp_path / "h", "ab", 1),
     )
     assert code == 2
     one_line(err, "--held_out", "no class folder 'c'")
@@ -269,9 +336,13 @@ class Evil:
 def test_files_that_are_no_weights_are_refused_and_run_nothing(train, data, tmp_path, flag):
     evil, target = tmp_path / "evil.pdparams", tmp_path / "executed"
     evil.write_bytes(pickle.dumps({"generator": Evil(target)}))
-    foreign = checkpoint.save_checkpoint(tmp_path / "other", 1, {"encoder": {"w": np.ones(2, np.float32)}}, 0)
+    foreign = checkpoint.save_checkpoint(
+        tmp_path / "other", 1, {"encoder": {"w": np.ones(2, np.float32)}}, 0
+    )
     for path in (evil, foreign):
-        code, _, err = train("--dataroot", data, "--output_dir", tmp_path / "out", "--iterations", 2, flag, path)
+        code, _, err = train(
+            "--dataroot", data, "--output_dir", tmp_path / "out", "--iterations", 2, flag, path
+        )
         assert code == 2 and not target.exists()
         one_line(err, path)
 
@@ -299,7 +370,16 @@ def test_impossible_flags(train, data, tmp_path, flags, named):
 
 
 @pytest.mark.parametrize(
-    "flags", ["--batchSize 0", "--recipe cifar", "--lr x", "--beta1 1", "--class_loss nll", "--niter 1.5", "--betta1 0"]
+    "flags",
+    [
+        "--batchSize 0",
+        "--recipe cifar",
+        "--lr x",
+        "--beta1 1",
+        "--class_loss nll",
+        "--niter 1.5",
+        "--betta1 0",
+    ],
 )
 def test_flags_that_cannot_be_read_exit_with_2(train, flags):
     code, _, err = train(*flags.split())

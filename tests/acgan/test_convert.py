@@ -1,4 +1,6 @@
-"""convert.py: the reference implementations' numbers, and every key map against files written by hand here."""
+"""convert.py: the reference implementations' numbers, and every key map against files written by
+hand here.
+"""
 
 import lzma
 import pickle
@@ -14,7 +16,10 @@ from tests.acgan.networks import random_state, tensor, tiny, with_state
 from tests.conftest import run_cli, shared_dir
 
 FORMS = [(form, imsize) for form in ("callifrey", "clvrai") for imsize in (32, 64, 128)]
-NAMES = {"callifrey": ("G_{}.pdparams", "D_{}.pdparams"), "clvrai": ("netG_epoch_{}.pth", "netD_epoch_{}.pth")}
+NAMES = {
+    "callifrey": ("G_{}.pdparams", "D_{}.pdparams"),
+    "clvrai": ("netG_epoch_{}.pth", "netD_epoch_{}.pth"),
+}
 
 
 @pytest.fixture
@@ -23,34 +28,49 @@ def acgan(paper):
 
 
 def published(model, form="callifrey", imsize=32, **changes):
-    """A small network as both reproductions have it, every width and number other than the default."""
+    """A small network as both reproductions have it, every width and number other than the
+    default.
+    """
     sizes = {"num_classes": 3, "nz": 14, "ngf": 4, "ndf": 8, "fc_relu": False}
-    return tiny(model, form, imsize, **(sizes | {"init": {"callifrey": "paddle"}.get(form, form)} | changes))
+    return tiny(
+        model, form, imsize, **(sizes | {"init": {"callifrey": "paddle"}.get(form, form)} | changes)
+    )
 
 
 def random_states(model, arch, seed=0):
     """Random weights of G and D, in the names and layout used here."""
-    return random_state(model.Generator(arch), seed), random_state(model.Discriminator(arch), seed + 1)
+    return random_state(model.Generator(arch), seed), random_state(
+        model.Discriminator(arch), seed + 1
+    )
 
 
-# ---- files as the reproductions write them, made independently of convert.py -----------------------------------------
+# ---- files as the reproductions write them, made independently of convert.py
+# -----------------------------------------
 
 
 def as_torch(state):
-    """clvrai's state dict: torch's names of the running statistics, linear weights (outputs, inputs), a step count."""
+    """clvrai's state dict: torch's names of the running statistics, linear weights (outputs,
+    inputs), a step count.
+    """
     result = {}
     for name, value in state.items():
         head, leaf = name.rsplit(".", 1)
         leaf = {"_mean": "running_mean", "_variance": "running_var"}.get(leaf, leaf)
-        result[f"{head}.{leaf}"] = value.T if head in ("fc1", "fc_dis", "fc_aux") and leaf == "weight" else value
+        result[f"{head}.{leaf}"] = (
+            value.T if head in ("fc1", "fc_dis", "fc_aux") and leaf == "weight" else value
+        )
         if leaf == "running_var":
             result[f"{head}.num_batches_tracked"] = np.int64(1300)
     return result
 
 
 def as_paddle(state):
-    """Callifrey's: the names used here, and the table of automatic names that a raw paddle.save file holds."""
-    return state | {"StructuredToParameterName@@": {name: f"parameter_{i}.w_0" for i, name in enumerate(state)}}
+    """Callifrey's: the names used here, and the table of automatic names that a raw paddle.save
+    file holds.
+    """
+    return state | {
+        "StructuredToParameterName@@": {name: f"parameter_{i}.w_0" for i, name in enumerate(state)}
+    }
 
 
 def write(folder, form, G, D, epoch=499):
@@ -65,13 +85,18 @@ def write(folder, form, G, D, epoch=499):
 
 def assert_same(got, want):
     assert set(got) == set(want)
-    assert [k for k in want if not np.array_equal(got[k], want[k]) or got[k].dtype != np.float32] == []
+    assert [
+        k for k in want if not np.array_equal(got[k], want[k]) or got[k].dtype != np.float32
+    ] == []
 
 
-# ---- the reference implementations' numbers --------------------------------------------------------------------------
+# ---- the reference implementations' numbers
+# --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family, form, imsize", [("callifrey", "callifrey", 128), ("clvrai/32", "clvrai", 32)])
+@pytest.mark.parametrize(
+    "family, form, imsize", [("callifrey", "callifrey", 128), ("clvrai/32", "clvrai", 32)]
+)
 def test_images_and_logits_are_the_reference_codes(acgan, tmp_path, family, form, imsize):
     import paddle
 
@@ -81,7 +106,14 @@ def test_images_and_logits_are_the_reference_codes(acgan, tmp_path, family, form
     g_path, d_path = (next(tmp_path.glob(name.format("*"))) for name in NAMES[form])
     found = acgan.convert.read_published(g_path, d_path)
     arch = found.architecture
-    assert (arch.form, arch.imsize, arch.nz, arch.ngf, arch.ndf, arch.num_classes) == (form, imsize, 110, 64, 64, 10)
+    assert (arch.form, arch.imsize, arch.nz, arch.ngf, arch.ndf, arch.num_classes) == (
+        form,
+        imsize,
+        110,
+        64,
+        64,
+        10,
+    )
     assert found.source["epoch"] == int(re.search(r"\d+", g_path.name)[0])
     with np.load(folder / "cases.npz") as stored:
         cases = {name: stored[name][:3] for name in stored}  # eval mode: each image is on its own
@@ -98,7 +130,8 @@ def test_images_and_logits_are_the_reference_codes(acgan, tmp_path, family, form
             np.testing.assert_allclose(classes, cases[f"d_class_logits{mark}"], atol=1e-4, rtol=0)
 
 
-# ---- files of both families, written here ----------------------------------------------------------------------------
+# ---- files of both families, written here
+# ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form, imsize", FORMS)
@@ -122,13 +155,17 @@ def test_the_generator_alone(acgan, tmp_path, form):
     G, D = random_states(acgan.model, arch)
     g_path, d_path = write(tmp_path, form, G, D, 24)
     found = acgan.convert.read_published(g_path)
-    assert found.discriminator is None and found.architecture == replace(arch, num_classes=10, ndf=64)
+    assert found.discriminator is None and found.architecture == replace(
+        arch, num_classes=10, ndf=64
+    )
     assert_same(found.generator, G)
     assert any("10 classes" in note and "--num_classes" in note for note in found.notes)
     assert any(f"--discriminator {d_path}" in note for note in found.notes)
     d_path.unlink()
     found = acgan.convert.read_published(g_path, num_classes=4)
-    assert found.architecture.num_classes == 4 and not any("--discriminator " in note for note in found.notes)
+    assert found.architecture.num_classes == 4 and not any(
+        "--discriminator " in note for note in found.notes
+    )
     assert "discriminator" not in acgan.convert.as_saved(found)
 
 
@@ -158,7 +195,8 @@ def test_a_discriminator_of_another_network(acgan, tmp_path, changes, words):
         acgan.convert.read_published(g_path, d_path)
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused
+# -------------------------------------------------------------------------------------------------
 
 
 def lacking(G, D):
@@ -240,7 +278,9 @@ def test_biases_where_clvrai_has_none(acgan, tmp_path):
     with pytest.raises(UserError, match=r"1 unexpected \(tconv3\.0\.bias\)"):
         acgan.convert.read_published(path)
     path, _ = write(tmp_path, "clvrai", G | {"tconv2.0.bias": np.zeros(12, "float32")}, D)
-    with pytest.raises(UserError, match=r"3 missing \(tconv3\.0\.bias, tconv4\.0\.bias, tconv5\.0\.bias\)"):
+    with pytest.raises(
+        UserError, match=r"3 missing \(tconv3\.0\.bias, tconv4\.0\.bias, tconv5\.0\.bias\)"
+    ):
         acgan.convert.read_published(path)
 
 
@@ -248,7 +288,9 @@ def test_refusals(acgan, tmp_path):
     read = acgan.convert.read_published
     arch = published(acgan.model)
     g_path, d_path = write(tmp_path, "callifrey", *random_states(acgan.model, arch))
-    with pytest.raises(UserError, match="D_499.pdparams: holds a discriminator; give the generator's file"):
+    with pytest.raises(
+        UserError, match="D_499.pdparams: holds a discriminator; give the generator's file"
+    ):
         read(d_path, g_path)
     with pytest.raises(UserError, match="--discriminator .*G_499.pdparams: holds a generator"):
         read(g_path, g_path)
@@ -258,7 +300,13 @@ def test_refusals(acgan, tmp_path):
         read(g_path, num_classes=20)
     with pytest.raises(UserError, match="--num_classes 0"):
         read(g_path, num_classes=0)
-    for content in ({"a.b": np.zeros(3)}, [1, 2], {}, {"conv1.0.weight": "text"}, {"tconvx.weight": np.zeros(3)}):
+    for content in (
+        {"a.b": np.zeros(3)},
+        [1, 2],
+        {},
+        {"conv1.0.weight": "text"},
+        {"tconvx.weight": np.zeros(3)},
+    ):
         weights.save(content, tmp_path / "other.pth")
         with pytest.raises(UserError, match="holds no AC-GAN weights of a known family"):
             read(tmp_path / "other.pth")
@@ -269,7 +317,7 @@ def test_refusals(acgan, tmp_path):
         read(g_path, tmp_path / "own.pdparams")
 
 
-# ---- read_weights ----------------------------------------------------------------------------------------------------
+# ---- read_weights ----
 
 
 def test_read_weights_takes_every_kind(acgan, tmp_path):
@@ -279,7 +327,10 @@ def test_read_weights_takes_every_kind(acgan, tmp_path):
     G, D = random_states(acgan.model, arch)
     g_path, d_path = write(tmp_path, "callifrey", G, D)
     alone = read(g_path)
-    assert sorted(alone) == ["architecture", "generator", "source"] and not alone["architecture"]["fc_relu"]
+    assert (
+        sorted(alone) == ["architecture", "generator", "source"]
+        and not alone["architecture"]["fc_relu"]
+    )
     assert sorted(read(d_path)) == ["architecture", "discriminator", "source"]
     both = acgan.convert.as_saved(acgan.convert.read_published(g_path, d_path))
     assert sorted(both) == ["architecture", "discriminator", "generator", "source"]
@@ -287,7 +338,13 @@ def test_read_weights_takes_every_kind(acgan, tmp_path):
     weights.save(both, tmp_path / "converted.pdparams")
     assert weights.digest(read(tmp_path / "converted.pdparams")) == weights.digest(both)
 
-    state = {"generator": G, "generator_ema": G, "discriminator": D, "architecture": arch.to_dict(), "classes": ["a"]}
+    state = {
+        "generator": G,
+        "generator_ema": G,
+        "discriminator": D,
+        "architecture": arch.to_dict(),
+        "classes": ["a"],
+    }
     own = checkpoint.save_checkpoint(tmp_path, 3, state, 0)
     found = read(own)
     assert found["iteration"] == 3 and found["classes"] == ["a"]
@@ -299,7 +356,7 @@ def test_read_weights_takes_every_kind(acgan, tmp_path):
         read(own)
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ----
 
 
 def test_command(acgan, tmp_path, capsys):
@@ -308,9 +365,17 @@ def test_command(acgan, tmp_path, capsys):
     arch = published(acgan.model, "clvrai", 64)
     G, D = random_states(acgan.model, arch)
     g_path, d_path = write(tmp_path / "重 量", "clvrai", G, D, 7)
-    acgan.convert.main([str(g_path), str(tmp_path / "out.pdparams"), "--discriminator", str(d_path)])
+    acgan.convert.main(
+        [str(g_path), str(tmp_path / "out.pdparams"), "--discriminator", str(d_path)]
+    )
     out = capsys.readouterr().out
-    for words in ("clvrai, 64 px, 3 classes", "G: width 4, nz 14", "D: width 8", "no ReLU after fc1", "wrote"):
+    for words in (
+        "clvrai, 64 px, 3 classes",
+        "G: width 4, nz 14",
+        "D: width 8",
+        "no ReLU after fc1",
+        "wrote",
+    ):
         assert words in out
     assert "lies beside it" not in out
     written = paddle.load(str(tmp_path / "out.pdparams"), return_numpy=True)
@@ -327,7 +392,11 @@ def test_command_without_a_discriminator(acgan, tmp_path, capsys):
     g_path, d_path = write(tmp_path, "callifrey", *random_states(acgan.model, arch))
     acgan.convert.main([str(g_path), str(tmp_path / "out.pdparams"), "--num_classes", "5"])
     out = capsys.readouterr().out
-    assert "callifrey, 32 px, 5 classes" in out and "D: none in the file" in out and f"--discriminator {d_path}" in out
+    assert (
+        "callifrey, 32 px, 5 classes" in out
+        and "D: none in the file" in out
+        and f"--discriminator {d_path}" in out
+    )
     assert acgan.convert.read_weights(tmp_path / "out.pdparams")["architecture"]["num_classes"] == 5
     acgan.convert.main([str(d_path), str(tmp_path / "out.pdparams")])
     assert "G: none in the file" in capsys.readouterr().out
@@ -337,9 +406,14 @@ def test_command_errors_are_one_line(acgan, tmp_path):
     hostile = tmp_path / "x.pdparams"
     hostile.write_bytes(pickle.dumps(print))
     done = run_cli("acgan", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
-    assert re.search("^convert.py: error: .*refused", done.stderr, re.M) and "Traceback" not in done.stderr
+    assert (
+        re.search("^convert.py: error: .*refused", done.stderr, re.M)
+        and "Traceback" not in done.stderr
+    )
     assert not (tmp_path / "out.pdparams").exists()
-    g_path, d_path = write(tmp_path, "callifrey", *random_states(acgan.model, published(acgan.model)))
+    g_path, d_path = write(
+        tmp_path, "callifrey", *random_states(acgan.model, published(acgan.model))
+    )
     for dst in (g_path, d_path):
         before = dst.read_bytes()
         with pytest.raises(UserError, match=f"{dst.name}: is the source itself"):

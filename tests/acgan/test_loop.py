@@ -17,11 +17,14 @@ from tests.acgan.trainers import Data, batch, make, trained
 
 @pytest.fixture
 def acgan(paper, monkeypatch):
-    monkeypatch.setattr(RunLog, "_curves", lambda log: None)  # drawing takes longer than all else here
+    monkeypatch.setattr(
+        RunLog, "_curves", lambda log: None
+    )  # drawing takes longer than all else here
     return paper("acgan")
 
 
-# ---- the average, samples, held-out images ---------------------------------------------------------------------------
+# ---- the average, samples, held-out images
+# ---------------------------------------------------------------------------
 
 
 def test_ema_averages_weights_and_copies_statistics(acgan, tmp_path):
@@ -37,7 +40,9 @@ def test_ema_averages_weights_and_copies_statistics(acgan, tmp_path):
     for name, value in trainer.G_ema.state_dict().items():
         expected = 0.75 * first[name] + 0.25 * second[name] if name in names else second[name]
         assert np.allclose(value.numpy(), expected, atol=1e-6), name
-    assert set(second) - names == {f"tconv{i}.1.{leaf}" for i in (2, 3, 4) for leaf in ("_mean", "_variance")}
+    assert set(second) - names == {
+        f"tconv{i}.1.{leaf}" for i in (2, 3, 4) for leaf in ("_mean", "_variance")
+    }
 
 
 def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was(acgan, tmp_path):
@@ -47,9 +52,15 @@ def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was
     y = np.full(10, 1)
     images = trainer.generate(trainer.fixed_noise, y)
     assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
-    assert np.array_equal(images[:4], trainer.generate(trainer.fixed_noise[:4], y[:4]))  # whatever else is drawn
-    assert not np.array_equal(images, trainer.generate(trainer.fixed_noise, np.full(10, 2)))  # the class is seen
-    assert trainer.G.training and all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items())
+    assert np.array_equal(
+        images[:4], trainer.generate(trainer.fixed_noise[:4], y[:4])
+    )  # whatever else is drawn
+    assert not np.array_equal(
+        images, trainer.generate(trainer.fixed_noise, np.full(10, 2))
+    )  # the class is seen
+    assert trainer.G.training and all(
+        np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items()
+    )
     for p in trainer.G_ema.tconv5[0].parameters():
         p.set_value(paddle.zeros(p.shape))
     assert (trainer.generate(trainer.fixed_noise, y) == 128).all()  # tanh(0): G_ema drew them
@@ -65,12 +76,19 @@ def test_held_out_accuracy_is_ds_in_eval_mode(acgan, tmp_path):
     assert trainer.held_out_accuracy() == pytest.approx(7 / 11)
     trainer.args.batch_size = 5
     assert trainer.held_out_accuracy() == pytest.approx(7 / 11)
-    assert trainer.held_out_accuracy(most=3) == pytest.approx(2 / 3)  # images 0, 5 and 10: spread over the classes
-    assert trainer.D.training and all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.D.state_dict().items())
+    assert trainer.held_out_accuracy(most=3) == pytest.approx(
+        2 / 3
+    )  # images 0, 5 and 10: spread over the classes
+    assert trainer.D.training and all(
+        np.array_equal(v.numpy(), state[n]) for n, v in trainer.D.state_dict().items()
+    )
 
 
 def test_unreadable_images_are_left_out_of_what_is_shown_when_asked(acgan, tmp_path):
-    data, held_out = Data(bad=(0, 3, 6, 9)), Data(6, labels=[0] * 6, bad=(1, 5))  # of class 0 nothing can be read
+    data, held_out = (
+        Data(bad=(0, 3, 6, 9)),
+        Data(6, labels=[0] * 6, bad=(1, 5)),
+    )  # of class 0 nothing can be read
     trainer = make(acgan, tmp_path, data=data, held_out=held_out)
     log = SimpleNamespace(image=lambda *_: None)
     with pytest.raises(UserError, match="image 0 is broken"):
@@ -83,7 +101,7 @@ def test_unreadable_images_are_left_out_of_what_is_shown_when_asked(acgan, tmp_p
     assert trainer.held_out_accuracy() in (0, 0.25, 0.5, 0.75, 1)
 
 
-# ---- the loop --------------------------------------------------------------------------------------------------------
+# ---- the loop ----
 
 
 def without_steps(trainer, logs):
@@ -108,9 +126,13 @@ SAVES = [(7, 3, (0, 3, 6)), (8, 3, (0, 3, 6, 7)), (2, 5, (0, 1)), (1, 5, (0,))]
 
 
 @pytest.mark.parametrize("niter, save_freq, epochs", SAVES)
-def test_saves_and_samples_after_epoch_0_every_save_freq_and_the_last(acgan, tmp_path, niter, save_freq, epochs):
+def test_saves_and_samples_after_epoch_0_every_save_freq_and_the_last(
+    acgan, tmp_path, niter, save_freq, epochs
+):
     """Three batches an epoch; epochs count from 0, as in the file names of the reference code."""
-    trainer = without_steps(make(acgan, tmp_path, niter=niter, save_freq=save_freq, log_every=100), lambda i: {})
+    trainer = without_steps(
+        make(acgan, tmp_path, niter=niter, save_freq=save_freq, log_every=100), lambda i: {}
+    )
     saved, sampled = [], []
     trainer.save = lambda: saved.append(trainer.iteration)
     trainer.sample = lambda log: sampled.append(trainer.iteration)
@@ -120,7 +142,9 @@ def test_saves_and_samples_after_epoch_0_every_save_freq_and_the_last(acgan, tmp
 
 
 def test_saves_and_samples_by_iterations_when_asked(acgan, tmp_path):
-    trainer = make(acgan, tmp_path, niter=50, iterations=7, save_every=2, sample_every=3, log_every=100)
+    trainer = make(
+        acgan, tmp_path, niter=50, iterations=7, save_every=2, sample_every=3, log_every=100
+    )
     saved, sampled = [], []
     trainer.save = lambda: saved.append(trainer.iteration)
     trainer.sample = lambda log: sampled.append(trainer.iteration)
@@ -130,11 +154,15 @@ def test_saves_and_samples_by_iterations_when_asked(acgan, tmp_path):
 
 
 def test_scores_are_against_the_images_that_can_be_read(acgan, tmp_path, monkeypatch):
-    """With --skip_bad_images without the others; the statistics of a run before are trusted only when it goes on."""
+    """With --skip_bad_images without the others; the statistics of a run before are trusted only
+    when it goes on.
+    """
     given, log = [], SimpleNamespace(info=lambda text: None)
     monkeypatch.setattr(acgan.trainer, "Evaluation", lambda *args: given.append(args))
     for iteration, skip in ((0, True), (3, False)):
-        flags = dict(real_stats="stats.npz", inception_weights="random", eval_samples=9, skip_bad_images=skip)
+        flags = dict(
+            real_stats="stats.npz", inception_weights="random", eval_samples=9, skip_bad_images=skip
+        )
         trainer = make(acgan, tmp_path, iterations=9, eval_every=1, **flags)
         trainer.iteration, trainer.show_real = iteration, lambda log: None
         trainer.data.pictures = lambda skip_bad: f"skip_bad={skip_bad}"
@@ -145,8 +173,13 @@ def test_scores_are_against_the_images_that_can_be_read(acgan, tmp_path, monkeyp
 
 
 def test_scores_while_training_keep_the_best(acgan, tmp_path):
-    """Every evaluation draws the same latents from the average; what it finds is logged and kept in checkpoints."""
-    flags, seen = dict(iterations=5, save_every=100, sample_every=100, log_every=100, ema_decay=0.5), []
+    """Every evaluation draws the same latents from the average; what it finds is logged and kept in
+    checkpoints.
+    """
+    flags, seen = (
+        dict(iterations=5, save_every=100, sample_every=100, log_every=100, ema_decay=0.5),
+        [],
+    )
     trainer = make(acgan, tmp_path, eval_every=2, eval_samples=7, **flags)
 
     def score(batches, iteration, best):
@@ -162,7 +195,10 @@ def test_scores_while_training_keep_the_best(acgan, tmp_path):
     assert np.array_equal(*again)
     trainer.G.fc1.weight.set_value(trainer.G.fc1.weight * 2)
     assert np.array_equal(np.concatenate(list(trainer._fakes())), again[0])  # the average drew them
-    assert [(row["iteration"], row["fid"]) for row in rows(tmp_path) if "fid" in row] == [(2, 8.0), (4, 6.0)]
+    assert [(row["iteration"], row["fid"]) for row in rows(tmp_path) if "fid" in row] == [
+        (2, 8.0),
+        (4, 6.0),
+    ]
     found = {p.stem: weights.load(p) for p in (tmp_path / "checkpoints").iterdir()}
     assert sorted(found) == ["best_fid", "iter_0000002", "iter_0000004", "iter_0000005"]
     assert found["best_fid"]["iteration"] == 2
@@ -184,14 +220,19 @@ def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(acgan, tmp
     trainer.train_step = poisoned
     with pytest.raises(NotFinite, match=r"iteration 3.*iter_0000002"):
         trainer.train()
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "iter_0000002.pdparams"
+    assert (
+        sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "iter_0000002.pdparams"
+    )
 
 
-# ---- what a run starts from ------------------------------------------------------------------------------------------
+# ---- what a run starts from
+# ------------------------------------------------------------------------------------------
 
 
 def test_weights_of_another_network_are_refused(acgan, tmp_path):
-    """With and without ReLU after fc1 the shapes are the same and the networks are not; D has no part in it."""
+    """With and without ReLU after fc1 the shapes are the same and the networks are not; D has no
+    part in it.
+    """
     trainer = make(acgan, tmp_path)
     state = make(acgan, tmp_path, arch={"fc_relu": False}).state()
     with pytest.raises(UserError, match="fc_relu False there, True here"):

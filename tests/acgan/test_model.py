@@ -1,4 +1,6 @@
-"""ACGAN's networks: published sizes, the specification's tables in numpy, initialisation, impossible architectures."""
+"""ACGAN's networks: published sizes, the specification's tables in numpy, initialisation,
+impossible architectures.
+"""
 
 import json
 
@@ -33,13 +35,18 @@ def numbers(net):
     return trainable, sum(int(v.size) for v in state.values()), len(state)
 
 
-# ---- published sizes -------------------------------------------------------------------------------------------------
+# ---- published sizes
+# -------------------------------------------------------------------------------------------------
 
 # G and D: trainable numbers, numbers and keys of the state dict as published; clvrai's with torch's
 # num_batches_tracked (one number and one key a BatchNorm), which Paddle does not have.
 COUNTS = {
     ("callifrey", 128): ((7_396_835, 7_398_691, 34), (3_016_555, 3_018_539, 36), 0),
-    ("clvrai", 128): ((11_465_728, 11_465_728 + 2 * 896 + 4, 27), (2_525_563, 2_525_563 + 2 * 992 + 5, 35), 1),
+    ("clvrai", 128): (
+        (11_465_728, 11_465_728 + 2 * 896 + 4, 27),
+        (2_525_563, 2_525_563 + 2 * 992 + 5, 35),
+        1,
+    ),
     ("clvrai", 32): ((1_593_888, 1_594_563, 21), (1_663_867, 1_665_856, 35), 1),
 }
 
@@ -48,7 +55,9 @@ COUNTS = {
 def test_parameter_counts_are_the_published_ones(model, form, imsize):
     arch = model.Architecture(form=form, imsize=imsize, init="paddle")
     *published, torch = COUNTS[form, imsize]
-    for net, (trainable, everything, keys) in zip((model.Generator, model.Discriminator), published, strict=True):
+    for net, (trainable, everything, keys) in zip(
+        (model.Generator, model.Discriminator), published, strict=True
+    ):
         net = net(arch)
         tracked = torch * sum(k.endswith("._mean") for k in net.state_dict())
         assert numbers(net) == (trainable, everything - tracked, keys - tracked)
@@ -82,11 +91,15 @@ D_SIDES = {
 
 
 def shapes_of(net, prefix, x):
-    """Output shapes of the layers whose name begins with `prefix`, in the order in which they run."""
+    """Output shapes of the layers whose name begins with `prefix`, in the order in which they
+    run.
+    """
     seen = []
     for name, layer in net.named_children():
         if name.startswith(prefix):
-            layer.register_forward_post_hook(lambda layer, inputs, output: seen.append(tuple(output.shape)))
+            layer.register_forward_post_hook(
+                lambda layer, inputs, output: seen.append(tuple(output.shape))
+            )
     net(x)
     return seen
 
@@ -114,7 +127,7 @@ def test_width_at_the_published_value(model):
         assert [row[2] for row in rows] == [16, 32, 64, 128, 256, 512]
 
 
-# ---- against numpy ---------------------------------------------------------------------------------------------------
+# ---- against numpy ----
 
 
 @pytest.mark.parametrize("form, imsize", FORMS)
@@ -124,9 +137,13 @@ def test_generator_is_the_tables_in_numpy(model, form, imsize):
     state = random_state(model.Generator(tiny(model, form, imsize, init="paddle")))
     images = {}
     for fc_relu in (True, False):
-        G = with_state(model.Generator(tiny(model, form, imsize, init="paddle", fc_relu=fc_relu)), state)
+        G = with_state(
+            model.Generator(tiny(model, form, imsize, init="paddle", fc_relu=fc_relu)), state
+        )
         images[fc_relu] = G(tensor(z)).numpy()
-        np.testing.assert_allclose(images[fc_relu], generate(state, z, form, imsize, fc_relu), atol=2e-5)
+        np.testing.assert_allclose(
+            images[fc_relu], generate(state, z, form, imsize, fc_relu), atol=2e-5
+        )
     assert images[True].shape == (3, 3, imsize, imsize) and np.abs(images[True]).max() <= 1
     assert np.abs(images[True] - images[False]).max() > 0.05 and 0.1 < images[True].std() < 0.9
     G.train()
@@ -155,16 +172,25 @@ def test_paddings_reach_the_borders(model):
     assert D_PADDINGS["clvrai", 64] == [1, 0, 1, 0, 1, 0]
     inner = x.copy()
     inner[:, :, 0], inner[:, :, :, -1] = 0, 0
-    assert abs(discriminate(state, x, "clvrai", 64)[0] - discriminate(state, inner, "clvrai", 64)[0]).max() > 1e-3
+    assert (
+        abs(
+            discriminate(state, x, "clvrai", 64)[0] - discriminate(state, inner, "clvrai", 64)[0]
+        ).max()
+        > 1e-3
+    )
 
 
 def test_fc_relu_cuts_what_is_negative(model):
-    """Where fc1 gives nothing positive, ReLU leaves one image for every z; where all is positive it changes nothing."""
+    """Where fc1 gives nothing positive, ReLU leaves one image for every z; where all is positive it
+    changes nothing.
+    """
     z = RNG(0).standard_normal((2, 7)).astype("float32")
     nets = [model.Generator(tiny(model, fc_relu=on, init="paddle")) for on in (True, False)]
     state = random_state(nets[0])
     for bias, cut, same in ((-50, True, False), (50, False, True)):
-        with_relu, without = (with_state(G, state | {"fc1.bias": state["fc1.bias"] + bias})(tensor(z)) for G in nets)
+        with_relu, without = (
+            with_state(G, state | {"fc1.bias": state["fc1.bias"] + bias})(tensor(z)) for G in nets
+        )
         spread = float((with_relu[0] - with_relu[1]).abs().max())
         assert (spread == 0) == cut
         assert np.array_equal(with_relu.numpy(), without.numpy()) == same
@@ -175,7 +201,9 @@ def test_batch_norm_constants(model):
     import paddle
 
     arch = tiny(model)
-    found = [m for net in (model.Generator(arch), model.Discriminator(arch)) for m in net.sublayers()]
+    found = [
+        m for net in (model.Generator(arch), model.Discriminator(arch)) for m in net.sublayers()
+    ]
     found = [m for m in found if isinstance(m, paddle.nn.BatchNorm2D)]
     assert len(found) == 3 + 5
     for norm in found:
@@ -189,11 +217,14 @@ def test_batch_norm_constants(model):
         assert norm._variance.numpy() == pytest.approx(0.1 * 9, rel=0.3)
 
 
-# ---- dropout and noise in D's blocks ---------------------------------------------------------------------------------
+# ---- dropout and noise in D's blocks
+# ---------------------------------------------------------------------------------
 
 
 def activations(D, x):
-    """What conv1 and conv2 make of x before dropout, in training mode, from the layers' own convolutions."""
+    """What conv1 and conv2 make of x before dropout, in training mode, from the layers' own
+    convolutions.
+    """
     h1 = D.conv1[0](x).numpy()
     h1 = np.where(h1 > 0, h1, 0.2 * h1)
     h2 = D.conv2[0](tensor(h1)).numpy().astype("float64")
@@ -202,7 +233,9 @@ def activations(D, x):
 
 
 def test_dropout_comes_last_in_every_block(model):
-    """Half of the activations are 0, the others twice what the block gives without: BatchNorm does not see dropout."""
+    """Half of the activations are 0, the others twice what the block gives without: BatchNorm does
+    not see dropout.
+    """
     import paddle
 
     paddle.seed(0)
@@ -216,7 +249,10 @@ def test_dropout_comes_last_in_every_block(model):
     D.eval()
     np.testing.assert_allclose(D.conv1(x).numpy(), h1, atol=1e-6)
     blocks = [getattr(D, f"conv{i}") for i in range(1, 7)]
-    assert all(isinstance(list(block)[-1], paddle.nn.Dropout) and list(block)[-1].p == 0.5 for block in blocks)
+    assert all(
+        isinstance(list(block)[-1], paddle.nn.Dropout) and list(block)[-1].p == 0.5
+        for block in blocks
+    )
 
 
 def test_dropout_rate_is_the_architectures(model):
@@ -246,7 +282,8 @@ def test_activation_noise_in_training_only(model):
     assert np.array_equal(D(x)[1].numpy(), quiet(x)[1].numpy())
 
 
-# ---- the label, gradients --------------------------------------------------------------------------------------------
+# ---- the label, gradients
+# --------------------------------------------------------------------------------------------
 
 
 def test_with_labels_overwrites_the_first_entries(model):
@@ -278,11 +315,14 @@ def test_gradients_reach_every_parameter(model, form, imsize):
     assert D(paddle.zeros([1, 3, imsize, imsize]))[0].shape == [1]
 
 
-# ---- initialisation --------------------------------------------------------------------------------------------------
+# ---- initialisation
+# --------------------------------------------------------------------------------------------------
 
 
 def split(net):
-    """Values of a network by kind: convolutions, linear layers, biases of each, BatchNorm's scales and shifts."""
+    """Values of a network by kind: convolutions, linear layers, biases of each, BatchNorm's scales
+    and shifts.
+    """
     import paddle
 
     kinds = {"conv": {}, "conv_bias": {}, "linear": {}, "linear_bias": {}, "scale": {}, "shift": {}}
@@ -306,7 +346,9 @@ def initialised(model, init, form="callifrey"):
 
 
 def assert_normal(values, mean, std):
-    """Mean, standard deviation and the share beyond one of them, each within five of its own standard errors."""
+    """Mean, standard deviation and the share beyond one of them, each within five of its own
+    standard errors.
+    """
     values = np.asarray(values).ravel().astype("float64")
     error = 5 / np.sqrt(values.size)
     assert values.mean() == pytest.approx(mean, abs=std * error)
@@ -330,7 +372,9 @@ def test_the_papers_initialisation_reaches_every_weight(model, form):
 
 
 def test_clvrais_initialisation(model):
-    """N(0, 0.02), BatchNorm's scale N(1, 0.02), linear layers as torch makes them: U(-b, b), b = 1 / sqrt(inputs)."""
+    """N(0, 0.02), BatchNorm's scale N(1, 0.02), linear layers as torch makes them: U(-b, b), b = 1
+    / sqrt(inputs).
+    """
     scales = []
     for kinds in initialised(model, "clvrai", "clvrai"):
         for values in kinds["conv"].values():
@@ -346,7 +390,9 @@ def test_clvrais_initialisation(model):
 
 
 def test_paddles_initialisation(model):
-    """As Callifrey's: convolutions N(0, sqrt(2 / inputs)); transposed ones and linear layers Xavier-uniform."""
+    """As Callifrey's: convolutions N(0, sqrt(2 / inputs)); transposed ones and linear layers
+    Xavier-uniform.
+    """
     G, D = initialised(model, "paddle")
     for w in D["conv"].values():
         assert_normal(w, 0.0, np.sqrt(2 / np.prod(w.shape[1:])))
@@ -365,15 +411,27 @@ def test_seed_fixes_the_weights(model, init):
 
     def states(seed):
         paddle.seed(seed)
-        return [net(tiny(model, init=init)).state_dict() for net in (model.Generator, model.Discriminator)]
+        return [
+            net(tiny(model, init=init)).state_dict()
+            for net in (model.Generator, model.Discriminator)
+        ]
 
     one, same, other = states(1), states(1), states(2)
-    assert all(np.array_equal(a[k].numpy(), b[k].numpy()) for a, b in zip(one, same, strict=True) for k in a)
-    drawn = [(a[k].numpy(), b[k].numpy()) for a, b in zip(one, other, strict=True) for k in a if a[k].ndim > 1]
+    assert all(
+        np.array_equal(a[k].numpy(), b[k].numpy())
+        for a, b in zip(one, same, strict=True)
+        for k in a
+    )
+    drawn = [
+        (a[k].numpy(), b[k].numpy())
+        for a, b in zip(one, other, strict=True)
+        for k in a
+        if a[k].ndim > 1
+    ]
     assert len(drawn) == 5 + 8 and not any(np.array_equal(a, b) for a, b in drawn)
 
 
-# ---- Architecture ----------------------------------------------------------------------------------------------------
+# ---- Architecture ----
 
 
 @pytest.mark.parametrize(
@@ -405,7 +463,9 @@ def test_architecture_survives_a_checkpoint(model):
     arch = tiny(model, "clvrai", 64, fc_relu=False, init="clvrai", activation_noise=0.1)
     assert model.Architecture.from_dict(json.loads(json.dumps(arch.to_dict()))) == arch
     with pytest.raises(UserError, match=r"entries \['colour', 'form'\] are unknown or missing"):
-        model.Architecture.from_dict({k: v for k, v in arch.to_dict().items() if k != "form"} | {"colour": 1})
+        model.Architecture.from_dict(
+            {k: v for k, v in arch.to_dict().items() if k != "form"} | {"colour": 1}
+        )
 
 
 def test_the_default_is_the_paper_at_the_seeds_size(model):

@@ -4,7 +4,8 @@ import pytest
 
 from shared_metrics.errors import UserError
 
-# In the order of FLAGS. The reproductions' images, batch, length and Adam are the same; `iterations` 0: by epochs.
+# In the order of FLAGS. The reproductions' images, batch, length and Adam are the same;
+# `iterations` 0: by epochs.
 TABLE = {
     "imagenet128": ("callifrey", 128, True, "normal", "cross_entropy", 500, 0),
     "imagenet64": ("callifrey", 64, True, "normal", "cross_entropy", 500, 0),
@@ -25,21 +26,36 @@ def acgan(paper):
 @pytest.mark.parametrize("name", TABLE)
 def test_a_recipe_sets_every_published_value(acgan, name):
     args = acgan.train.parse_args(["--recipe", name])
-    assert {flag: getattr(args, flag) for flag in FLAGS} == dict(zip(FLAGS, TABLE[name], strict=True))
+    assert {flag: getattr(args, flag) for flag in FLAGS} == dict(
+        zip(FLAGS, TABLE[name], strict=True)
+    )
     assert (args.lr, args.g_lr, args.d_lr, args.beta1, args.beta2) == (2e-4, None, None, 0.5, 0.999)
-    assert (args.batch_size, args.nz, args.ngf, args.ndf, args.activation_noise) == (100, 110, 64, 64, 0)
+    assert (args.batch_size, args.nz, args.ngf, args.ndf, args.activation_noise) == (
+        100,
+        110,
+        64,
+        64,
+        0,
+    )
     assert (args.flip, args.ema_decay, args.ema_start) == (False, 0, 0)
 
 
 def test_there_are_no_other_recipes_and_every_key_is_a_flag(acgan):
     assert set(acgan.recipes.RECIPES) == set(TABLE) == set(acgan.recipes.ABOUT)
-    flags = {option.lstrip("-") for action in acgan.train.parser()._actions for option in action.option_strings}
+    flags = {
+        option.lstrip("-")
+        for action in acgan.train.parser()._actions
+        for option in action.option_strings
+    }
     keys = set(acgan.recipes.RECIPES["imagenet128"])
     assert keys <= flags and all(set(recipe) == keys for recipe in acgan.recipes.RECIPES.values())
 
 
 def test_the_papers_numbers(acgan):
-    imagenet, cifar10 = acgan.recipes.PUBLISHED["paper-imagenet128"], acgan.recipes.PUBLISHED["cifar10"]
+    imagenet, cifar10 = (
+        acgan.recipes.PUBLISHED["paper-imagenet128"],
+        acgan.recipes.PUBLISHED["cifar10"],
+    )
     assert [value for _, value, _ in imagenet] == [0.101, 0.070, 0.050, 0.847]
     assert [(score, value) for score, value, _ in cifar10] == [("is", 8.25)]
     assert set(acgan.recipes.PUBLISHED) == {"imagenet128", "paper-imagenet128", "cifar10"}
@@ -65,10 +81,21 @@ def test_list_recipes_prints_each_with_its_scores(acgan, capsys):
 
 
 def test_flags_override_the_recipe(acgan):
-    args = acgan.train.parse_args("--recipe clvrai-cifar10 --init normal --fc_relu --flip --lr 0.5 --nz 100".split())
-    assert (args.init, args.fc_relu, args.flip, args.lr, args.nz) == ("normal", True, True, 0.5, 100)
+    args = acgan.train.parse_args(
+        "--recipe clvrai-cifar10 --init normal --fc_relu --flip --lr 0.5 --nz 100".split()
+    )
+    assert (args.init, args.fc_relu, args.flip, args.lr, args.nz) == (
+        "normal",
+        True,
+        True,
+        0.5,
+        100,
+    )
     assert (args.form, args.class_loss, args.imsize) == ("clvrai", "linear", 32)
-    assert args.class_on == "both" and acgan.train.parse_args(["--class_on", "real"]).class_on == "real"
+    assert (
+        args.class_on == "both"
+        and acgan.train.parse_args(["--class_on", "real"]).class_on == "real"
+    )
     assert acgan.train.parse_args(["--aux_loss", "linear", "--no-fc_relu"]).class_loss == "linear"
 
 

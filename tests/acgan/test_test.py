@@ -33,11 +33,18 @@ def real_folders(tmp_path, names=("ant", "bee", "cat", "dog")):
 
 
 def saved(acgan, folder, iteration=6, per_epoch=2, classes=("bee", "cat", "dog"), **more):
-    """A checkpoint of a tiny generator, whose averaged form draws grey alone; classes 1, 2, 3 of 4."""
+    """A checkpoint of a tiny generator, whose averaged form draws grey alone; classes 1, 2, 3 of
+    4.
+    """
     arch = tiny(acgan.model, num_classes=len(classes))
     raw = random_state(acgan.model.Generator(arch))
     grey = {k: v * 0 if k.startswith("tconv5") else v for k, v in raw.items()}
-    state = {"generator": raw, "generator_ema": grey, "architecture": arch.to_dict(), "classes": list(classes)}
+    state = {
+        "generator": raw,
+        "generator_ema": grey,
+        "architecture": arch.to_dict(),
+        "classes": list(classes),
+    }
     state |= {"class_indices": [1, 2, 3], "class_total": 4, "batches_per_epoch": per_epoch}
     state |= {"args": {"recipe": "cifar10", "data_path": "/somewhere/toy/train", "lr": 1e-3}} | more
     return checkpoint.save_checkpoint(folder, iteration, state, 0)
@@ -60,7 +67,8 @@ def record_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-# ---- which file, which latents and labels ----------------------------------------------------------------------------
+# ---- which file, which latents and labels
+# ----------------------------------------------------------------------------
 
 
 def finding(path, epoch=None):
@@ -97,8 +105,12 @@ def test_what_cannot_be_found_is_told(acgan, tmp_path):
 
 
 def labelling(acgan, names=("ant", "bee", "cat"), **changes):
-    args = argparse.Namespace(**(dict(seeds_text="", seed=0, num_samples=8, labels="uniform") | changes))
-    return [part.tolist() for part in acgan.test.choose_labels(args, acgan.evaluation.Classes(3, names))]
+    args = argparse.Namespace(
+        **(dict(seeds_text="", seed=0, num_samples=8, labels="uniform") | changes)
+    )
+    return [
+        part.tolist() for part in acgan.test.choose_labels(args, acgan.evaluation.Classes(3, names))
+    ]
 
 
 def test_latents_are_the_documented_ones(acgan):
@@ -124,7 +136,11 @@ def test_labels(acgan):
 
 def test_seeds_that_cannot_be_drawn(acgan):
     last = 2**32 - 1
-    assert labelling(acgan, seed=last, num_samples=1)[0] == [last] == labelling(acgan, seeds_text=str(last))[0]
+    assert (
+        labelling(acgan, seed=last, num_samples=1)[0]
+        == [last]
+        == labelling(acgan, seeds_text=str(last))[0]
+    )
     for changes in ({"seed": last, "num_samples": 2}, {"seed": 10**30}, {"seeds_text": f"{2**32}"}):
         with pytest.raises(UserError, match="too large"):
             labelling(acgan, **changes)
@@ -142,23 +158,35 @@ def test_one_batch_without_scores_and_many_with(acgan):
 
 def test_nz_and_num_classes_are_checked(acgan):
     found = {"architecture": tiny(acgan.model).to_dict(), "classes": ["a", "b", "c"]}
-    for given, told in (((100, None), "--nz 100: .* 7"), ((None, 4), "--num_classes 4: .* 3 classes")):
+    for given, told in (
+        ((100, None), "--nz 100: .* 7"),
+        ((None, 4), "--num_classes 4: .* 3 classes"),
+    ):
         with pytest.raises(UserError, match=told):
             acgan.test.architecture_of(found, argparse.Namespace(nz=given[0], num_classes=given[1]))
     bare = {"architecture": found["architecture"]}  # a published G does not tell its classes
-    assert acgan.test.architecture_of(bare, argparse.Namespace(nz=7, num_classes=4)).num_classes == 4
+    assert (
+        acgan.test.architecture_of(bare, argparse.Namespace(nz=7, num_classes=4)).num_classes == 4
+    )
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------
+# ---- what is measured
+# ------------------------------------------------------------------------------------------------
 
 
 class Brightness:
-    """A classifier of the mean colour: class k is 60 k to 60 k + 59. At side 16 it always says 1."""
+    """A classifier of the mean colour: class k is 60 k to 60 k + 59. At side 16 it always says
+    1.
+    """
 
     info = {"model": "brightness"}
 
     def predict(self, images, side=None):
-        return np.ones(len(images), np.int64) if side == 16 else (images.mean((1, 2, 3)) // 60).astype(np.int64)
+        return (
+            np.ones(len(images), np.int64)
+            if side == 16
+            else (images.mean((1, 2, 3)) // 60).astype(np.int64)
+        )
 
 
 def test_accuracy_counts_by_class_and_by_size(acgan):
@@ -180,16 +208,26 @@ def opening(real="", classes="auto"):
 
 def test_real_images_are_those_of_the_checkpoints_classes(acgan, tmp_path):
     root, arch = real_folders(tmp_path), tiny(acgan.model)
-    found = {"classes": ["bee", "cat", "dog"], "class_indices": [101, 102, 103], "class_total": 1000}
+    found = {
+        "classes": ["bee", "cat", "dog"],
+        "class_indices": [101, 102, 103],
+        "class_total": 1000,
+    }
     data, classes = acgan.evaluation.open_real(opening(root), arch, found)
     assert data.classes == ["bee", "cat", "dog"] and len(data) == 24
-    assert (classes.names, classes.indices, classes.total) == (["bee", "cat", "dog"], [101, 102, 103], 1000)
+    assert (classes.names, classes.indices, classes.total) == (
+        ["bee", "cat", "dog"],
+        [101, 102, 103],
+        1000,
+    )
     data, classes = acgan.evaluation.open_real(opening(root, "1-4"), arch, {})  # published weights
     assert (classes.names, classes.indices, classes.total) == (["bee", "cat", "dog"], [1, 2, 3], 4)
     with pytest.raises(UserError, match=r"has no folder cow"):
         acgan.evaluation.open_real(opening(root), arch, {"classes": ["bee", "cow", "dog"]})
     (root / "dog").rename(root / "dog, hound")  # a comma is no end of a name here
-    data, _ = acgan.evaluation.open_real(opening(root), arch, found | {"classes": ["bee", "cat", "dog, hound"]})
+    data, _ = acgan.evaluation.open_real(
+        opening(root), arch, found | {"classes": ["bee", "cat", "dog, hound"]}
+    )
     assert data.classes == ["bee", "cat", "dog, hound"]
     (root / "dog, hound").rename(root / "dog")
     with pytest.raises(UserError, match=r"--classes auto: chooses 4 .* knows 3"):
@@ -202,7 +240,9 @@ def test_imagenets_numbers_of_the_classes(acgan, monkeypatch):
     """Of a group of ImageNet the checkpoint tells them; of fewer folders nobody does."""
     imagenet = type("ImageNet", (), {"classes": []})()
     monkeypatch.setattr(acgan.classifier, "load_classifier", lambda path, model: imagenet)
-    args = argparse.Namespace(classifier="x", classifier_model="resnet50", class_indices=None, acc_sizes=None)
+    args = argparse.Namespace(
+        classifier="x", classifier_model="resnet50", class_indices=None, acc_sizes=None
+    )
     make, Classes = acgan.evaluation.make_judge, acgan.evaluation.Classes
     judge = make(args, Classes(2, ["n01", "n02"], [10, 11], 1000), 128)
     assert judge.columns.tolist() == [10, 11] and judge.sizes == (None, 64, 32)
@@ -216,15 +256,35 @@ def test_imagenets_numbers_of_the_classes(acgan, monkeypatch):
         make(args, Classes(2), 64)
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ----
 
 
 def test_the_seeds_command(acgan, tmp_path):
-    """python test.py --check_path PATH --which_epoch N: one batch, a grid with a row a class, a picture a class."""
+    """python test.py --check_path PATH --which_epoch N: one batch, a grid with a row a class, a
+    picture a class.
+    """
     path = saved(acgan, tmp_path / "ckpt")
     out = tmp_path / "out"
-    flags = ["--check_path", path.parent, "--which_epoch", "2", "--batchSize", "12", "--result_path", out]
-    run_cli("acgan", "test.py", *flags, "--class_result_path", tmp_path / "by_class", "--no_ema", "--device", "cpu")
+    flags = [
+        "--check_path",
+        path.parent,
+        "--which_epoch",
+        "2",
+        "--batchSize",
+        "12",
+        "--result_path",
+        out,
+    ]
+    run_cli(
+        "acgan",
+        "test.py",
+        *flags,
+        "--class_result_path",
+        tmp_path / "by_class",
+        "--no_ema",
+        "--device",
+        "cpu",
+    )
     names = sorted(p.name for p in (out / "images").iterdir())
     seeds = [int(n[4:9]) for n in names]
     labels = [int(n[15:18]) for n in names]
@@ -247,9 +307,13 @@ def test_the_seeds_command(acgan, tmp_path):
     z = acgan.test.latents(range(10), 7)
     at = lambda sheet, row, column: sheet[2 + 34 * row :, 2 + 34 * column :][:32, :32]  # noqa: E731
     for row in range(3):
-        assert np.abs(at(swap, row, 9) - expected_images(acgan, path, z[9:10], [row])[0]).max() <= 1.01
+        assert (
+            np.abs(at(swap, row, 9) - expected_images(acgan, path, z[9:10], [row])[0]).max() <= 1.01
+        )
         between = (4 * z[0:1] + 3 * z[1:2]) / 7
-        assert np.abs(at(line, row, 3) - expected_images(acgan, path, between, [row])[0]).max() <= 1.01
+        assert (
+            np.abs(at(line, row, 3) - expected_images(acgan, path, between, [row])[0]).max() <= 1.01
+        )
         assert np.array_equal(at(line, row, 0), at(swap, row, 0))
     assert not (out / "nearest.png").exists()
     record = record_of(out)
@@ -293,7 +357,9 @@ def test_real_images_that_cannot_be_used_are_told_before_anything_is_drawn(acgan
 
 
 def test_scores_of_a_known_classifier(acgan, tmp_path, monkeypatch, capsys):
-    """The averaged generator draws grey 128 alone, which is `cat` (60 k to 60 k + 59) for this classifier."""
+    """The averaged generator draws grey 128 alone, which is `cat` (60 k to 60 k + 59) for this
+    classifier.
+    """
     root = real_folders(tmp_path)
     classifier = type("Named", (Brightness,), {"classes": ["ant", "bee", "cat", "dog"]})()
     monkeypatch.setattr(acgan.classifier, "load_classifier", lambda path, model: classifier)
@@ -304,18 +370,36 @@ def test_scores_of_a_known_classifier(acgan, tmp_path, monkeypatch, capsys):
     acgan.test.main(flags.split())
     record = record_of(out)
     scores = record["scores"]
-    assert scores["class_accuracy"] == pytest.approx(1 / 3) and scores["class_accuracy_16"] == pytest.approx(1 / 3)
-    assert scores["class_accuracy_real"] == 1.0 and scores["class_accuracy_real_16"] == pytest.approx(1 / 3, abs=0.1)
+    assert scores["class_accuracy"] == pytest.approx(1 / 3) and scores[
+        "class_accuracy_16"
+    ] == pytest.approx(1 / 3)
+    assert scores["class_accuracy_real"] == 1.0 and scores[
+        "class_accuracy_real_16"
+    ] == pytest.approx(1 / 3, abs=0.1)
     assert scores["msssim"] == pytest.approx(1.0) and scores["classes_below_msssim_0.25"] == 0.0
-    assert scores["msssim_real"] == pytest.approx(np.mean([c["msssim_real"] for c in record["per_class"].values()]))
+    assert scores["msssim_real"] == pytest.approx(
+        np.mean([c["msssim_real"] for c in record["per_class"].values()])
+    )
     assert scores["msssim_real"] < 0.95
-    assert record["per_class"]["cat"]["class_accuracy"] == 1.0 and record["per_class"]["bee"]["class_accuracy"] == 0.0
-    assert record["comparable"] is False and record["inception"] is None and record["classifier"] == Brightness.info
+    assert (
+        record["per_class"]["cat"]["class_accuracy"] == 1.0
+        and record["per_class"]["bee"]["class_accuracy"] == 0.0
+    )
+    assert (
+        record["comparable"] is False
+        and record["inception"] is None
+        and record["classifier"] == Brightness.info
+    )
     assert "class_accuracy = 0.333" in capsys.readouterr().out
     nearest = np.asarray(Image.open(out / "nearest.png"))
-    assert nearest.shape[0] == 3 * 34 + 2 and nearest.shape[1] > 6 * 34  # the image and five neighbours
+    assert (
+        nearest.shape[0] == 3 * 34 + 2 and nearest.shape[1] > 6 * 34
+    )  # the image and five neighbours
     # Grey 128 is nearest to a cat (120 to 179, mean 149.5): all differences are |128 - p|.
-    real = [np.abs(np.asarray(Image.open(p)).astype(float) - 128).mean() for p in (root / "cat").iterdir()]
+    real = [
+        np.abs(np.asarray(Image.open(p)).astype(float) - 128).mean()
+        for p in (root / "cat").iterdir()
+    ]
     assert record["nearest_real"]["bee"] == pytest.approx(min(real))
 
 
@@ -331,9 +415,20 @@ def test_inception_scores_in_the_same_pass(acgan, tmp_path, monkeypatch):
 
     def evaluate(images, extractor, metrics, real, num_images):
         seen.extend(images)
-        about = {"source": "fake", "sha256": "0", "comparable": False, "protocol": "tf", "variant": "tf"}
+        about = {
+            "source": "fake",
+            "sha256": "0",
+            "comparable": False,
+            "protocol": "tf",
+            "variant": "tf",
+        }
         result = {"scores": {"is": 2.0}, "comparable": False, "inception": about, "real": None}
-        return result | {"samples": {"number": num_images}, "seconds": 1.0, "images_per_second": 1.0, "notes": ["few"]}
+        return result | {
+            "samples": {"number": num_images},
+            "seconds": 1.0,
+            "images_per_second": 1.0,
+            "notes": ["few"],
+        }
 
     monkeypatch.setattr(features, "Extractor", Extractor)
     monkeypatch.setattr(features, "evaluate", evaluate)
@@ -341,7 +436,11 @@ def test_inception_scores_in_the_same_pass(acgan, tmp_path, monkeypatch):
     out = tmp_path / "out"
     flags = f"--pretrained_model {path} --num_samples 9 --batch_size 4 --metrics msssim,is --output_dir {out}"
     acgan.test.main([*flags.split(), "--device", "cpu", "--labels", "0-2", "--no_ema"])
-    drawn = [np.asarray(Image.open(p)) for y in range(3) for p in sorted((out / "images").glob(f"*class00{y}.png"))]
+    drawn = [
+        np.asarray(Image.open(p))
+        for y in range(3)
+        for p in sorted((out / "images").glob(f"*class00{y}.png"))
+    ]
     assert np.array_equal(np.concatenate(seen), np.stack(drawn))
     scores = record_of(out)["scores"]
     assert scores["is"] == 2.0 and 0 <= scores["msssim"] < 1
@@ -366,7 +465,16 @@ def test_a_failing_start_keeps_the_old_images(acgan, tmp_path, capsys, flags, to
     old.write_bytes(b"old")
     main = acgan.test.runtime.command(acgan.test.main)
     path = saved(acgan, tmp_path / "ckpt")
-    flags = ["--pretrained_model", path, "--overwrite", "--output_dir", tmp_path, "--device", "cpu", *flags.split()]
+    flags = [
+        "--pretrained_model",
+        path,
+        "--overwrite",
+        "--output_dir",
+        tmp_path,
+        "--device",
+        "cpu",
+        *flags.split(),
+    ]
     with pytest.raises(SystemExit) as stopped:
         main([str(flag) for flag in flags])
     error = capsys.readouterr().err
@@ -380,7 +488,10 @@ def test_batch_statistics_depend_on_the_batch(acgan, tmp_path):
     for mode, same in (("running", True), ("batch", False)):
         args = argparse.Namespace(use_ema=False, bn_stats=mode, nz=None, num_classes=None)
         G, _ = acgan.test.load_generator(weights.load(path), args, path)
-        alone, beside = acgan.test.draw(G, noise[:2], labels[:2]), acgan.test.draw(G, noise, labels)[:2]
+        alone, beside = (
+            acgan.test.draw(G, noise[:2], labels[:2]),
+            acgan.test.draw(G, noise, labels)[:2],
+        )
         assert np.array_equal(alone, beside) == same
 
 

@@ -1,4 +1,6 @@
-"""Losses against numbers worked out by hand, and the two updates: who moves, by which gradient, from which draws."""
+"""Losses against numbers worked out by hand, and the two updates: who moves, by which gradient,
+from which draws.
+"""
 
 import math
 
@@ -34,7 +36,7 @@ def numpy_class_loss(logits, y, kind):
     return -(np.log(p_y) if kind == "cross_entropy" else p_y).mean()
 
 
-# ---- the losses ------------------------------------------------------------------------------------------------------
+# ---- the losses ----
 
 
 def test_source_loss_by_hand(acgan):
@@ -50,7 +52,9 @@ def test_class_loss_by_hand(acgan):
     """Odds of 1 : 2 : 5 on class 2 and of 1 : 1 : 2 on class 0: p = 5/8 and 1/4."""
     logits = paddle.to_tensor([[0.0, math.log(2), math.log(5)], [3.0, 3.0, 3.0 + math.log(2)]])
     y, loss = paddle.to_tensor([2, 0]), acgan.trainer.class_loss
-    assert float(loss(logits, y, "cross_entropy")) == pytest.approx(-(math.log(5 / 8) + math.log(1 / 4)) / 2)
+    assert float(loss(logits, y, "cross_entropy")) == pytest.approx(
+        -(math.log(5 / 8) + math.log(1 / 4)) / 2
+    )
     assert float(loss(logits, y, "linear")) == pytest.approx(-(5 / 8 + 1 / 4) / 2)
 
 
@@ -61,7 +65,10 @@ def test_the_linear_form_is_bounded_and_flat_where_the_other_is_steep(acgan):
         x = paddle.to_tensor(logits, stop_gradient=False)
         acgan.trainer.class_loss(x, y, kind).backward()
         slopes[kind] = abs(x.grad.numpy()).max()
-        assert float(acgan.trainer.class_loss(paddle.to_tensor(-9 * logits), y, kind)) == (kind == "linear") * -1.0
+        assert (
+            float(acgan.trainer.class_loss(paddle.to_tensor(-9 * logits), y, kind))
+            == (kind == "linear") * -1.0
+        )
     assert slopes["cross_entropy"] == pytest.approx(1) and slopes["linear"] < 1e-12
 
 
@@ -76,24 +83,36 @@ def test_class_loss_gradient_is_the_finite_difference(acgan, kind):
         up, down = logits.copy(), logits.copy()
         up[place] += h
         down[place] -= h
-        expected[place] = (numpy_class_loss(up, y, kind) - numpy_class_loss(down, y, kind)) / (2 * h)
+        expected[place] = (numpy_class_loss(up, y, kind) - numpy_class_loss(down, y, kind)) / (
+            2 * h
+        )
     assert np.allclose(x.grad.numpy(), expected, atol=1e-6)
 
 
 def test_accuracy_counts_the_largest_logit(acgan):
-    logits = paddle.to_tensor([[1.0, 3.0, 2.0], [5.0, 4.0, 0.0], [0.0, 0.0, 0.1], [-1.0, -2.0, -3.0]])
+    logits = paddle.to_tensor(
+        [[1.0, 3.0, 2.0], [5.0, 4.0, 0.0], [0.0, 0.0, 0.1], [-1.0, -2.0, -3.0]]
+    )
     assert float(acgan.trainer.accuracy(logits, paddle.to_tensor([1, 1, 2, 0]))) == 0.75
 
 
-# ---- the updates -----------------------------------------------------------------------------------------------------
+# ---- the updates ----
 
 
-@pytest.mark.parametrize("kind, on", [("cross_entropy", "both"), ("cross_entropy", "real"), ("linear", "both")])
+@pytest.mark.parametrize(
+    "kind, on", [("cross_entropy", "both"), ("cross_entropy", "real"), ("linear", "both")]
+)
 def test_what_is_logged_by_hand(acgan, tmp_path, kind, on):
-    """Two real images of classes 0, 1 and two fakes of classes 2, 2, from logits written into their pixels."""
+    """Two real images of classes 0, 1 and two fakes of classes 2, 2, from logits written into their
+    pixels.
+    """
     trainer = make(acgan, tmp_path, ReadD(), class_loss=kind, class_on=on)
-    real = images_of([2, math.log(2), 0, 0], [-1, math.log(8), math.log(8), 0])  # p of 0: 2/4; p of 1: 8/17
-    fake = images_of([0.5, 0, 0, math.log(3)], [-3, 0, math.log(4), math.log(5)])  # p of 2: 3/5, 5/10
+    real = images_of(
+        [2, math.log(2), 0, 0], [-1, math.log(8), math.log(8), 0]
+    )  # p of 0: 2/4; p of 1: 8/17
+    fake = images_of(
+        [0.5, 0, 0, math.log(3)], [-3, 0, math.log(4), math.log(5)]
+    )  # p of 2: 3/5, 5/10
     y, y_fake = paddle.to_tensor([0, 1]), paddle.to_tensor([2, 2])
     cost = {"cross_entropy": lambda p: -math.log(p), "linear": lambda p: -p}[kind]
     logs = {name: float(v) for name, v in trainer.d_update(real, y, fake, y_fake).items()}
@@ -103,14 +122,18 @@ def test_what_is_logged_by_hand(acgan, tmp_path, kind, on):
     assert logs["D_loss_C"] == pytest.approx(loss_c, rel=1e-5)
     assert logs["D_loss"] == pytest.approx(loss_s + loss_c, rel=1e-5)
     assert (logs["Acc"], logs["Acc_fake"]) == (0.5, 1.0)  # a tie goes to the first
-    assert logs["D_x"] == pytest.approx((1 / (1 + math.exp(-2)) + 1 / (1 + math.exp(1))) / 2, rel=1e-5)
+    assert logs["D_x"] == pytest.approx(
+        (1 / (1 + math.exp(-2)) + 1 / (1 + math.exp(1))) / 2, rel=1e-5
+    )
     d_fake = (1 / (1 + math.exp(-0.5)) + 1 / (1 + math.exp(3))) / 2
     assert logs["D_G_z1"] == pytest.approx(d_fake, rel=1e-5)
     trainer.D.w.set_value(paddle.ones([1]))
     fake.stop_gradient = False
     logs = {name: float(v) for name, v in trainer.g_update(fake, y_fake).items()}
     loss = (softplus(-0.5) + softplus(3)) / 2 + (cost(3 / 5) + cost(5 / 10)) / 2
-    assert logs["G_loss"] == pytest.approx(loss, rel=1e-5) and logs["D_G_z2"] == pytest.approx(d_fake, rel=1e-5)
+    assert logs["G_loss"] == pytest.approx(loss, rel=1e-5) and logs["D_G_z2"] == pytest.approx(
+        d_fake, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("on, alike", [("real", True), ("both", False)])
@@ -148,7 +171,9 @@ def test_each_update_moves_its_own_network_only(acgan, tmp_path, kind):
     g2, d2 = trained(trainer.G), trained(trainer.D)
     assert moved(g1, g2) == set(g1) and not moved(d1, d2)
     assert all(not p.stop_gradient for p in trainer.params_D)
-    assert all(np.array_equal(g, p.grad) for g, p in zip(d_grads, trainer.params_D, strict=True))  # none from G's step
+    assert all(
+        np.array_equal(g, p.grad) for g, p in zip(d_grads, trainer.params_D, strict=True)
+    )  # none from G's step
 
 
 def check_adam_step(before, after, twin, lr):
@@ -184,7 +209,9 @@ def test_d_update_is_one_adam_step_on_the_papers_loss(acgan, tmp_path):
 def test_g_update_is_one_adam_step_on_the_papers_loss(acgan, tmp_path):
     trainer, twin = (make(acgan, tmp_path, g_lr=1e-4, arch={"form": "clvrai"}) for _ in range(2))
     still(trainer.D, twin.D)
-    z, y_fake = tensors(np.random.default_rng(1).standard_normal((4, 7)).astype("float32"), np.array([2, 0, 1, 1]))
+    z, y_fake = tensors(
+        np.random.default_rng(1).standard_normal((4, 7)).astype("float32"), np.array([2, 0, 1, 1])
+    )
     before = trained(trainer.G)
     trainer.g_update(trainer.G(z), y_fake)
     s, c = twin.D(twin.G(z))
@@ -196,7 +223,9 @@ def test_g_update_is_one_adam_step_on_the_papers_loss(acgan, tmp_path):
 
 
 def test_the_order_of_one_step(acgan, tmp_path):
-    """D sees the real images, then fakes cut from G, and steps; G's step asks the new D about the same fakes."""
+    """D sees the real images, then fakes cut from G, and steps; G's step asks the new D about the
+    same fakes.
+    """
     trainer = make(acgan, tmp_path, d_lr=0.01)
     calls = []
 
@@ -218,7 +247,9 @@ def test_the_order_of_one_step(acgan, tmp_path):
 
 
 def test_real_and_fake_pass_d_in_batches_of_their_own(acgan, tmp_path):
-    """BatchNorm's running statistics tell: one step towards the reals', then one towards the fakes'; not the mean's."""
+    """BatchNorm's running statistics tell: one step towards the reals', then one towards the
+    fakes'; not the mean's.
+    """
     trainer, twin = (make(acgan, tmp_path, d_lr=0.0) for _ in range(2))
     still(trainer.D, twin.D)
     (x, y), fake = tensors(*batch()), paddle.full([4, 3, 32, 32], 0.9)
@@ -227,7 +258,10 @@ def test_real_and_fake_pass_d_in_batches_of_their_own(acgan, tmp_path):
     mean, variance = old._mean.numpy(), old._variance.numpy()
     for image in (x, fake):
         h = twin.D.conv2[0](twin.D.conv1(image)).numpy().astype("float64")
-        mean, variance = 0.9 * mean + 0.1 * h.mean((0, 2, 3)), 0.9 * variance + 0.1 * h.var((0, 2, 3))
+        mean, variance = (
+            0.9 * mean + 0.1 * h.mean((0, 2, 3)),
+            0.9 * variance + 0.1 * h.var((0, 2, 3)),
+        )
     assert np.allclose(norm._mean.numpy(), mean, rtol=1e-4, atol=1e-6)
     assert np.allclose(norm._variance.numpy(), variance, rtol=1e-4)
 
@@ -241,11 +275,13 @@ def test_rates_and_moments_reach_the_optimizers(acgan, tmp_path):
         assert (optimizer._beta1, optimizer._beta2) == (0.25, 0.75)
 
 
-# ---- the draws -------------------------------------------------------------------------------------------------------
+# ---- the draws ----
 
 
 def drawn(trainer, iteration, y, seed=0, rank=0):
-    """(z, labels) that a step draws for its fakes, given the real batch's labels; nothing is trained."""
+    """(z, labels) that a step draws for its fakes, given the real batch's labels; nothing is
+    trained.
+    """
     found = {}
     trainer.args.seed, trainer.rank = seed, rank
     trainer.G = lambda z: found.setdefault("z", z)
@@ -278,11 +314,16 @@ def test_draws_differ_by_seed_iteration_and_rank(acgan, tmp_path):
     trainer, y = make(acgan, tmp_path), np.zeros(8, np.int64)
     keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     draws = [drawn(trainer, i, y, seed, rank) for i, seed, rank in keys]
-    assert len({z.tobytes() for z, _ in draws}) == 4 and len({labels.tobytes() for _, labels in draws}) == 4
+    assert (
+        len({z.tobytes() for z, _ in draws}) == 4
+        and len({labels.tobytes() for _, labels in draws}) == 4
+    )
 
 
 def test_a_step_depends_on_nothing_else(acgan, tmp_path):
-    """Dropout and activation noise too: neither Paddle's random state nor the steps before matter (rates of 0)."""
+    """Dropout and activation noise too: neither Paddle's random state nor the steps before matter
+    (rates of 0).
+    """
     trainer = make(acgan, tmp_path, lr=0.0, arch={"activation_noise": 0.1})
     first = {k: float(v) for k, v in trainer.train_step(5, *batch()).items()}
     paddle.seed(99)

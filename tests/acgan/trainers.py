@@ -14,13 +14,34 @@ ARCH = dict(imsize=32, num_classes=3, nz=7, ngf=4, ndf=4)
 def tiny_args(tmp_path, **changes):
     """What the trainer reads of train.py's flags, for a model that steps in a blink."""
     values = dict(
-        output_dir=str(tmp_path), check_path=str(tmp_path / "checkpoints"), result_path=str(tmp_path / "results"),
-        class_result_path=str(tmp_path / "class_results"), log_path=str(tmp_path / "log"), seed=0, batch_size=4,
-        niter=1, iterations=0, lr=1e-3, g_lr=None, d_lr=None, beta1=0.5, beta2=0.999, class_loss="cross_entropy",
+        output_dir=str(tmp_path),
+        check_path=str(tmp_path / "checkpoints"),
+        result_path=str(tmp_path / "results"),
+        class_result_path=str(tmp_path / "class_results"),
+        log_path=str(tmp_path / "log"),
+        seed=0,
+        batch_size=4,
+        niter=1,
+        iterations=0,
+        lr=1e-3,
+        g_lr=None,
+        d_lr=None,
+        beta1=0.5,
+        beta2=0.999,
+        class_loss="cross_entropy",
         class_on="both",
-        ema_decay=0.0, ema_start=0, amp="none", log_every=1, save_freq=5, save_every=0, sample_every=0,
-        keep_checkpoints=0, eval_every=0, num_workers=0, skip_bad_images=False,
-    )  # fmt: skip
+        ema_decay=0.0,
+        ema_start=0,
+        amp="none",
+        log_every=1,
+        save_freq=5,
+        save_every=0,
+        sample_every=0,
+        keep_checkpoints=0,
+        eval_every=0,
+        num_workers=0,
+        skip_bad_images=False,
+    )
     return SimpleNamespace(**(values | changes))
 
 
@@ -30,7 +51,10 @@ class Data:
     classes, counts, class_indices, class_total = ["a", "b", "c"], [4, 4, 4], [0, 1, 2], 3
 
     def __init__(self, number=12, labels=None, bad=()):
-        self.images, self.bad = np.random.default_rng(3).uniform(-1, 1, (number, 3, 32, 32)).astype("float32"), bad
+        self.images, self.bad = (
+            np.random.default_rng(3).uniform(-1, 1, (number, 3, 32, 32)).astype("float32"),
+            bad,
+        )
         self.labels = [i % 3 for i in range(number)] if labels is None else list(labels)
 
     def __len__(self):
@@ -43,7 +67,9 @@ class Data:
 
 
 class ReadD(paddle.nn.Layer):
-    """A discriminator that reads its answer in the image: pixel 0 is the source logit, pixels 1 to 3 the class's."""
+    """A discriminator that reads its answer in the image: pixel 0 is the source logit, pixels 1 to
+    3 the class's.
+    """
 
     def __init__(self):
         super().__init__()
@@ -55,13 +81,17 @@ class ReadD(paddle.nn.Layer):
 
 
 def make(acgan, tmp_path, D=None, held_out=None, data=None, arch=None, **changes):
-    """A trainer on the smallest networks, the same weights each time, of a size that lets every gradient be seen."""
+    """A trainer on the smallest networks, the same weights each time, of a size that lets every
+    gradient be seen.
+    """
     arch = acgan.model.Architecture(**(ARCH | (arch or {})))
     G, D = acgan.model.Generator(arch), D or acgan.model.Discriminator(arch)
     for net in (G, D):
         if not isinstance(net, ReadD):
             net.set_state_dict(random_state(net))
-    return acgan.trainer.Trainer(G, D, arch, tiny_args(tmp_path, **changes), data or Data(), held_out)
+    return acgan.trainer.Trainer(
+        G, D, arch, tiny_args(tmp_path, **changes), data or Data(), held_out
+    )
 
 
 def batch(n=4, seed=0):
@@ -78,8 +108,14 @@ def still(*networks):
 
 
 def trained(network):
-    """Copies of all parameters, also while D's are held still for G's step, but not BatchNorm's statistics."""
-    return {n: p.numpy().copy() for n, p in network.named_parameters() if not n.endswith(("._mean", "._variance"))}
+    """Copies of all parameters, also while D's are held still for G's step, but not BatchNorm's
+    statistics.
+    """
+    return {
+        n: p.numpy().copy()
+        for n, p in network.named_parameters()
+        if not n.endswith(("._mean", "._variance"))
+    }
 
 
 def moved(before, after):

@@ -1,4 +1,5 @@
-"""Run by test_two_processes.py, alone and under paddle.distributed.launch: two iterations on shared global batches.
+"""Run by test_two_processes.py, alone and under paddle.distributed.launch: two iterations on shared
+global batches.
 
 Usage: two_steps.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iterations.
 """
@@ -25,7 +26,9 @@ share = slice(8 // world * rank, 8 // world * (rank + 1))
 arch = Architecture(**ARCH)
 G, D = Generator(arch), Discriminator(arch)
 for network in (G, D):
-    network.set_state_dict(random_state(network, seed=rank))  # ranks that start apart must be brought together
+    network.set_state_dict(
+        random_state(network, seed=rank)
+    )  # ranks that start apart must be brought together
 trainer = Trainer(G, D, arch, tiny_args(out, batch_size=8 // world, ema_decay=0.5), Data())
 still(D)
 for layer in [*G.sublayers(), *D.sublayers()]:
@@ -49,4 +52,6 @@ for iteration in range(2):
     x, y = draws.uniform(-1, 1, (8, 3, 32, 32)).astype("float32"), draws.integers(3, size=8)
     trainer.train_step(iteration, x[share], y[share])
 networks = {"generator": trainer.G, "average": trainer.G_ema, "discriminator": trainer.D}
-weights.save({k: checkpoint.network_state(v) for k, v in networks.items()}, out / f"rank{rank}.pdparams")
+weights.save(
+    {k: checkpoint.network_state(v) for k, v in networks.items()}, out / f"rank{rank}.pdparams"
+)

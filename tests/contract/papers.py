@@ -1,6 +1,8 @@
-"""What the contract tests need to know of each paper: how to train a tiny model from the command line.
+"""What the contract tests need to know of each paper: how to train a tiny model from the command
+line.
 
-Every folder at the root that has a train.py is a paper; `tests/<folder>/tiny.py` declares it as PAPER.
+Every folder at the root that has a train.py is a paper; `tests/<folder>/tiny.py` declares it as
+PAPER.
 """
 
 import importlib
@@ -13,15 +15,23 @@ from tests.conftest import ROOT
 @dataclass(frozen=True)
 class Paper:
     data_flag: str
-    tiny: str  # flags of a model that trains an iteration in a blink, eight images a batch and process
-    edit: tuple  # (text in model.py, its replacement): an edit that changes what the generator draws
+    # flags of a model that trains an iteration in a blink, eight images a batch and process
+    tiny: str
+    edit: (
+        tuple  # (text in model.py, its replacement): an edit that changes what the generator draws
+    )
     layout: str = "class_folders"  # of make_toy_data
     part: str = "train"  # the folder in it that the data flag wants
     folder: str = ""  # set by `find_papers`
 
     def data(self, tmp_path):
-        """Make a tiny data set and return its path: three batches an epoch, so that runs cross epochs."""
-        return make_toy_data.make(tmp_path / "data", self.layout, classes=2, count=24, size=32) / self.part
+        """Make a tiny data set and return its path: three batches an epoch, so that runs cross
+        epochs.
+        """
+        return (
+            make_toy_data.make(tmp_path / "data", self.layout, classes=2, count=24, size=32)
+            / self.part
+        )
 
     @property
     def tiny_flags(self):
@@ -31,7 +41,16 @@ class Paper:
 
     def flags(self, data, out, iterations, **changes):
         """Command line of train.py; `changes` are further flags, name=value."""
-        flags = ["train.py", self.data_flag, data, "--output_dir", out, "--iterations", iterations, *self.tiny_flags]
+        flags = [
+            "train.py",
+            self.data_flag,
+            data,
+            "--output_dir",
+            out,
+            "--iterations",
+            iterations,
+            *self.tiny_flags,
+        ]
         for name, value in changes.items():
             flags += [f"--{name}", value] if value is not None else [f"--{name}"]
         return [str(flag) for flag in flags]

@@ -52,7 +52,9 @@ def wait_for(condition, process, seconds=90):
 
 def alive(text):
     """Processes whose command line holds `text`."""
-    found = subprocess.run(["pgrep", "-f", "--", text], capture_output=True, text=True).stdout.split()
+    found = subprocess.run(
+        ["pgrep", "-f", "--", text], capture_output=True, text=True
+    ).stdout.split()
     return [pid for pid in found if int(pid) != os.getpid()]
 
 
@@ -66,7 +68,14 @@ def flat(value, name=""):
 def assert_same_state(a, b):
     """Two checkpoints hold the same networks, optimizer states and iteration, bit for bit."""
     a, b = weights.load(a), weights.load(b)
-    for part in ("generator", "generator_ema", "discriminator", "optimizer_g", "optimizer_d", "iteration"):
+    for part in (
+        "generator",
+        "generator_ema",
+        "discriminator",
+        "optimizer_g",
+        "optimizer_d",
+        "iteration",
+    ):
         left, right = flat(a[part]), flat(b[part])
         assert left.keys() == right.keys()
         for name in left:
@@ -100,7 +109,9 @@ def test_killed_at_any_moment_goes_on_from_a_whole_checkpoint(paper_run):
         time.sleep(rng.random())
         process.kill()
         process.wait()
-        assert weights.load(checkpoints(out)[-1])["iteration"] == int(checkpoints(out)[-1].stem.split("_")[1])
+        assert weights.load(checkpoints(out)[-1])["iteration"] == int(
+            checkpoints(out)[-1].stem.split("_")[1]
+        )
     done = len(checkpoints(out))
     run_cli(spec.folder, *spec.flags(data, out, done + 1, resume="auto"))
     assert [p.stem for p in checkpoints(out)] == [f"iter_{i:07d}" for i in range(1, done + 2)]
@@ -112,7 +123,9 @@ def test_killed_at_any_moment_goes_on_from_a_whole_checkpoint(paper_run):
 def test_a_signal_saves_that_step_and_ends(paper_run, number, workers):
     spec, data, tmp = paper_run
     out = tmp / "stopped"
-    process = start(spec.folder, spec.flags(data, out, 100_000, num_workers=workers, save_every=100_000))
+    process = start(
+        spec.folder, spec.flags(data, out, 100_000, num_workers=workers, save_every=100_000)
+    )
     wait_for(lambda: (out / "log.jsonl").exists() and len(rows(out)) > 1, process)
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
@@ -122,11 +135,20 @@ def test_a_signal_saves_that_step_and_ends(paper_run, number, workers):
     assert not alive(str(out))
 
 
-@pytest.mark.parametrize("number, workers", [(signal.SIGTERM, 2), (signal.SIGINT, 0)], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "number, workers", [(signal.SIGTERM, 2), (signal.SIGINT, 0)], ids=["SIGTERM", "SIGINT"]
+)
 def test_a_signal_to_the_launcher_ends_both_processes_at_one_step(paper_run, number, workers):
     spec, data, tmp = paper_run
     out = tmp / "stopped"
-    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp / "logs")]
+    launcher = [
+        "-m",
+        "paddle.distributed.launch",
+        "--nproc_per_node",
+        "2",
+        "--log_dir",
+        str(tmp / "logs"),
+    ]
     flags = dict(num_workers=workers, save_every=100_000, batch_size=4)
     process = start(spec.folder, spec.flags(data, out, 100_000, **flags), launcher)
     wait_for(lambda: (out / "log.jsonl").exists() and len(rows(out)) > 1, process)
@@ -162,7 +184,9 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(paper_r
 def test_a_copy_elsewhere_trains_with_its_own_edited_model(paper_run):
     spec, data, tmp = paper_run
     copy = tmp / "my_variant"
-    shutil.copytree(ROOT / spec.folder, copy, ignore=shutil.ignore_patterns("results", "__pycache__"))
+    shutil.copytree(
+        ROOT / spec.folder, copy, ignore=shutil.ignore_patterns("results", "__pycache__")
+    )
     old, new = spec.edit
     source = (copy / "model.py").read_text()
     assert old in source
@@ -177,7 +201,11 @@ def test_a_run_is_never_overwritten(paper_run):
     run_cli(spec.folder, *spec.flags(data, tmp / "run", 1))
     before = checkpoints(tmp / "run")[0].read_bytes()
     again = run_cli(spec.folder, *spec.flags(data, tmp / "run", 1, seed=1), code=2)
-    assert "--output_dir" in again.stderr and "--resume" in again.stderr and "Traceback" not in again.stderr
+    assert (
+        "--output_dir" in again.stderr
+        and "--resume" in again.stderr
+        and "Traceback" not in again.stderr
+    )
     assert checkpoints(tmp / "run")[0].read_bytes() == before
 
 
@@ -188,7 +216,8 @@ def test_a_full_disk_loses_nothing(paper_run):
     size = checkpoints(out)[0].stat().st_size
     limited = (
         "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); sys.argv = sys.argv[1:]; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); sys.argv = "
+        "sys.argv[1:]; "
         "sys.path.insert(0, '.'); runpy.run_path('train.py', run_name='__main__')"
     )
     failed = run_cli(spec.folder, "-c", limited, *spec.flags(data, out, 2, resume="auto"), code=2)
@@ -204,4 +233,8 @@ def test_bad_device_is_one_line(paper_run):
 
     if paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count():
         pytest.skip("this machine has a GPU")
-    assert failed.returncode == 2 and "--device gpu" in failed.stderr and "Traceback" not in failed.stderr
+    assert (
+        failed.returncode == 2
+        and "--device gpu" in failed.stderr
+        and "Traceback" not in failed.stderr
+    )

@@ -1,4 +1,6 @@
-"""A headless Chromium to drive, over its DevTools protocol: Python's standard library and the browser suffice."""
+"""A headless Chromium to drive, over its DevTools protocol: Python's standard library and the
+browser suffice.
+"""
 
 import base64
 import json
@@ -21,11 +23,23 @@ def find():
 
 
 class Chromium:
-    """One page of a browser. Args: folder, for its profile; width, height of the window in pixels."""
+    """One page of a browser. Args: folder, for its profile; width, height of the window in
+    pixels.
+    """
 
     def __init__(self, folder, width=1280, height=640):
-        flags = ["--headless=new", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0", "about:blank"]
-        flags += [f"--user-data-dir={folder}", f"--window-size={width},{height}", "--disable-background-networking"]
+        flags = [
+            "--headless=new",
+            "--disable-gpu",
+            "--no-first-run",
+            "--remote-debugging-port=0",
+            "about:blank",
+        ]
+        flags += [
+            f"--user-data-dir={folder}",
+            f"--window-size={width},{height}",
+            "--disable-background-networking",
+        ]
         flags += ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox refuses to run as root
         self.process = subprocess.Popen([find(), *flags], stderr=subprocess.DEVNULL)
         self.number, self.events = 0, []
@@ -34,7 +48,8 @@ class Chromium:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
-            f"GET {page} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {page} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: "
+            "Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         self.answers = self.socket.makefile("rb")
@@ -47,7 +62,9 @@ class Chromium:
         text = json.dumps({"id": self.number, "method": method, "params": parameters}).encode()
         mask, n = os.urandom(4), len(text)
         head = bytes([128 | n]) if n < 126 else b"\xfe" + struct.pack(">H", n)
-        self.socket.sendall(b"\x81" + head + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(text)))
+        self.socket.sendall(
+            b"\x81" + head + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(text))
+        )
         while True:
             answer = json.loads(self._frame())
             if answer.get("id") == self.number:
@@ -67,7 +84,9 @@ class Chromium:
 
     def js(self, code):
         """The value of an expression in the page, awaited."""
-        found = self.call("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True)
+        found = self.call(
+            "Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -87,7 +106,9 @@ class Chromium:
         self._mouse("mouseReleased", *points[-1])
 
     def _mouse(self, kind, x, y):
-        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+        self.call(
+            "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1
+        )
 
     def click(self, selector):
         box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
@@ -95,7 +116,9 @@ class Chromium:
 
     def screenshot(self, path):
         """Write what the page looks like, as PNG."""
-        Path(path).write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        Path(path).write_bytes(
+            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        )
 
     def close(self):
         self.process.terminate()
@@ -109,7 +132,9 @@ def _port(file):
 def _page(port):
     try:
         with urlopen(f"http://127.0.0.1:{port}/json") as answer:
-            pages = [tab["webSocketDebuggerUrl"] for tab in json.load(answer) if tab["type"] == "page"]
+            pages = [
+                tab["webSocketDebuggerUrl"] for tab in json.load(answer) if tab["type"] == "page"
+            ]
     except OSError:
         return None
     return pages[0].split(str(port), 1)[1] if pages else None

@@ -6,7 +6,9 @@ import numpy as np
 def tensor(array):
     import paddle
 
-    return paddle.to_tensor(np.ascontiguousarray(array, "float32" if np.asarray(array).dtype == np.float64 else None))
+    return paddle.to_tensor(
+        np.ascontiguousarray(array, "float32" if np.asarray(array).dtype == np.float64 else None)
+    )
 
 
 def tiny(model, variant="photopen", **changes):
@@ -15,7 +17,9 @@ def tiny(model, variant="photopen", **changes):
 
 
 def randomize(net, seed=0, scale=0.3):
-    """Random values in every parameter and buffer (variances positive, u and v of length one); returns the network."""
+    """Random values in every parameter and buffer (variances positive, u and v of length one);
+    returns the network.
+    """
     rng, state = np.random.default_rng(seed), {}
     for name, old in net.state_dict().items():
         value = rng.standard_normal(old.shape) * scale

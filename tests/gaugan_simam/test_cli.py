@@ -1,4 +1,6 @@
-"""train.py from its flags to its exit code: the original's commands run, what a user can get wrong ends in one line."""
+"""train.py from its flags to its exit code: the original's commands run, what a user can get wrong
+ends in one line.
+"""
 
 import json
 import pickle
@@ -16,13 +18,24 @@ from tests.contract.papers import PAPERS
 TINY = PAPERS["gaugan_simam"].tiny_flags
 YAML = "configs/photopen.yaml"
 # The networks of TINY as overrides of the yaml file.
-SMALL = ["model.crop_size=32", "model.generator.ngf=1", "model.discriminator.ndf=2", "model.discriminator.num_D=2"]
-SMALL += ["model.discriminator.n_layers_D=2", "dataset.train.num_workers=0", "log_config.interval=1"]
+SMALL = [
+    "model.crop_size=32",
+    "model.generator.ngf=1",
+    "model.discriminator.ndf=2",
+    "model.discriminator.num_D=2",
+]
+SMALL += [
+    "model.discriminator.n_layers_D=2",
+    "dataset.train.num_workers=0",
+    "log_config.interval=1",
+]
 
 
 @pytest.fixture
 def train(paper, capfd, monkeypatch):
-    """Function that runs train.py's main in its folder on flags and returns (exit code, stdout, stderr)."""
+    """Function that runs train.py's main in its folder on flags and returns (exit code, stdout,
+    stderr).
+    """
     folder = paper("gaugan_simam")
     monkeypatch.chdir(folder.folder)
     main = runtime.command(folder.train.main)
@@ -65,51 +78,100 @@ def rows(out):
 
 
 def test_the_originals_command_trains_with_its_yaml_and_overrides(train, data, tmp_path):
-    override = ["model.generator.norm_G=spectralspadesyncbatch1x1", "model.batchSize=4", "dataset.train.batch_size=4"]
+    override = [
+        "model.generator.norm_G=spectralspadesyncbatch1x1",
+        "model.batchSize=4",
+        "dataset.train.batch_size=4",
+    ]
     own = [f"dataset.train.content_root={data}", f"output_dir={tmp_path}", "total_iters=2"]
-    flags = ["--config-file", YAML, "-o", *override, *SMALL, "--o", *own, "--device", "cpu", "--seed", 0]
+    flags = [
+        "--config-file",
+        YAML,
+        "-o",
+        *override,
+        *SMALL,
+        "--o",
+        *own,
+        "--device",
+        "cpu",
+        "--seed",
+        0,
+    ]
     code, printed, err = train(*flags)
     assert code == 0, err
     (out,) = tmp_path.iterdir()
     assert re.fullmatch(r"photopen-\d{4}-\d\d-\d\d-\d\d-\d\d", out.name)
     args = json.loads((out / "args.json").read_text())
-    expected = {"norm_G": "spectralspadesyncbatch1x1", "batch_size": 4, "ngf": 1, "load_size": 0, "lambda_vgg": 0.0}
-    expected |= {"g_lr": 1e-4, "d_lr": 4e-4, "beta1": 0.0, "beta2": 0.999, "crop_size": 32, "name": "photopen"}
+    expected = {
+        "norm_G": "spectralspadesyncbatch1x1",
+        "batch_size": 4,
+        "ngf": 1,
+        "load_size": 0,
+        "lambda_vgg": 0.0,
+    }
+    expected |= {
+        "g_lr": 1e-4,
+        "d_lr": 4e-4,
+        "beta1": 0.0,
+        "beta2": 0.999,
+        "crop_size": 32,
+        "name": "photopen",
+    }
     assert {name: args[name] for name in expected} == expected
-    assert printed.count("plain BatchNorm takes syncbatch's place") == 1 == printed.count("warning: no --vgg_weights")
+    assert (
+        printed.count("plain BatchNorm takes syncbatch's place")
+        == 1
+        == printed.count("warning: no --vgg_weights")
+    )
     assert "3 held-out pairs" in printed
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert {"log.txt", "log.jsonl", "curves.png", "samples/iter_0000002.png"} <= names
     assert Image.open(out / "samples/iter_0000002.png").height > 3 * 32
-    assert set(rows(out)[0]) >= {"g_ganloss", "g_featloss", "df_ganloss", "dr_ganloss"} and len(rows(out)) == 2
+    assert (
+        set(rows(out)[0]) >= {"g_ganloss", "g_featloss", "df_ganloss", "dr_ganloss"}
+        and len(rows(out)) == 2
+    )
     state = checkpoint.load_checkpoint(out / "checkpoints" / "iter_0000002.pdparams")
-    assert state["architecture"]["norm_G"] == "spectralspadesyncbatch1x1" and state["iteration"] == 2
+    assert (
+        state["architecture"]["norm_G"] == "spectralspadesyncbatch1x1" and state["iteration"] == 2
+    )
 
 
 def engine_checkpoint(paper, path, iteration, adam=True):
-    """A checkpoint as PaddleGAN's engine leaves it, of TINY's networks after an update; returns the trainer."""
+    """A checkpoint as PaddleGAN's engine leaves it, of TINY's networks after an update; returns the
+    trainer.
+    """
     import paddle
 
     folder = paper("gaugan_simam")
     args = folder.train.parse_args([*TINY, "--iterations", "1", "--output_dir", str(path.parent)])
-    arch = folder.model.Architecture(**{n: getattr(args, n) for n in folder.model.Architecture.__dataclass_fields__})
+    arch = folder.model.Architecture(
+        **{n: getattr(args, n) for n in folder.model.Architecture.__dataclass_fields__}
+    )
     paddle.seed(7)
     nets = folder.model.Generator(arch), folder.model.Discriminator(arch)
     trainer = folder.trainer.Trainer(*nets, arch, args, range(8), None)
-    ids, photos = np.random.default_rng(0).integers(0, 13, (8, 32, 32)), np.zeros((8, 3, 32, 32), np.float32)
+    ids, photos = (
+        np.random.default_rng(0).integers(0, 13, (8, 32, 32)),
+        np.zeros((8, 3, 32, 32), np.float32),
+    )
     trainer.train_step(0, ids, ids, photos)
     state = {"epoch": iteration, "net_gen": checkpoint.network_state(trainer.G)}
     state["net_des"] = checkpoint.network_state(trainer.D)
     if adam:
         for name, optimizer in (("optimG", trainer.opt_G), ("optimD", trainer.opt_D)):
-            state[name] = {k: v.numpy() for k, v in optimizer.state_dict().items() if k != "master_weights"}
+            state[name] = {
+                k: v.numpy() for k, v in optimizer.state_dict().items() if k != "master_weights"
+            }
     weights.save(state, path)
     return trainer
 
 
 @pytest.mark.parametrize("adam", [True, False])
 def test_resume_from_the_engines_checkpoint(train, paper, data, tmp_path, adam):
-    """With all rates 0 nothing moves but Adam's moments: what was in the file is in the run's own checkpoint."""
+    """With all rates 0 nothing moves but Adam's moments: what was in the file is in the run's own
+    checkpoint.
+    """
     path = tmp_path / "output_dir" / "photopen-2022-01-31-23-59" / "iter_3_checkpoint.pdparams"
     path.parent.mkdir(parents=True)
     before = engine_checkpoint(paper, path, 3, adam)
@@ -117,7 +179,10 @@ def test_resume_from_the_engines_checkpoint(train, paper, data, tmp_path, adam):
     code, printed, err = train(*TINY, *flags, "--iterations", 4, "--resume", path)
     assert code == 0, err
     assert [row["iteration"] for row in rows(tmp_path / "out")] == [4]
-    assert printed.count("its moments start from 0") == (0 if adam else 2) and "order starts anew" in printed
+    assert (
+        printed.count("its moments start from 0") == (0 if adam else 2)
+        and "order starts anew" in printed
+    )
     state = checkpoint.load_checkpoint(tmp_path / "out" / "checkpoints" / "iter_0000004.pdparams")
     for part, network in (("generator", before.G), ("discriminator", before.D)):
         for name, p in network.named_parameters():
@@ -131,7 +196,11 @@ def test_resume_auto_goes_on_in_the_newest_folder_of_the_name(paper, tmp_path):
     new_folder = paper("gaugan_simam").train.new_folder
     first = new_folder(tmp_path, "photopen", "auto")
     assert re.fullmatch(r"photopen-\d{4}-\d\d-\d\d-\d\d-\d\d", first.name) and not first.exists()
-    for name in ("photopen-2022-01-31-23-59", "photopen-2023-01-01-00-00", "other-2025-01-01-00-00"):
+    for name in (
+        "photopen-2022-01-31-23-59",
+        "photopen-2023-01-01-00-00",
+        "other-2025-01-01-00-00",
+    ):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
     (tmp_path / "photopen-2024-01-01-00-00").mkdir()
     assert new_folder(tmp_path, "photopen", "auto").name == "photopen-2023-01-01-00-00"
@@ -142,7 +211,20 @@ def test_resume_auto_goes_on_in_the_newest_folder_of_the_name(paper, tmp_path):
 
 
 def test_a_vae_with_less_memory_resumes_and_loads(train, data, tmp_path):
-    flags = [*TINY, "--data_path", data, "--use_vae", "--nef", 1, "--z_dim", 4, "--accumulate", 2, "--D_steps_per_G", 2]
+    flags = [
+        *TINY,
+        "--data_path",
+        data,
+        "--use_vae",
+        "--nef",
+        1,
+        "--z_dim",
+        4,
+        "--accumulate",
+        2,
+        "--D_steps_per_G",
+        2,
+    ]
     code, _, err = train(*flags, "--output_dir", tmp_path / "out", "--iterations", 1)
     assert code == 0, err
     code, _, err = train(*flags, "--output_dir", tmp_path / "out", "--iterations", 2, "--resume")
@@ -151,7 +233,9 @@ def test_a_vae_with_less_memory_resumes_and_loads(train, data, tmp_path):
     assert "kldloss" in first and "kldloss" not in second and "df_ganloss" in second
     path = tmp_path / "out" / "checkpoints" / "iter_0000002.pdparams"
     assert "encoder" in weights.load(path)
-    code, printed, err = train(*flags, "--output_dir", tmp_path / "new", "--iterations", 1, "--load", path)
+    code, printed, err = train(
+        *flags, "--output_dir", tmp_path / "new", "--iterations", 1, "--load", path
+    )
     assert code == 0 and "starts from its initial weights" not in printed, err
 
 
@@ -159,32 +243,63 @@ def test_evaluation_logs_scores_and_keeps_the_best(train, data, tmp_path):
     flags = "--iterations 1 --eval_every 1 --eval_samples 2 --inception_weights random".split()
     code, printed, err = train(*TINY, "--data_path", data, "--output_dir", tmp_path / "out", *flags)
     assert code == 0, err
-    (score,) = [row["fid_not_comparable"] for row in rows(tmp_path / "out") if "fid_not_comparable" in row]
-    best = checkpoint.load_checkpoint(tmp_path / "out" / "checkpoints" / "best_fid.pdparams")["best"]["fid"]
+    (score,) = [
+        row["fid_not_comparable"] for row in rows(tmp_path / "out") if "fid_not_comparable" in row
+    ]
+    best = checkpoint.load_checkpoint(tmp_path / "out" / "checkpoints" / "best_fid.pdparams")[
+        "best"
+    ]["fid"]
     assert best["value"] == score and best["samples"] == 2 and np.isfinite(score)
 
 
 def test_flags_outrank_the_yaml_file_and_the_file_the_recipe(parse, data):
     recipe = parse()
-    assert (recipe.recipe, recipe.batch_size, recipe.beta2, recipe.iterations) == ("gaugan", 4, 0.9, 100_000)
-    assert (recipe.g_lr, recipe.d_lr, recipe.variant, recipe.simam) == (1e-4, 4e-4, "photopen", True)
+    assert (recipe.recipe, recipe.batch_size, recipe.beta2, recipe.iterations) == (
+        "gaugan",
+        4,
+        0.9,
+        100_000,
+    )
+    assert (recipe.g_lr, recipe.d_lr, recipe.variant, recipe.simam) == (
+        1e-4,
+        4e-4,
+        "photopen",
+        True,
+    )
     file = parse(f"-c {YAML} -o optimizer.lr=2e-4 model.batchSize=2")
     assert (file.batch_size, file.beta2, file.g_lr, file.d_lr) == (2, 0.999, 2e-4, 8e-4)
     both = parse(f"-c {YAML} -o model.batchSize=2 --batch_size 3 --no-simam --beta2 0.5 --amp")
     assert (both.batch_size, both.simam, both.beta2, both.amp) == (3, False, 0.5, "fp16")
-    assert (both.data_path, both.test_data_path) == ("test/coco_stuff", "")  # there is no such folder
+    assert (both.data_path, both.test_data_path) == (
+        "test/coco_stuff",
+        "",
+    )  # there is no such folder
     assert parse(f"-c {YAML} -o dataset.test.content_root={data}").test_data_path == str(data)
-    assert parse(f"-c {YAML} -o dataset.test.content_root={data} --data_path elsewhere").test_data_path == ""
+    assert (
+        parse(f"-c {YAML} -o dataset.test.content_root={data} --data_path elsewhere").test_data_path
+        == ""
+    )
 
 
 def test_the_photopen_recipe_is_the_original_and_nvlabs_is_the_papers(parse):
     original = parse("--recipe photopen")
-    assert (original.g_lr, original.d_lr, original.beta1, original.beta2) == (4e-4, 1e-4, 0.9, 0.999)
+    assert (original.g_lr, original.d_lr, original.beta1, original.beta2) == (
+        4e-4,
+        1e-4,
+        0.9,
+        0.999,
+    )
     assert (original.lambda_vgg, original.batch_size, original.flip) == (1.6, 1, False)
     from_file = parse(f"--recipe photopen -c {YAML}")
     assert (from_file.g_lr, from_file.d_lr) == (4e-4, 1e-4)
     coco, city = parse("--recipe nvlabs-coco"), parse("--recipe nvlabs-cityscapes")
-    assert (coco.variant, coco.label_nc, coco.simam, coco.lambda_vgg, coco.niter) == ("nvlabs", 182, False, 10.0, 100)
+    assert (coco.variant, coco.label_nc, coco.simam, coco.lambda_vgg, coco.niter) == (
+        "nvlabs",
+        182,
+        False,
+        10.0,
+        100,
+    )
     assert (city.crop_size, city.aspect_ratio, city.num_upsampling_layers) == (512, 2.0, "more")
 
 
@@ -193,7 +308,9 @@ def test_recipes_build_the_specified_inputs(paper, parse):
     model, channels = paper("gaugan_simam").model, {}
     for name in paper("gaugan_simam").recipes.RECIPES:
         args = vars(parse(f"--recipe {name}"))
-        arch = model.Architecture(**{field: args[field] for field in model.Architecture.__dataclass_fields__})
+        arch = model.Architecture(
+            **{field: args[field] for field in model.Architecture.__dataclass_fields__}
+        )
         channels[name] = arch.semantic_nc
     assert list(channels.values()) == [14, 14, 184, 151, 36]
 
@@ -224,7 +341,9 @@ class Evil:
 def test_a_pickle_with_foreign_objects_is_refused_and_runs_nothing(train, data, tmp_path, flag):
     path, target = tmp_path / "evil_checkpoint.pdparams", tmp_path / "executed"
     path.write_bytes(pickle.dumps({"net_gen": Evil(target)}))
-    code, _, err = train(*TINY, "--data_path", data, "--output_dir", tmp_path / "out", "--iterations", 1, flag, path)
+    code, _, err = train(
+        *TINY, "--data_path", data, "--output_dir", tmp_path / "out", "--iterations", 1, flag, path
+    )
     assert code == 2 and not target.exists()
     one_line(err, path, "open")
 
@@ -250,7 +369,11 @@ def test_a_pickle_with_foreign_objects_is_refused_and_runs_nothing(train, data, 
     ("DATA --niter_decay 3 --decay_iterations 5", ["--decay_iterations and --niter_decay"]),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_line(train, data, tmp_path, flags, named):
-    words = [word for text in flags.split() for word in (["--data_path", data] if text == "DATA" else [text])]
+    words = [
+        word
+        for text in flags.split()
+        for word in (["--data_path", data] if text == "DATA" else [text])
+    ]
     code, _, err = train(*TINY, "--output_dir", tmp_path / "out", "--iterations", 1, *words)
     assert code == 2
     one_line(err, *named)
@@ -258,7 +381,9 @@ def test_what_cannot_be_is_one_line(train, data, tmp_path, flags, named):
 
 
 def test_nothing_to_train(train, data, tmp_path):
-    code, _, err = train(*TINY, "--data_path", data, "--output_dir", tmp_path / "out", "--iterations", 0)
+    code, _, err = train(
+        *TINY, "--data_path", data, "--output_dir", tmp_path / "out", "--iterations", 0
+    )
     assert code == 2
     one_line(err, "--iterations 0")
 

@@ -1,4 +1,6 @@
-"""photopen.yaml: what is read, what one place suffices for, and what is said of keys and values that do not fit."""
+"""photopen.yaml: what is read, what one place suffices for, and what is said of keys and values
+that do not fit.
+"""
 
 import pytest
 
@@ -38,13 +40,33 @@ def test_published_values(config):
     c = config.load_config(PHOTOPEN)
     flags = config.settings(c)
     published = {
-        "label_nc": 12, "contain_dontcare_label": True, "crop_size": 256, "lambda_feat": 10.0, "lambda_vgg": 1.6,
-        "ngf": 24, "num_upsampling_layers": "normal", "aspect_ratio": 1.0, "norm_G": "spectralspadebatch3x3",
+        "label_nc": 12,
+        "contain_dontcare_label": True,
+        "crop_size": 256,
+        "lambda_feat": 10.0,
+        "lambda_vgg": 1.6,
+        "ngf": 24,
+        "num_upsampling_layers": "normal",
+        "aspect_ratio": 1.0,
+        "norm_G": "spectralspadebatch3x3",
         "use_vae": False,
-        "nef": 16, "ndf": 128, "num_D": 4, "n_layers_D": 6, "no_instance": False, "batch_size": 1, "num_workers": 0,
-        "vgg_size": 224, "beta2": 0.999, "data_path": "test/coco_stuff", "test_data_path": "test/coco_stuff",
-        "output_dir": "output_dir", "decay_start": 99999, "decay_epochs": 99999, "epochs": 0, "eval_every": 0,
-    }  # fmt: skip
+        "nef": 16,
+        "ndf": 128,
+        "num_D": 4,
+        "n_layers_D": 6,
+        "no_instance": False,
+        "batch_size": 1,
+        "num_workers": 0,
+        "vgg_size": 224,
+        "beta2": 0.999,
+        "data_path": "test/coco_stuff",
+        "test_data_path": "test/coco_stuff",
+        "output_dir": "output_dir",
+        "decay_start": 99999,
+        "decay_epochs": 99999,
+        "epochs": 0,
+        "eval_every": 0,
+    }
     assert {name: flags[name] for name in published} == published
     assert c["model"]["generator"]["semantic_nc"] == c["predict"]["semantic_nc"] == 14
     assert (flags["g_lr"], flags["d_lr"], flags["beta1"]) == (1e-4, 4e-4, 0.0)
@@ -63,9 +85,19 @@ def test_the_command_of_the_original(config):
 
 
 def test_one_place_suffices(load):
-    c = load("dataset: {test: {crop_size: 128}}\npredict:\n  label_nc: 5\n  ngf: 8\n  use_vae: yes\n")
-    sizes = [c["model"], c["model"]["generator"], c["model"]["discriminator"], *c["dataset"].values(), c["predict"]]
-    assert {part["crop_size"] for part in sizes} == {128} and c["dataset"]["train"]["load_size"] == 143
+    c = load(
+        "dataset: {test: {crop_size: 128}}\npredict:\n  label_nc: 5\n  ngf: 8\n  use_vae: yes\n"
+    )
+    sizes = [
+        c["model"],
+        c["model"]["generator"],
+        c["model"]["discriminator"],
+        *c["dataset"].values(),
+        c["predict"],
+    ]
+    assert {part["crop_size"] for part in sizes} == {128} and c["dataset"]["train"][
+        "load_size"
+    ] == 143
     assert c["model"]["label_nc"] == c["model"]["discriminator"]["label_nc"] == 5
     assert c["model"]["generator"]["ngf"] == 8 and c["model"]["generator"]["use_vae"] is True
     assert c["model"]["generator"]["semantic_nc"] == c["predict"]["semantic_nc"] == 7
@@ -75,24 +107,39 @@ def test_contradictions_name_both_places(load):
     both = r"my.yaml line 2: model.crop_size is 128, but .*line 4: dataset.train.crop_size is 256. They must agree; one"
     with pytest.raises(UserError, match=both):
         load("model:\n  crop_size: 128\ndataset:\n  train: {crop_size: 256}\n")
-    with pytest.raises(UserError, match=r"-o model.batchSize=4 is 4, but -o dataset.train.batch_size=2 is 2"):
+    with pytest.raises(
+        UserError, match=r"-o model.batchSize=4 is 4, but -o dataset.train.batch_size=2 is 2"
+    ):
         load("", "model.batchSize=4", "dataset.train.batch_size=2")
     with pytest.raises(UserError, match=r"optimG.beta1 is 0.5, but .*optimD.beta1 is 0.9"):
         load("optimizer:\n  optimG: {beta1: 0.5}\n  optimD: {beta1: 0.9}\n")
 
 
 def test_synchronised_training_does_not_contradict_prediction(load):
-    c = load("model: {generator: {norm_G: spectralspadesyncbatch3x3}}\npredict: {norm_G: spectralspadebatch3x3}\n")
+    c = load(
+        "model: {generator: {norm_G: spectralspadesyncbatch3x3}}\npredict: {norm_G: "
+        "spectralspadebatch3x3}\n"
+    )
     assert c["model"]["generator"]["norm_G"] == "spectralspadesyncbatch3x3"
     with pytest.raises(UserError, match="predict.norm_G is spectralspadeinstance3x3"):
-        load("model: {generator: {norm_G: spectralspadebatch3x3}}\npredict: {norm_G: spectralspadeinstance3x3}\n")
+        load(
+            "model: {generator: {norm_G: spectralspadebatch3x3}}\npredict: {norm_G: "
+            "spectralspadeinstance3x3}\n"
+        )
 
 
 def test_an_override_outranks_the_file_and_the_last_one_wins(load):
     c = load(
-        "model: {label_nc: 5, crop_size: 128}\n", "predict.crop_size=64", "model.lambda_feat=1", "model.lambda_feat=2"
+        "model: {label_nc: 5, crop_size: 128}\n",
+        "predict.crop_size=64",
+        "model.lambda_feat=1",
+        "model.lambda_feat=2",
     )
-    assert c["model"]["crop_size"] == 64 and c["model"]["label_nc"] == 5 and c["model"]["lambda_feat"] == 2.0
+    assert (
+        c["model"]["crop_size"] == 64
+        and c["model"]["label_nc"] == 5
+        and c["model"]["lambda_feat"] == 2.0
+    )
 
 
 def test_channels_follow_from_classes_unless_told_wrong(load):
@@ -101,7 +148,8 @@ def test_channels_follow_from_classes_unless_told_wrong(load):
     c = load("model: {contain_dontcare_label: no, discriminator: {no_instance: on}}")
     assert c["model"]["generator"]["semantic_nc"] == 12
     with pytest.raises(
-        UserError, match=r"line 1: model.generator.semantic_nc is 13, but label_nc 12, .* make 14; leave"
+        UserError,
+        match=r"line 1: model.generator.semantic_nc is 13, but label_nc 12, .* make 14; leave",
     ):
         load("model: {generator: {semantic_nc: 13}}")
 
@@ -115,10 +163,13 @@ def test_load_size_follows_the_crop_unless_told(config, load):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("model:\n  genrator: {}\n", r"my.yaml line 2: unknown key model.genrator; did you mean model.generator\?"),
+        ("model:\n  genrator: {}\n", r"my.yaml line 2: unknown key model.genrator; did you mean "
+                                     r"model.generator\?"),
         ("total_iter: 5\n", r"line 1: unknown key total_iter; did you mean total_iters\?"),
-        ("model:\n  batchsize: 1\n", r"line 2: unknown key model.batchsize; did you mean model.batchSize\?"),
-        ("model:\n\n  num_D: 4\n", r"line 3: unknown key model.num_D; did you mean model.discriminator.num_D\?"),
+        ("model:\n  batchsize: 1\n", r"line 2: unknown key model.batchsize; did you mean "
+                                     r"model.batchSize\?"),
+        ("model:\n\n  num_D: 4\n", r"line 3: unknown key model.num_D; did you mean "
+                                   r"model.discriminator.num_D\?"),
         ("snapshot_config: {zzz: 1}\n", r"unknown key snapshot_config.zzz; known are interval"),
         ("model: 3\n", r"line 1: model must hold keys, such as name: ..."),
         ("- a\n", r"line 1: the file must hold keys"),
@@ -132,18 +183,21 @@ def test_load_size_follows_the_crop_unless_told(config, load):
         ("optimizer: {lr: .nan}\n", r"optimizer.lr: expected a number, not nan"),
         ("optimizer: {lr: -1e-4}\n", r"optimizer.lr: -0.0001 is too small; take at least 0"),
         ("optimizer:\n  lr:\n", r"line 2: optimizer.lr: expected a number, not None"),
-        ("model:\n  generator: {use_vae: maybe}\n", r"use_vae: expected true or false, not 'maybe'"),
+        ("model:\n  generator: {use_vae: "
+         "maybe}\n", r"use_vae: expected true or false, not 'maybe'"),
         ("model:\n  generator: {use_vae: 1}\n", r"use_vae: expected true or false, not 1"),
         ("output_dir: 2024\n", r"output_dir: expected text, not 2024; put it into quotes"),
         ("model: {name: Pix2PixModel}\n", r"'Pix2PixModel' is not known here; take PhotoPenModel"),
         ("model: {discriminator: {output_nc: 1}}\n", r"output_nc: 1 is not known here; take 3"),
-        ("optimizer: {optimG: {net_names: [net_des]}}\n", r"\['net_des'\] is not known here; take \['net_gen'\]"),
+        ("optimizer: {optimG: {net_names: "
+         "[net_des]}}\n", r"\['net_des'\] is not known here; take \['net_gen'\]"),
         ("optimizer: {optimG: {net_names: net_gen}}\n", r"expected a list of names, not 'net_gen'"),
         ("model:\n\tname: x\n", r"my.yaml line 2: found character"),
         ("model: [\n", r"my.yaml line 2: "),
         ("a: *b\n", r"line 1: found undefined alias"),
         ("a: 1\n---\nb: 2\n", r"line 2: but found another document"),
-        ("output_dir: !!python/object/apply:os.system ['echo hi']\n", r"line 1: could not determine a constructor"),
+        ("output_dir: !!python/object/apply:os.system ['echo "
+         "hi']\n", r"line 1: could not determine a constructor"),
         ("total_iters: " + "[" * 5000 + "\n", r"my.yaml"),
     ],
 )  # fmt: skip
@@ -166,13 +220,29 @@ def test_files_that_are_none(config, tmp_path):
 
 
 def test_numbers_and_switches_in_every_spelling(load):
-    c = load('optimizer: {lr: 1e-4}\ntotal_iters: 1e5\nmodel: {lambda_feat: "7", generator: {use_vae: "on"}}\n')
-    assert c["optimizer"]["lr"] == 1e-4 and c["total_iters"] == 100_000 and isinstance(c["total_iters"], int)
+    c = load(
+        'optimizer: {lr: 1e-4}\ntotal_iters: 1e5\nmodel: {lambda_feat: "7", generator: {use_vae: '
+        '"on"}}\n'
+    )
+    assert (
+        c["optimizer"]["lr"] == 1e-4
+        and c["total_iters"] == 100_000
+        and isinstance(c["total_iters"], int)
+    )
     assert c["model"]["lambda_feat"] == 7.0 and c["model"]["generator"]["use_vae"] is True
     c = load(
-        "", "model.generator.use_vae=off", "optimizer.lr=2e-4", "total_iters=7", "output_dir=runs/a=b", "min_max=(0,1)"
+        "",
+        "model.generator.use_vae=off",
+        "optimizer.lr=2e-4",
+        "total_iters=7",
+        "output_dir=runs/a=b",
+        "min_max=(0,1)",
     )
-    assert c["model"]["generator"]["use_vae"] is False and c["optimizer"]["lr"] == 2e-4 and c["total_iters"] == 7
+    assert (
+        c["model"]["generator"]["use_vae"] is False
+        and c["optimizer"]["lr"] == 2e-4
+        and c["total_iters"] == 7
+    )
     assert c["output_dir"] == "runs/a=b" and c["min_max"] == [0.0, 1.0]
 
 
@@ -189,7 +259,10 @@ def test_merged_sections(load):
             r"-o model.generatr.ngf=8: unknown key model.generatr; did you mean model.generator\?",
         ),
         ("model.generator.ngff=8", r"did you mean model.generator.ngf\?"),
-        ("model.generator=8", r"model.generator is a section; set one of its keys, such as model.generator.name"),
+        (
+            "model.generator=8",
+            r"model.generator is a section; set one of its keys, such as model.generator.name",
+        ),
         ("model.generator.ngf", r"expected key=value, such as model.batchSize=4"),
         ("=8", "expected key=value"),
         ("model.generator.ngf=", r"expected a whole number, not ''"),
@@ -219,8 +292,14 @@ def test_a_place_in_a_list(load):
 def test_keys_without_effect_say_why(config, load):
     text = "checkpoints_dir: elsewhere\nenable_visualdl: true\nfind_unused_parameters: no\n"
     told = config.notes(load(text + "lr_scheduler: {learning_rate: 0.1}"))
-    assert len(told) == 4 and "checkpoints_dir: without effect here; checkpoints go to <output_dir>/checkpoints" in told
-    assert any(line.startswith("lr_scheduler.learning_rate: ") and "optimizer.lr" in line for line in told)
+    assert (
+        len(told) == 4
+        and "checkpoints_dir: without effect here; checkpoints go to <output_dir>/checkpoints"
+        in told
+    )
+    assert any(
+        line.startswith("lr_scheduler.learning_rate: ") and "optimizer.lr" in line for line in told
+    )
 
 
 def test_epochs_and_validation(config, load):

@@ -1,4 +1,6 @@
-"""convert.py: PaddleGAN's numbers, and both families' key maps against files written by hand here."""
+"""convert.py: PaddleGAN's numbers, and both families' key maps against files written by hand
+here.
+"""
 
 import pickle
 import re
@@ -20,7 +22,8 @@ def gaugan(paper):
     return paper("gaugan_simam")
 
 
-# ---- the reference implementation's numbers --------------------------------------------------------------------------
+# ---- the reference implementation's numbers
+# --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", ["n_g.pdparams", "iter_0_weight.pdparams"])
@@ -54,10 +57,13 @@ def test_images_and_every_output_of_the_discriminator_are_paddlegans(gaugan, fil
         for i, scale in enumerate(outputs):
             for n, output in enumerate(scale):
                 want = cases[f"{name}/scale{i}_out{n}"]
-                np.testing.assert_allclose(output.numpy(), want, atol=1e-4, rtol=0, err_msg=f"{name} {i} {n}")
+                np.testing.assert_allclose(
+                    output.numpy(), want, atol=1e-4, rtol=0, err_msg=f"{name} {i} {n}"
+                )
 
 
-# ---- files written by hand -------------------------------------------------------------------------------------------
+# ---- files written by hand
+# -------------------------------------------------------------------------------------------
 
 
 def states(model, arch):
@@ -74,9 +80,13 @@ def save(path, data):
 
 # ours -> NVlabs', by hand
 NV_BLOCK = {
-    "spade_0": "norm_0", "spade_1": "norm_1", "spade_s": "norm_s", "act_conv_0.1": "conv_0", "act_conv_1.1": "conv_1",
+    "spade_0": "norm_0",
+    "spade_1": "norm_1",
+    "spade_s": "norm_s",
+    "act_conv_0.1": "conv_0",
+    "act_conv_1.1": "conv_1",
     "act_conv_s.0": "conv_s",
-}  # fmt: skip
+}
 
 
 def nvlabs_generator(state, prefix="", without=()):
@@ -90,7 +100,9 @@ def nvlabs_generator(state, prefix="", without=()):
         if rest.endswith("running_var"):
             result[f"{prefix}{block}.{rest[:-11]}num_batches_tracked"] = np.array(7)
         if not rest.endswith(tuple(without)):
-            result[f"{prefix}{block}.{rest}"] = value.T if key == "fc.weight" and value.ndim == 2 else value
+            result[f"{prefix}{block}.{rest}"] = (
+                value.T if key == "fc.weight" and value.ndim == 2 else value
+            )
     return result
 
 
@@ -126,25 +138,39 @@ def test_nvlabs(gaugan, tmp_path, prefix):
     assert_same(found.generator, G)
     assert_same(found.discriminator, D)
     alone = gaugan.convert.read_published(path, crop_size=32)
-    assert alone.discriminator is None and (alone.architecture.num_D, alone.architecture.ndf) == (2, 64)
+    assert alone.discriminator is None and (alone.architecture.num_D, alone.architecture.ndf) == (
+        2,
+        64,
+    )
 
 
 def test_nvlabs_vae(gaugan, tmp_path):
     arch = tiny(gaugan.model, "nvlabs", use_vae=True, **SMALL)
     G, _, E = states(gaugan.model, arch)
-    path, e_path = save(tmp_path / "G.pth", nvlabs_generator(G)), save(tmp_path / "E.pth", nvlabs_encoder(E))
+    path, e_path = (
+        save(tmp_path / "G.pth", nvlabs_generator(G)),
+        save(tmp_path / "E.pth", nvlabs_encoder(E)),
+    )
     found = gaugan.convert.read_published(path, encoder=e_path, crop_size=32)
-    assert (found.architecture.use_vae, found.architecture.z_dim, found.architecture.nef) == (True, 4, 1)
+    assert (found.architecture.use_vae, found.architecture.z_dim, found.architecture.nef) == (
+        True,
+        4,
+        1,
+    )
     assert_same(found.generator, G)
     assert_same(found.encoder, E)
     plain = tiny(gaugan.model, "nvlabs", **SMALL)
     path = save(tmp_path / "plain.pth", nvlabs_generator(states(gaugan.model, plain)[0]))
-    with pytest.raises(UserError, match="^--encoder .*E.pth: the generator of .*plain.pth takes no latent"):
+    with pytest.raises(
+        UserError, match="^--encoder .*E.pth: the generator of .*plain.pth takes no latent"
+    ):
         gaugan.convert.read_published(path, encoder=e_path, crop_size=32)
 
 
 def test_missing_weight_v_is_rebuilt(gaugan, tmp_path):
-    """As of torch before 1.0, which keeps the normalised `weight` besides; sigma is then the top singular value."""
+    """As of torch before 1.0, which keeps the normalised `weight` besides; sigma is then the top
+    singular value.
+    """
     arch = tiny(gaugan.model, "nvlabs", **SMALL)
     G, _, _ = states(gaugan.model, arch)
     file = nvlabs_generator(G, without=["weight_v"])
@@ -157,12 +183,16 @@ def test_missing_weight_v_is_rebuilt(gaugan, tmp_path):
         assert u @ W @ v == pytest.approx(np.linalg.svd(W, compute_uv=False)[0], rel=0.02)
 
 
-@pytest.mark.parametrize("norm_G", ["spadeinstance1x1", "spectralspadeinstance1x1", "spadesyncbatch1x1"])
+@pytest.mark.parametrize(
+    "norm_G", ["spadeinstance1x1", "spectralspadeinstance1x1", "spadesyncbatch1x1"]
+)
 def test_norm_g_is_read_from_the_keys(gaugan, tmp_path, norm_G):
     for variant in ("photopen", "nvlabs"):
         arch = tiny(gaugan.model, variant, **(SMALL | {"norm_G": norm_G}))
         G = arrays(randomize(gaugan.model.Generator(arch)))
-        path = save(tmp_path / f"{variant}.pdparams", nvlabs_generator(G) if variant == "nvlabs" else G)
+        path = save(
+            tmp_path / f"{variant}.pdparams", nvlabs_generator(G) if variant == "nvlabs" else G
+        )
         found = gaugan.convert.read_published(path, crop_size=32)
         sync = norm_G.replace("sync", "") if variant == "photopen" else norm_G
         assert (found.architecture.norm_G, found.family) == (sync, variant)
@@ -171,7 +201,8 @@ def test_norm_g_is_read_from_the_keys(gaugan, tmp_path, norm_G):
 
 
 @pytest.mark.parametrize(
-    "channels, labels", [(184, (182, True, False)), (151, (150, True, True)), (36, (35, False, False))]
+    "channels, labels",
+    [(184, (182, True, False)), (151, (150, True, True)), (36, (35, False, False))],
 )
 def test_released_weights_are_known_by_their_channels(gaugan, tmp_path, channels, labels):
     arch = tiny(gaugan.model, "nvlabs", **(SMALL | {"label_nc": channels - 2}))
@@ -186,7 +217,11 @@ def test_released_weights_are_known_by_their_channels(gaugan, tmp_path, channels
 
 def engine_file(model, arch, **entries):
     G, D, _ = states(model, arch)
-    return G, D, {"net_gen": G, "net_des": D, "optimG": {"conv2d_0.w_0_moment1_0": G["fc.bias"]}} | entries
+    return (
+        G,
+        D,
+        {"net_gen": G, "net_des": D, "optimG": {"conv2d_0.w_0_moment1_0": G["fc.bias"]}} | entries,
+    )
 
 
 def test_engine_checkpoint(gaugan, tmp_path):
@@ -199,10 +234,14 @@ def test_engine_checkpoint(gaugan, tmp_path):
     path = tmp_path / "iter_40_checkpoint.pdparams"
     paddle.save(data, str(path))
     found = gaugan.convert.read_published(path, crop_size=32)
-    assert found.architecture == replace(arch, z_dim=256, nef=16) and found.source["iteration"] == 40
+    assert (
+        found.architecture == replace(arch, z_dim=256, nef=16) and found.source["iteration"] == 40
+    )
     assert_same(found.generator, G)
     assert_same(found.discriminator, D)
-    only = gaugan.convert.read_published(save(tmp_path / "x.pdparams", {"net_gen": G}), crop_size=32)
+    only = gaugan.convert.read_published(
+        save(tmp_path / "x.pdparams", {"net_gen": G}), crop_size=32
+    )
     assert only.discriminator is None and only.source["iteration"] is None
     assert_same(only.generator, G)
 
@@ -215,12 +254,24 @@ def test_what_the_file_does_not_tell_is_noted_and_can_be_changed(gaugan, tmp_pat
     assert (found.architecture.size, found.architecture.label_nc) == ((256, 256), 5)
     untold = {note.split()[0] for note in found.notes if "changes it" in note}
     assert untold == {
-        "variant", "crop_size", "aspect_ratio", "num_upsampling_layers", "norm_G", "contain_dontcare_label",
-        "no_instance", "simam", "simam_lambda",
-    }  # fmt: skip
+        "variant",
+        "crop_size",
+        "aspect_ratio",
+        "num_upsampling_layers",
+        "norm_G",
+        "contain_dontcare_label",
+        "no_instance",
+        "simam",
+        "simam_lambda",
+    }
     assert any(note.endswith("--no_simam changes it)") for note in found.notes)
     assert any(note.endswith("--no_instance changes it)") for note in found.notes)
-    changes = {"crop_size": 128, "num_upsampling_layers": "more", "aspect_ratio": 2.0, "simam": False}
+    changes = {
+        "crop_size": 128,
+        "num_upsampling_layers": "more",
+        "aspect_ratio": 2.0,
+        "simam": False,
+    }
     changes |= {"simam_lambda": 0.1, "norm_G": "spectralspadesyncbatch1x1", "no_instance": True}
     found = read(path, **changes)
     assert {k: getattr(found.architecture, k) for k in changes} == changes
@@ -240,14 +291,17 @@ def test_what_the_file_does_not_tell_is_noted_and_can_be_changed(gaugan, tmp_pat
 
 
 def test_most_is_read_from_the_keys(gaugan, tmp_path):
-    arch = tiny(gaugan.model, **(SMALL | {"ngf": 2, "num_upsampling_layers": "most", "crop_size": 128}))
+    arch = tiny(
+        gaugan.model, **(SMALL | {"ngf": 2, "num_upsampling_layers": "most", "crop_size": 128})
+    )
     path = save(tmp_path / "n_g.pdparams", arrays(gaugan.model.Generator(arch)))
     assert gaugan.convert.read_published(path).architecture.num_upsampling_layers == "most"
     with pytest.raises(UserError, match="num_upsampling_layers is most in the file, not normal"):
         gaugan.convert.read_published(path, num_upsampling_layers="normal")
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused
+# -------------------------------------------------------------------------------------------------
 
 
 def lacking(data):
@@ -284,7 +338,10 @@ def odd_u(data):
     [
         (lacking, r"generator.* 2 missing \(up_0\.act_conv_s\.0\.weight_u"),
         (surplus, r"discriminator"),
-        (misshaped, r"of another shape \(up_3\.spade_0\.mlp_beta\.bias: file \(9,\), network \(2,\)"),
+        (
+            misshaped,
+            r"of another shape \(up_3\.spade_0\.mlp_beta\.bias: file \(9,\), network \(2,\)",
+        ),
         (stranger, "unexpected entries beside net_gen and net_des: net_vgg"),
         (no_seed, "lacks fc.weight"),
         (no_block, r"lacks head_0\.spade_0\.mlp_shared\.0\.weight"),
@@ -306,8 +363,14 @@ def test_refusals(gaugan, tmp_path):
     g_path, d_path = save(tmp_path / "g.pdparams", G), save(tmp_path / "d.pdparams", {"net_des": D})
     for args, words in [
         ([d_path], r"d\.pdparams: holds discriminator weights only; give the generator's file"),
-        ([g_path, g_path], r"--discriminator .*g\.pdparams: holds no discriminator, but generator weights"),
-        ([save(tmp_path / "a", {"head": np.zeros(3)})], "no GauGAN weights of a known family .* begin with head"),
+        (
+            [g_path, g_path],
+            r"--discriminator .*g\.pdparams: holds no discriminator, but generator weights",
+        ),
+        (
+            [save(tmp_path / "a", {"head": np.zeros(3)})],
+            "no GauGAN weights of a known family .* begin with head",
+        ),
         ([save(tmp_path / "b", {"net_gen": 3})], "holds no GauGAN weights"),
         ([save(tmp_path / "c", [np.zeros(3)])], "holds no GauGAN weights"),
         ([tmp_path / "none"], "none"),
@@ -320,7 +383,9 @@ def test_refusals(gaugan, tmp_path):
 def test_read_weights(gaugan, tmp_path):
     read, arch = gaugan.convert.read_weights, tiny(gaugan.model, **SMALL)
     G, D, _ = states(gaugan.model, arch)
-    published = read(save(tmp_path / "p.pdparams", {"net_gen": G, "net_des": D}), crop_size=32, simam=False)
+    published = read(
+        save(tmp_path / "p.pdparams", {"net_gen": G, "net_des": D}), crop_size=32, simam=False
+    )
     assert set(published) == {"generator", "discriminator", "architecture", "source", "notes"}
     told = " ".join(published.pop("notes"))
     assert "variant photopen (not in the file: by family; convert.py --variant changes it)" in told
@@ -329,7 +394,10 @@ def test_read_weights(gaugan, tmp_path):
         arch, z_dim=256, nef=16, simam=False
     )
     own = save(tmp_path / "own.pdparams", published | {"iteration": 3})
-    assert read(own, crop_size=256)["iteration"] == 3 and read(own)["architecture"] == published["architecture"]
+    assert (
+        read(own, crop_size=256)["iteration"] == 3
+        and read(own)["architecture"] == published["architecture"]
+    )
     with pytest.raises(UserError, match="own.pdparams: is in this repository's layout already"):
         gaugan.convert.read_published(own)
     broken = {"format": 1, "sha256": "0", "generator": G, "architecture": arch.to_dict()}
@@ -337,7 +405,7 @@ def test_read_weights(gaugan, tmp_path):
         read(save(tmp_path / "broken.pdparams", broken))
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ----
 
 
 def test_command(gaugan, tmp_path, capsys):
@@ -345,7 +413,15 @@ def test_command(gaugan, tmp_path, capsys):
     G, D, _ = states(gaugan.model, arch)
     source = save(tmp_path / "重 量" / "latest_net_G.pth", nvlabs_generator(G))
     d_source = save(tmp_path / "latest_net_D.pth", nvlabs_discriminator(D))
-    flags = ["--crop_size", "32", "--discriminator", str(d_source), "--no_instance", "--norm_G", SMALL["norm_G"]]
+    flags = [
+        "--crop_size",
+        "32",
+        "--discriminator",
+        str(d_source),
+        "--no_instance",
+        "--norm_G",
+        SMALL["norm_G"],
+    ]
     gaugan.convert.main([str(source), str(tmp_path / "out.pdparams"), *flags])
     out = capsys.readouterr().out
     for words in (
@@ -369,7 +445,10 @@ def test_command_errors_are_one_line(gaugan, tmp_path):
     hostile = tmp_path / "x.pdparams"
     hostile.write_bytes(pickle.dumps(print))
     done = run_cli("gaugan_simam", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
-    assert re.search("^convert.py: error: .*refused", done.stderr, re.M) and "Traceback" not in done.stderr
+    assert (
+        re.search("^convert.py: error: .*refused", done.stderr, re.M)
+        and "Traceback" not in done.stderr
+    )
     assert not (tmp_path / "out.pdparams").exists()
     with pytest.raises(UserError, match="x.pdparams: is the source itself"):
         gaugan.convert.main([str(hostile), str(hostile)])

@@ -34,7 +34,9 @@ class Served:
     """The application behind a real server on a free port."""
 
     def __init__(self, gaugan, painter, names):
-        self.server = gaugan.demo.open_server("127.0.0.1", 0, gaugan.demo.create_app(painter, names))
+        self.server = gaugan.demo.open_server(
+            "127.0.0.1", 0, gaugan.demo.create_app(painter, names)
+        )
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -87,7 +89,11 @@ def test_a_posted_map_is_drawn(served):
     status, kind, body = served.get("/photo", labels.astype(np.uint8).tobytes())
     assert (status, kind) == (200, "image/png")
     image = np.asarray(Image.open(io.BytesIO(body)))
-    assert np.array_equal(image, served.painter.paint(labels[None])[0]) and image.shape == (32, 64, 3)
+    assert np.array_equal(image, served.painter.paint(labels[None])[0]) and image.shape == (
+        32,
+        64,
+        3,
+    )
     assert image.std() > 1
     other = served.get("/photo", np.zeros(2048, np.uint8).tobytes())[2]
     assert other != body
@@ -110,11 +116,15 @@ def test_two_browsers_at_once(served):
 
 
 def test_a_saved_map_opens_again(served):
-    """A palette PNG of the ids; opened, any map is brought to the network's size by nearest neighbour."""
+    """A palette PNG of the ids; opened, any map is brought to the network's size by nearest
+    neighbour.
+    """
     labels = np.random.default_rng(1).integers(0, 4, (32, 64)).astype(np.uint8)
     status, kind, body = served.get("/map.png", labels.tobytes())
     image = Image.open(io.BytesIO(body))
-    assert (status, kind, image.mode) == (200, "image/png", "P") and np.array_equal(np.asarray(image), labels)
+    assert (status, kind, image.mode) == (200, "image/png", "P") and np.array_equal(
+        np.asarray(image), labels
+    )
     assert served.get("/ids", body)[2] == labels.tobytes()
     double = np.kron(labels, np.ones((2, 2), np.uint16)).astype(np.uint16)
     double[double == 3] = 255  # unknown
@@ -143,9 +153,18 @@ def test_other_sites_are_refused(gaugan, tmp_path):
     """A foreign name led to this machine (DNS rebinding), and a foreign page that posts here."""
     painter = gaugan.painter.Painter(saved(gaugan, tmp_path))
     client = gaugan.demo.create_app(painter, painter.names()).test_client()
-    for host, code in (("127.0.0.1:7860", 200), ("[::1]:7860", 200), ("localhost", 200), ("evil.example:7860", 403)):
+    for host, code in (
+        ("127.0.0.1:7860", 200),
+        ("[::1]:7860", 200),
+        ("localhost", 200),
+        ("evil.example:7860", 403),
+    ):
         assert client.get("/settings", headers={"Host": host}).status_code == code, host
-    for origin, code in (("http://localhost:7860", 200), ("http://evil.example", 403), ("null", 403)):
+    for origin, code in (
+        ("http://localhost:7860", 200),
+        ("http://evil.example", 403),
+        ("null", 403),
+    ):
         headers = {"Host": "localhost:7860", "Origin": origin}
         assert client.post("/photo", data=bytes(2048), headers=headers).status_code == code, origin
     shared = gaugan.demo.create_app(painter, painter.names(), local=False).test_client()
@@ -161,7 +180,9 @@ def test_too_many_bytes_are_refused(gaugan, tmp_path, monkeypatch):
         assert client.post(path, data=bytes(5001)).status_code == 413
 
 
-@pytest.mark.parametrize("served", [{"use_vae": True, "aspect_ratio": 1.0, "crop_size": 32}], indirect=True)
+@pytest.mark.parametrize(
+    "served", [{"use_vae": True, "aspect_ratio": 1.0, "crop_size": 32}], indirect=True
+)
 def test_a_seed_chooses_the_style(served):
     body = bytes(1024)
     first, same, other = (served.get(f"/photo?seed={k}", body)[2] for k in (0, 0, 1))
@@ -178,7 +199,9 @@ def test_names_of_the_classes(gaugan, tmp_path):
     assert painter.names() == ["class 0", "class 1", "class 2", "unknown"]
     (tmp_path / "names.txt").write_text("Bäume\nsea\n\nsky\nnothing\n", encoding="utf-8")
     assert painter.names(str(tmp_path / "names.txt")) == ["Bäume", "sea", "sky", "nothing"]
-    with pytest.raises(UserError, match="--class_names: 2 names, but the network has classes 0 to 2 and unknown"):
+    with pytest.raises(
+        UserError, match="--class_names: 2 names, but the network has classes 0 to 2 and unknown"
+    ):
         painter.names("a,b")
 
 
@@ -193,7 +216,7 @@ def test_a_taken_port_is_told(gaugan):
         gaugan.demo.open_server("127.0.0.1", 70000, None)
 
 
-# ---- in a browser ----------------------------------------------------------------------------------------------------
+# ---- in a browser ----
 
 
 @pytest.fixture
@@ -209,7 +232,8 @@ def paint(browser, *points):
     """Drag over the map at these fractions of its width and height; until the photo is there."""
     left, top, scale = browser.js(
         "(b => { const s = Math.min(b.width / W, b.height / H);"
-        " return [b.x + (b.width - W * s) / 2, b.y + (b.height - H * s) / 2, s]; })(canvas.getBoundingClientRect())"
+        " return [b.x + (b.width - W * s) / 2, b.y + (b.height - H * s) / 2, s]; "
+        "})(canvas.getBoundingClientRect())"
     )
     browser.drag(*((left + x * 64 * scale, top + y * 32 * scale) for x, y in points))
     browser.wait("!drawing")
@@ -225,7 +249,10 @@ def test_painting_in_a_browser(served, browser):
     browser.wait("typeof ids === 'object' && ids.length === 2048")
     browser.click("#classes button:nth-child(2)")
     browser.click("#clear")
-    browser.wait("!drawing && photo !== null && $('photo').naturalWidth === 64 && $('photo').naturalHeight === 32")
+    browser.wait(
+        "!drawing && photo !== null && $('photo').naturalWidth === 64 && $('photo').naturalHeight "
+        "=== 32"
+    )
     assert counts(browser) == [0, 2048, 0, 0]
 
     browser.click("#classes button:nth-child(3)")
@@ -253,10 +280,16 @@ def test_painting_in_a_browser(served, browser):
     image = np.asarray(Image.open(io.BytesIO(bytes(drawn))))
     assert np.array_equal(image, served.painter.paint(labels[None])[0])
 
-    browser.js("(t => { t.items.add(new File(['no picture'], 'x.png')); $('upload').files = t.files;"
-               " $('upload').dispatchEvent(new Event('change')); })(new DataTransfer())")  # fmt: skip
+    browser.js(
+        "(t => { t.items.add(new File(['no picture'], 'x.png')); $('upload').files = t.files;"
+        " $('upload').dispatchEvent(new Event('change')); })(new DataTransfer())"
+    )
     browser.wait("$('status').className === 'error'")
     assert "this file is no picture" in browser.js("$('status').textContent")
-    asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    asked = [
+        e["params"]["request"]["url"]
+        for e in browser.events
+        if e["method"] == "Network.requestWillBeSent"
+    ]
     assert all(url.startswith((served.url, "blob:")) for url in asked) and len(asked) > 4
     assert not [e for e in browser.events if e["method"] == "Runtime.exceptionThrown"]

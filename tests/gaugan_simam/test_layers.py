@@ -1,4 +1,6 @@
-"""GauGAN's layers against numpy and Paddle's own: SimAM, SPADE, blocks of G and D, spectral norm, the semantic map."""
+"""GauGAN's layers against numpy and Paddle's own: SimAM, SPADE, blocks of G and D, spectral norm,
+the semantic map.
+"""
 
 from dataclasses import replace
 
@@ -16,7 +18,7 @@ def model(paper):
     return paper("gaugan_simam").model
 
 
-# ---- SimAM -----------------------------------------------------------------------------------------------------------
+# ---- SimAM ----
 
 
 def simam64(x, lam):
@@ -66,7 +68,8 @@ def test_simam_is_float32_under_amp(model):
     np.testing.assert_allclose(y.astype("float32").numpy(), want, rtol=1e-2)
 
 
-# ---- SPADE and the blocks against numpy ------------------------------------------------------------------------------
+# ---- SPADE and the blocks against numpy
+# ------------------------------------------------------------------------------
 
 
 def conv(x, W, b=None, stride=1):
@@ -94,13 +97,19 @@ def spade64(state, name, x, seg, kind, variant):
     if kind == "instance":
         h = standard(x)
         if variant == "photopen":
-            h = h * at["param_free_norm.scale"].reshape(1, -1, 1, 1) + at["param_free_norm.bias"].reshape(1, -1, 1, 1)
+            h = h * at["param_free_norm.scale"].reshape(1, -1, 1, 1) + at[
+                "param_free_norm.bias"
+            ].reshape(1, -1, 1, 1)
     else:
-        mean, var = (at[f"param_free_norm.{k}"].reshape(1, -1, 1, 1) for k in ("_mean", "_variance"))
+        mean, var = (
+            at[f"param_free_norm.{k}"].reshape(1, -1, 1, 1) for k in ("_mean", "_variance")
+        )
         h = (x - mean) / np.sqrt(var + 1e-5)
     shared = conv(seg, at["mlp_shared.0.weight"], at["mlp_shared.0.bias"])
     shared = gelu(shared) if variant == "photopen" else np.maximum(shared, 0)
-    gamma, beta = (conv(shared, at[f"mlp_{g}.weight"], at[f"mlp_{g}.bias"]) for g in ("gamma", "beta"))
+    gamma, beta = (
+        conv(shared, at[f"mlp_{g}.weight"], at[f"mlp_{g}.bias"]) for g in ("gamma", "beta")
+    )
     return h * (1 + gamma) + beta
 
 
@@ -110,12 +119,17 @@ def test_spade(model, variant, kind, side):
     arch = tiny(model, variant, norm_G=f"spade{kind}{side}x{side}")
     layer = randomize(model.SPADE(3, arch), scale=0.1)
     layer.eval()
-    x, seg = RNG(3).standard_normal((2, 3, 4, 6)), RNG(4).standard_normal((2, arch.semantic_nc, 4, 6))
+    x, seg = (
+        RNG(3).standard_normal((2, 3, 4, 6)),
+        RNG(4).standard_normal((2, arch.semantic_nc, 4, 6)),
+    )
     want = spade64({f"l.{k}": v for k, v in arrays(layer).items()}, "l.", x, seg, kind, variant)
     np.testing.assert_allclose(layer(tensor(x), tensor(seg)).numpy(), want, rtol=1e-4, atol=1e-4)
     if kind == "instance":
         names = {k for k in layer.state_dict() if "param_free_norm" in k}
-        assert names == ({"param_free_norm.scale", "param_free_norm.bias"} if variant == "photopen" else set())
+        assert names == (
+            {"param_free_norm.scale", "param_free_norm.bias"} if variant == "photopen" else set()
+        )
 
 
 def sn(state, name):
@@ -123,14 +137,21 @@ def sn(state, name):
     return W / (state[f"{name}weight_u"] @ W.reshape(len(W), -1) @ state[f"{name}weight_v"])
 
 
-@pytest.mark.parametrize("variant, spectral", [("photopen", "spectral"), ("nvlabs", "spectral"), ("nvlabs", "")])
+@pytest.mark.parametrize(
+    "variant, spectral", [("photopen", "spectral"), ("nvlabs", "spectral"), ("nvlabs", "")]
+)
 @pytest.mark.parametrize("i, o", [(4, 2), (3, 3)])
 def test_residual_block(model, variant, spectral, i, o):
-    """SPADE, activation, convolution, twice; the shortcut has no activation; SimAM at the end in photopen."""
+    """SPADE, activation, convolution, twice; the shortcut has no activation; SimAM at the end in
+    photopen.
+    """
     arch = tiny(model, variant, norm_G=f"{spectral}spadebatch3x3")
     block = randomize(model.SPADEResBlock(i, o, arch), 5, scale=0.1)
     block.eval()
-    x, seg = RNG(5).standard_normal((2, i, 4, 4)), RNG(6).standard_normal((2, arch.semantic_nc, 4, 4))
+    x, seg = (
+        RNG(5).standard_normal((2, i, 4, 4)),
+        RNG(6).standard_normal((2, arch.semantic_nc, 4, 4)),
+    )
     state, act = arrays(block), gelu if variant == "photopen" else leaky
 
     def weight(name):
@@ -145,12 +166,16 @@ def test_residual_block(model, variant, spectral, i, o):
     want = h + (x if i == o else conv(spade("spade_s", x), weight("act_conv_s.0.")))
     want = simam64(want, 1e-4) if variant == "photopen" else want
     scale = np.abs(want).max()
-    np.testing.assert_allclose(block(tensor(x), tensor(seg)).numpy() / scale, want / scale, atol=1e-5)
+    np.testing.assert_allclose(
+        block(tensor(x), tensor(seg)).numpy() / scale, want / scale, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("variant", ["photopen", "nvlabs"])
 def test_discriminator_scale(model, variant):
-    """First convolution and logits bare, spectral and instance norm between; the next scale sees the pooled input."""
+    """First convolution and logits bare, spectral and instance norm between; the next scale sees
+    the pooled input.
+    """
     arch = tiny(model, variant, n_layers_D=2, num_D=2)
     D = randomize(model.Discriminator(arch), 7)
     D.eval()
@@ -160,19 +185,25 @@ def test_discriminator_scale(model, variant):
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2, ::2]
     for i, seen in enumerate([x, np.nanmean(windows, (4, 5))]):
         state = {k.removeprefix(f"nld_{i}.{i}."): v for k, v in arrays(D).items()}
-        act, attend = (gelu, lambda x: simam64(x, 1e-4)) if variant == "photopen" else (leaky, lambda x: x)
+        act, attend = (
+            (gelu, lambda x: simam64(x, 1e-4)) if variant == "photopen" else (leaky, lambda x: x)
+        )
         want = [attend(act(conv(seen, state["block_0.0.weight"], state["block_0.0.bias"], 2)))]
         h = standard(conv(want[0], sn(state, "block_1.0."), state.get("block_1.0.bias")))
-        assert ("block_1.0.bias" in state) == ("block_1.1.scale" in state) == (variant == "photopen")
+        assert (
+            ("block_1.0.bias" in state) == ("block_1.1.scale" in state) == (variant == "photopen")
+        )
         if variant == "photopen":
-            h = h * state["block_1.1.scale"].reshape(1, -1, 1, 1) + state["block_1.1.bias"].reshape(1, -1, 1, 1)
+            h = h * state["block_1.1.scale"].reshape(1, -1, 1, 1) + state["block_1.1.bias"].reshape(
+                1, -1, 1, 1
+            )
         want.append(attend(act(h)))
         want.append(attend(conv(want[1], state["block_2.weight"], state["block_2.bias"])))
         for got, expected in zip(found[i], want, strict=True):
             np.testing.assert_allclose(got.numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
-# ---- spectral norm ---------------------------------------------------------------------------------------------------
+# ---- spectral norm ----
 
 
 def test_sigma_is_near_the_largest_singular_value_at_birth_and_converges(model):
@@ -189,7 +220,9 @@ def test_sigma_is_near_the_largest_singular_value_at_birth_and_converges(model):
     for _ in range(150):
         layer(paddle.ones([1, 6, 4, 4]))
     assert sigma() == pytest.approx(top, rel=1e-4)
-    np.testing.assert_allclose(layer.kernel().numpy() * top, layer.weight_orig.numpy(), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        layer.kernel().numpy() * top, layer.weight_orig.numpy(), rtol=1e-3, atol=1e-6
+    )
 
 
 def test_one_power_iteration_a_training_pass_and_none_in_eval(model):
@@ -205,12 +238,16 @@ def test_one_power_iteration_a_training_pass_and_none_in_eval(model):
         layer(x)
     v = W.T @ u / np.linalg.norm(W.T @ u)
     np.testing.assert_allclose(layer.weight_v.numpy(), v, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(layer.weight_u.numpy(), W @ v / np.linalg.norm(W @ v), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        layer.weight_u.numpy(), W @ v / np.linalg.norm(W @ v), rtol=1e-4, atol=1e-6
+    )
     assert list(layer.state_dict()) == ["weight_orig", "bias", "weight_u", "weight_v"]
 
 
 def test_spectral_norm_is_paddles(model):
-    """Two training passes before the gradient through both, as the D step has them, then an eval pass."""
+    """Two training passes before the gradient through both, as the D step has them, then an eval
+    pass.
+    """
     import paddle
 
     ours = randomize(model.SNConv(3, 4, 3, tiny(model)))
@@ -226,7 +263,9 @@ def test_spectral_norm_is_paddles(model):
 
 
 def test_export_equals_the_eager_block(model, tmp_path):
-    """Exported before any forward: Paddle's own spectral_norm would export what it last normalised."""
+    """Exported before any forward: Paddle's own spectral_norm would export what it last
+    normalised.
+    """
     import paddle
 
     arch = tiny(model)
@@ -240,7 +279,8 @@ def test_export_equals_the_eager_block(model, tmp_path):
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
 
 
-# ---- the semantic map ------------------------------------------------------------------------------------------------
+# ---- the semantic map
+# ------------------------------------------------------------------------------------------------
 
 
 def test_edges_mark_both_sides(model):
@@ -249,7 +289,12 @@ def test_edges_mark_both_sides(model):
     found = model.semantics(labels, None, arch).numpy()
     assert found.shape == (1, 4, 4, 4) and found.dtype == np.float32
     assert np.array_equal(found[0, :3].argmax(0), labels[0]) and (found[0, :3].sum(0) == 1).all()
-    assert found[0, 3].astype(int).tolist() == [[0, 1, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]]
+    assert found[0, 3].astype(int).tolist() == [
+        [0, 1, 0, 0],
+        [1, 1, 1, 1],
+        [0, 1, 1, 1],
+        [0, 0, 1, 1],
+    ]
 
 
 def test_edges_are_of_the_instances_where_there_are_some(model):
@@ -259,4 +304,9 @@ def test_edges_are_of_the_instances_where_there_are_some(model):
     assert model.semantics(tensor(labels), tensor(instances), arch).shape == [1, 5, 2, 4]
     assert model.semantics(labels, None, arch).numpy()[0, -1].max() == 0
     plain = replace(arch, no_instance=True, contain_dontcare_label=False)
-    assert plain.semantic_nc == 3 and model.semantics(labels, instances, plain).shape == [1, 3, 2, 4]
+    assert plain.semantic_nc == 3 and model.semantics(labels, instances, plain).shape == [
+        1,
+        3,
+        2,
+        4,
+    ]

@@ -1,4 +1,6 @@
-"""GauGAN's networks: published sizes, shapes, the VAE branch, initialisation, impossible architectures."""
+"""GauGAN's networks: published sizes, shapes, the VAE branch, initialisation, impossible
+architectures.
+"""
 
 import json
 
@@ -16,12 +18,15 @@ def model(paper):
     return paper("gaugan_simam").model
 
 
-# ---- published sizes -------------------------------------------------------------------------------------------------
+# ---- published sizes
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def sizes(model, monkeypatch):
-    """sizes(network class, architecture) -> (trainable numbers, numbers and keys of the state), weights unallocated."""
+    """sizes(network class, architecture) -> (trainable numbers, numbers and keys of the state),
+    weights unallocated.
+    """
     import paddle
 
     create, shapes = paddle.nn.Layer.create_parameter, {}
@@ -39,7 +44,11 @@ def sizes(model, monkeypatch):
         net = network(arch)
         trainable = sum(shapes[id(p)][1] for p in net.parameters() if not p.stop_gradient)
         state = net.state_dict().values()
-        return trainable, sum(shapes[id(v)][1] if id(v) in shapes else int(v.size) for v in state), len(state)
+        return (
+            trainable,
+            sum(shapes[id(v)][1] if id(v) in shapes else int(v.size) for v in state),
+            len(state),
+        )
 
     return count
 
@@ -52,7 +61,12 @@ def test_photopen_has_the_published_sizes(model, sizes):
     assert (trainable, keys) == (61_017_604, 136)
 
 
-CITYSCAPES = {"label_nc": 35, "contain_dontcare_label": False, "crop_size": 512, "aspect_ratio": 2.0}
+CITYSCAPES = {
+    "label_nc": 35,
+    "contain_dontcare_label": False,
+    "crop_size": 512,
+    "aspect_ratio": 2.0,
+}
 CITYSCAPES |= {"num_upsampling_layers": "more"}
 ADE20K = {"label_nc": 150, "no_instance": True}
 
@@ -82,7 +96,12 @@ def test_state_has_234_entries_less_num_batches_tracked(model, sizes):
     assert sizes(model.Generator, model.architecture("nvlabs"))[2] == 234 - 18
 
 
-SIDES = [[129, 65, 33, 17, 9, 10, 11], [65, 33, 17, 9, 5, 6, 7], [33, 17, 9, 5, 3, 4, 5], [17, 9, 5, 3, 2, 3, 4]]
+SIDES = [
+    [129, 65, 33, 17, 9, 10, 11],
+    [65, 33, 17, 9, 5, 6, 7],
+    [33, 17, 9, 5, 3, 4, 5],
+    [17, 9, 5, 3, 2, 3, 4],
+]
 
 
 def test_side_lengths_of_the_discriminator(model):
@@ -95,10 +114,19 @@ def test_side_lengths_of_the_discriminator(model):
     D = model.Discriminator(tiny(model, "nvlabs", label_nc=2))
     assert [len(scale) for scale in D(paddle.zeros([1, 7, 32, 32]))] == [5, 5]
     widths = model.architecture("photopen").d_blocks()
-    assert [row[1:] for row in widths] == [(128, 2), (256, 2), (512, 2), (512, 2), (512, 2), (512, 1), (1, 1)]
+    assert [row[1:] for row in widths] == [
+        (128, 2),
+        (256, 2),
+        (512, 2),
+        (512, 2),
+        (512, 2),
+        (512, 1),
+        (1, 1),
+    ]
 
 
-# ---- whole networks --------------------------------------------------------------------------------------------------
+# ---- whole networks
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -112,8 +140,17 @@ def test_side_lengths_of_the_discriminator(model):
 def test_generator_shapes_range_and_gradients(model, variant, layers, crop, ratio, start):
     import paddle
 
-    norm = "spectralspadebatch3x3" if layers == "normal" else "spectralspadebatch1x1"  # the latter are fast
-    arch = tiny(model, variant, num_upsampling_layers=layers, crop_size=crop, aspect_ratio=ratio, norm_G=norm)
+    norm = (
+        "spectralspadebatch3x3" if layers == "normal" else "spectralspadebatch1x1"
+    )  # the latter are fast
+    arch = tiny(
+        model,
+        variant,
+        num_upsampling_layers=layers,
+        crop_size=crop,
+        aspect_ratio=ratio,
+        norm_G=norm,
+    )
     assert arch.start == start and arch.size == (int(crop / ratio), crop)
     G = model.Generator(arch)
     assert ("up_4.spade_0.mlp_gamma.weight" in G.state_dict()) == (layers == "most")
@@ -126,12 +163,15 @@ def test_generator_shapes_range_and_gradients(model, variant, layers, crop, rati
 
 
 @pytest.mark.parametrize(
-    "h, w, H, W", [(64, 64, 8, 16), (286, 286, 256, 100), (21, 13, 8, 8), (5, 6, 5, 6), (4, 4, 8, 8)]
+    "h, w, H, W",
+    [(64, 64, 8, 16), (286, 286, 256, 100), (21, 13, 8, 8), (5, 6, 5, 6), (4, 4, 8, 8)],
 )
 def test_maps_are_resized_as_torchs_legacy_nearest(model, h, w, H, W):
     seg = np.arange(h * w, dtype="float32").reshape(1, 1, h, w)
     rows, columns = (np.arange(n) * m // n for n, m in ((H, h), (W, w)))
-    assert np.array_equal(model.resize_nearest(tensor(seg), H, W).numpy()[0, 0], seg[0, 0][rows][:, columns])
+    assert np.array_equal(
+        model.resize_nearest(tensor(seg), H, W).numpy()[0, 0], seg[0, 0][rows][:, columns]
+    )
 
 
 def test_upsample(model):
@@ -163,8 +203,13 @@ def test_vae_branch_trains(model):
     z = mu + paddle.randn(mu.shape) * (0.5 * logvar).exp()
     (G(seg, z).square().mean() + 0.05 * kld).backward()
     for net in (G, E):
-        assert [n for n, p in net.named_parameters() if not p.stop_gradient and p.grad is None] == []
-    assert float(E.layer1[0].weight_orig.grad.abs().max()) > 0 and float(G.fc.weight.grad.abs().max()) > 0
+        assert [
+            n for n, p in net.named_parameters() if not p.stop_gradient and p.grad is None
+        ] == []
+    assert (
+        float(E.layer1[0].weight_orig.grad.abs().max()) > 0
+        and float(G.fc.weight.grad.abs().max()) > 0
+    )
     G.eval()
     assert float((G(seg, z) - G(seg, -z)).abs().max()) > 1e-4
     paddle.seed(1)
@@ -189,10 +234,17 @@ def test_initialisation(model, variant):
     """Paddle's default, N(0, 2 / fan_in), or Glorot's normal with gain 0.02; biases 0."""
     arch = tiny(model, variant, ngf=4, ndf=16)
     G, D = model.Generator(arch), model.Discriminator(arch)
-    for layer in (G.G_middle_0.spade_0.mlp_gamma, G.up_0.act_conv_0[1], D.nld_0["0"].block_2[0], G.fc):
+    for layer in (
+        G.G_middle_0.spade_0.mlp_gamma,
+        G.up_0.act_conv_0[1],
+        D.nld_0["0"].block_2[0],
+        G.fc,
+    ):
         W = (layer.weight_orig if hasattr(layer, "weight_orig") else layer.weight).numpy()
         fan_in, fan_out = W[0].size, len(W) * W[0, 0].size
-        std = np.sqrt(2 / fan_in) if variant == "photopen" else 0.02 * np.sqrt(2 / (fan_in + fan_out))
+        std = (
+            np.sqrt(2 / fan_in) if variant == "photopen" else 0.02 * np.sqrt(2 / (fan_in + fan_out))
+        )
         assert W.std() == pytest.approx(std, rel=0.1) and abs(W.mean()) < std / 5
         assert layer.bias is None or float(layer.bias.abs().max()) == 0
 
@@ -201,8 +253,13 @@ def test_simam_has_no_weights_and_can_be_switched_in_both_variants(model):
     import paddle
 
     for variant in ("photopen", "nvlabs"):
-        on, off = (tiny(model, variant, simam=simam, n_layers_D=2, num_D=1) for simam in (True, False))
-        for network, shape in ((model.Generator, [1, 5, 32, 32]), (model.Discriminator, [1, 8, 32, 32])):
+        on, off = (
+            tiny(model, variant, simam=simam, n_layers_D=2, num_D=1) for simam in (True, False)
+        )
+        for network, shape in (
+            (model.Generator, [1, 5, 32, 32]),
+            (model.Discriminator, [1, 8, 32, 32]),
+        ):
             nets = [network(arch) for arch in (on, off)]
             assert {k: v.shape for k, v in nets[0].state_dict().items()} == {
                 k: v.shape for k, v in nets[1].state_dict().items()
@@ -214,11 +271,12 @@ def test_simam_has_no_weights_and_can_be_switched_in_both_variants(model):
                 y = net(paddle.ones(shape))
                 outputs.append((y if network is model.Generator else y[0][-1]).numpy())
             assert (
-                np.isfinite(outputs).all() and np.abs(outputs[0] - outputs[1]).max() > 0.01 * np.abs(outputs[0]).max()
+                np.isfinite(outputs).all()
+                and np.abs(outputs[0] - outputs[1]).max() > 0.01 * np.abs(outputs[0]).max()
             )
 
 
-# ---- Architecture ----------------------------------------------------------------------------------------------------
+# ---- Architecture ----
 
 
 @pytest.mark.parametrize(
@@ -248,7 +306,9 @@ def test_norm_g_is_read(model):
     assert tiny(model, norm_G="spadeinstance1x1").norm_parts() == (False, "instance", 1)
     G = model.Generator(tiny(model, norm_G="spadebatch1x1"))
     assert not any("weight_orig" in k for k in G.state_dict())
-    assert G.head_0.spade_0.mlp_gamma.weight.shape == [32, 128, 1, 1] and G.conv_img.weight.shape[2:] == [3, 3]
+    assert G.head_0.spade_0.mlp_gamma.weight.shape == [32, 128, 1, 1] and G.conv_img.weight.shape[
+        2:
+    ] == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +317,10 @@ def test_norm_g_is_read(model):
         ({"variant": "pix2pix"}, "variant pix2pix: unknown; take one of photopen, nvlabs"),
         ({"num_upsampling_layers": "less"}, "num_upsampling_layers less: unknown"),
         ({"crop_size": 250}, "crop_size 250: normal upsampling makes multiples of 32; take 256"),
-        ({"crop_size": 64, "num_upsampling_layers": "most"}, "crop_size 64: most .* of 128; take 128"),
+        (
+            {"crop_size": 64, "num_upsampling_layers": "most"},
+            "crop_size 64: most .* of 128; take 128",
+        ),
         ({"crop_size": 10}, "crop_size 10: .* take 32"),
         ({"crop_size": 0}, "crop_size 0: must be at least 1"),
         ({"aspect_ratio": 9.0}, "aspect_ratio 9.0: leaves no height"),
@@ -267,7 +330,10 @@ def test_norm_g_is_read(model):
         ({"num_D": 0}, "num_D 0"),
         ({"n_layers_D": 0}, "n_layers_D 0"),
         ({"simam_lambda": 0.0}, "simam_lambda 0.0"),
-        ({"ngf": 1, "num_upsampling_layers": "most", "crop_size": 128}, "ngf 1: must be at least 2"),
+        (
+            {"ngf": 1, "num_upsampling_layers": "most", "crop_size": 128},
+            "ngf 1: must be at least 2",
+        ),
     ],
 )
 def test_impossible_values_name_their_entry(model, changes, words):
@@ -281,4 +347,6 @@ def test_architecture_survives_a_checkpoint(model):
     arch = model.architecture("nvlabs", **CITYSCAPES)
     assert model.Architecture.from_dict(json.loads(json.dumps(arch.to_dict()))) == arch
     with pytest.raises(UserError, match=r"entries \['colour', 'ngf'\] are unknown or missing"):
-        model.Architecture.from_dict({k: v for k, v in arch.to_dict().items() if k != "ngf"} | {"colour": 1})
+        model.Architecture.from_dict(
+            {k: v for k, v in arch.to_dict().items() if k != "ngf"} | {"colour": 1}
+        )

@@ -1,4 +1,6 @@
-"""Colour masks -> label maps: every pixel gets its colour's id, nothing is guessed, nothing replaced."""
+"""Colour masks -> label maps: every pixel gets its colour's id, nothing is guessed, nothing
+replaced.
+"""
 
 import json
 
@@ -25,7 +27,9 @@ def which():
 
 @pytest.fixture
 def masks(tmp_path, which):
-    """Folder with a mask of each mode that keeps colours; the one in a sub-folder has an alpha channel."""
+    """Folder with a mask of each mode that keeps colours; the one in a sub-folder has an alpha
+    channel.
+    """
     folder = tmp_path / "masks"
     (folder / "sub").mkdir(parents=True)
     image = Image.fromarray(COLOURS[which])
@@ -37,26 +41,34 @@ def masks(tmp_path, which):
 
 
 def palette_file(folder, entries):
-    (folder / "palette.json").write_text(entries if isinstance(entries, str) else json.dumps(entries))
+    (folder / "palette.json").write_text(
+        entries if isinstance(entries, str) else json.dumps(entries)
+    )
     return folder / "palette.json"
 
 
 def test_masks_become_maps_that_the_data_set_reads(recolour, paper, masks, tmp_path, which):
     out = tmp_path / "ids"
-    recolour.main([str(masks), "--palette", str(palette_file(tmp_path, PALETTE)), "--output_dir", str(out)])
+    recolour.main(
+        [str(masks), "--palette", str(palette_file(tmp_path, PALETTE)), "--output_dir", str(out)]
+    )
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
     assert names == ["palette.png", "rgb.png", "sub/alpha.png"]
     read_ids = paper("gaugan_simam").dataset.read_ids
     for name in names:
         assert np.array_equal(read_ids(out / name), IDS[which])
-        assert np.array_equal(np.asarray(Image.open(out / name).convert("RGB")), COLOURS[which])  # looks like the mask
+        assert np.array_equal(
+            np.asarray(Image.open(out / name).convert("RGB")), COLOURS[which]
+        )  # looks like the mask
 
 
 def test_ids_above_255_take_16_bits(recolour, paper, masks, tmp_path, which):
     palette = palette_file(tmp_path, PALETTE | {"#0ac81e": 300})
     recolour.main([str(masks), "--palette", str(palette), "--output_dir", str(tmp_path / "ids")])
     expected = np.where(which == 0, 300, IDS[which])
-    assert np.array_equal(paper("gaugan_simam").dataset.read_ids(tmp_path / "ids" / "rgb.png"), expected)
+    assert np.array_equal(
+        paper("gaugan_simam").dataset.read_ids(tmp_path / "ids" / "rgb.png"), expected
+    )
 
 
 def test_the_listed_colours_are_a_palette(recolour, masks, tmp_path, capsys, which):
@@ -68,11 +80,15 @@ def test_the_listed_colours_are_a_palette(recolour, masks, tmp_path, capsys, whi
 
 
 def test_a_colour_without_id(recolour, masks, tmp_path, which):
-    """An error that names file, colour and share, before any map is written; or the id asked for."""
+    """An error that names file, colour and share, before any map is written; or the id asked
+    for.
+    """
     Image.fromarray(COLOURS[[[0, 2]]]).save(masks / "a_good_one.png")
     flags = [str(masks), "--palette", str(palette_file(tmp_path, {"#0ac81e": 7, "#ff0000": 0}))]
     share = (which == 1).mean()
-    with pytest.raises(UserError, match=rf"palette\.bmp: colour #0000ff \({share:.1%} of .* nor are 1 more"):
+    with pytest.raises(
+        UserError, match=rf"palette\.bmp: colour #0000ff \({share:.1%} of .* nor are 1 more"
+    ):
         recolour.main([*flags, "--output_dir", str(tmp_path / "ids")])
     assert not list(tmp_path.glob("ids/*"))
     recolour.main([*flags, "--output_dir", str(tmp_path / "ids"), "--others", "255"])
@@ -103,7 +119,17 @@ def test_what_is_no_mask(recolour, masks, tmp_path):
     with pytest.raises(UserError, match="--output_dir is missing"):
         recolour.main([str(masks), "--palette", palette])
     with pytest.raises(UserError, match="--others 65536: give a whole number"):
-        recolour.main([str(masks), "--palette", palette, "--output_dir", str(tmp_path / "ids"), "--others", "65536"])
+        recolour.main(
+            [
+                str(masks),
+                "--palette",
+                palette,
+                "--output_dir",
+                str(tmp_path / "ids"),
+                "--others",
+                "65536",
+            ]
+        )
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: no images"):
         recolour.main([str(tmp_path / "empty")])
@@ -117,7 +143,13 @@ def test_what_is_no_mask(recolour, masks, tmp_path):
 
 
 def test_nothing_is_replaced(recolour, masks, tmp_path):
-    flags = [str(masks), "--palette", str(palette_file(tmp_path, PALETTE)), "--output_dir", str(tmp_path / "ids")]
+    flags = [
+        str(masks),
+        "--palette",
+        str(palette_file(tmp_path, PALETTE)),
+        "--output_dir",
+        str(tmp_path / "ids"),
+    ]
     recolour.main(flags)
     with pytest.raises(UserError, match=r"exists already; give another --output_dir"):
         recolour.main(flags)

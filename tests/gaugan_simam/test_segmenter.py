@@ -50,7 +50,9 @@ def test_no_known_pixel_is_told(gaugan):
 
 
 def coloured(root, split, count):
-    """Pairs of 16 px in which channel k of the photo is brighter wherever the map says k, in blocks of 4 px."""
+    """Pairs of 16 px in which channel k of the photo is brighter wherever the map says k, in blocks
+    of 4 px.
+    """
     rng = np.random.default_rng(count)
     for i in range(count):
         labels = np.kron(rng.integers(3, size=(4, 4)), np.ones((4, 4), int))
@@ -65,7 +67,9 @@ def test_trained_from_the_command_line_it_knows_held_out_photos(gaugan, tmp_path
     coloured(tmp_path, "val", 4)
     flags = "--label_nc 3 --crop_size 16 --epochs 8 --batch_size 4 --width 4 --device cpu --num_workers 0".split()
     out = tmp_path / "s.pdparams"
-    done = run_cli("gaugan_simam", "train_segmenter.py", "--data_path", tmp_path, *flags, "--output", out)
+    done = run_cli(
+        "gaugan_simam", "train_segmenter.py", "--data_path", tmp_path, *flags, "--output", out
+    )
     told = done.stdout.splitlines()[-1]
     found = gaugan.segmenter.load_segmenter(out)
     assert found.num_classes == 3 and found.info["held_out"]["pixel_accuracy"] > 0.7
@@ -96,9 +100,17 @@ def test_damaged_and_foreign_files_are_named(gaugan, tmp_path):
     unet_file(gaugan, path)
     assert load(path).info["sha256"] == weights.file_sha256(path)
     # Pictures of any size are brought to the side that it was trained on.
-    large = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+    large = (
+        np.random.default_rng(0)
+        .integers(0, 256, (1, 4, 4, 3))
+        .astype(np.uint8)
+        .repeat(8, 1)
+        .repeat(8, 2)
+    )
     resized = np.asarray(Image.fromarray(large[0]).resize((16, 16), Image.Resampling.BILINEAR))
-    assert np.array_equal(load(path).predict(large), load(path).predict(resized[None]).repeat(2, 1).repeat(2, 2))
+    assert np.array_equal(
+        load(path).predict(large), load(path).predict(resized[None]).repeat(2, 1).repeat(2, 2)
+    )
     with pytest.raises(UserError, match="which needs no --segmenter_mean"):
         load(path, offset=1)
     state = weights.load(path)
@@ -122,7 +134,10 @@ class Brightest(nn.Layer):
 
     def __init__(self, ids):
         super().__init__()
-        self.gain, self.ids = self.create_parameter([1], default_initializer=nn.initializer.Constant(2.0)), ids
+        self.gain, self.ids = (
+            self.create_parameter([1], default_initializer=nn.initializer.Constant(2.0)),
+            ids,
+        )
 
     def forward(self, picture):
         logits = picture * self.gain
@@ -132,12 +147,17 @@ class Brightest(nn.Layer):
 def export(path, ids=False):
     network = Brightest(ids)
     network.eval()
-    paddle.jit.save(network, str(path), input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "x")])
+    paddle.jit.save(
+        network,
+        str(path),
+        input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "x")],
+    )
 
 
 @pytest.mark.parametrize("ids", [False, True])
 def test_exported_networks(gaugan, tmp_path, ids):
-    """Named by prefix, graph, weights or folder: the brightest channel after normalisation, numbered from the offset.
+    """Named by prefix, graph, weights or folder: the brightest channel after normalisation,
+    numbered from the offset.
 
     Pixel 1 is brightest in green, but after (x - mean) / std with std 0.1 for blue it is blue.
     """
@@ -164,14 +184,23 @@ def test_a_damaged_export_is_told(gaugan, tmp_path):
     export(tmp_path / "m")
     graph = next(f for f in tmp_path.iterdir() if f.suffix in (".json", ".pdmodel"))
     graph.write_bytes(graph.read_bytes()[:40])
-    with pytest.raises(UserError, match=f"--segmenter .*{graph.name}: (not a whole export|holds no program)"):
+    with pytest.raises(
+        UserError, match=f"--segmenter .*{graph.name}: (not a whole export|holds no program)"
+    ):
         gaugan.segmenter.load_segmenter(tmp_path / "m")
 
 
 def test_answers_that_are_no_segmentation_are_told(gaugan):
     make = lambda network: gaugan.segmenter.Segmenter(network, (0,) * 3, (1,) * 3, {"file": "f"})  # noqa: E731
     image = np.zeros((2, 4, 4, 3), np.uint8)
-    assert make(lambda x: np.full((2, 1, 2, 2), 5)).predict(image).tolist() == np.full((2, 4, 4), 5).tolist()
-    for wrong in (np.zeros((2, 10), "float32"), np.zeros((2, 1, 4, 4), "float32"), np.zeros((1, 4, 4), np.int64)):
+    assert (
+        make(lambda x: np.full((2, 1, 2, 2), 5)).predict(image).tolist()
+        == np.full((2, 4, 4), 5).tolist()
+    )
+    for wrong in (
+        np.zeros((2, 10), "float32"),
+        np.zeros((2, 1, 4, 4), "float32"),
+        np.zeros((1, 4, 4), np.int64),
+    ):
         with pytest.raises(UserError, match=r"--segmenter f: answers"):
             make(lambda x, wrong=wrong: wrong).predict(image)

@@ -21,21 +21,32 @@ def gaugan(paper):
 
 
 def saved(gaugan, folder, average=False, **changes):
-    """A checkpoint of a tiny generator: classes 0 to 2, unknown 3, 32 px; its averaged form draws grey alone."""
+    """A checkpoint of a tiny generator: classes 0 to 2, unknown 3, 32 px; its averaged form draws
+    grey alone.
+    """
     arch = tiny(gaugan.model, **changes)
     paddle.seed(0)
     raw = arrays(gaugan.model.Generator(arch))
     state = {"generator": raw, "architecture": arch.to_dict()}
-    state["args"] = {"recipe": "gaugan", "name": "trial", "data_path": "/somewhere/toy", "d_lr": 1.0}
+    state["args"] = {
+        "recipe": "gaugan",
+        "name": "trial",
+        "data_path": "/somewhere/toy",
+        "d_lr": 1.0,
+    }
     if average:
-        state["generator_ema"] = {k: v * 0 if k.startswith("conv_img") else v for k, v in raw.items()}
+        state["generator_ema"] = {
+            k: v * 0 if k.startswith("conv_img") else v for k, v in raw.items()
+        }
     if arch.use_vae:
         state["encoder"] = arrays(gaugan.model.Encoder(arch))
     return checkpoint.save_checkpoint(folder, 7, state, 0)
 
 
 def expected(gaugan, path, labels, instances=None, z=None):
-    """What the raw generator of a checkpoint draws, [0, 255] float, of ids of its size: one-hot and edges, by hand."""
+    """What the raw generator of a checkpoint draws, [0, 255] float, of ids of its size: one-hot and
+    edges, by hand.
+    """
     state = weights.load(path)
     arch = gaugan.model.Architecture.from_dict(state["architecture"])
     G = gaugan.model.Generator(arch)
@@ -47,7 +58,11 @@ def expected(gaugan, path, labels, instances=None, z=None):
     for other in (ids[:-2, 1:-1], ids[2:, 1:-1], ids[1:-1, :-2], ids[1:-1, 2:]):
         edge |= other != middle
     seg = np.concatenate([np.eye(4)[labels].transpose(2, 0, 1), edge[None]])[None].astype("float32")
-    x = G(paddle.to_tensor(seg), None if z is None else paddle.to_tensor(z[None])).numpy()[0].transpose(1, 2, 0)
+    x = (
+        G(paddle.to_tensor(seg), None if z is None else paddle.to_tensor(z[None]))
+        .numpy()[0]
+        .transpose(1, 2, 0)
+    )
     return ((x + 1) * 127.5).clip(0, 255)
 
 
@@ -62,7 +77,10 @@ def pairs(root, split="val", count=3, instances=False):
     rng = np.random.default_rng(count)
     for i in range(count):
         labels = blocks(32, i)
-        arrays = {"img": rng.integers(0, 256, (32, 32, 3)).astype(np.uint8), "inst": np.where(labels == 3, 255, labels)}
+        arrays = {
+            "img": rng.integers(0, 256, (32, 32, 3)).astype(np.uint8),
+            "inst": np.where(labels == 3, 255, labels),
+        }
         if instances:
             arrays["instance"] = blocks(32, 100 + i, 9)
         for name, array in arrays.items():
@@ -79,38 +97,69 @@ def image_of(path):
     return np.asarray(Image.open(path))
 
 
-# ---- label maps to pictures ------------------------------------------------------------------------------------------
+# ---- label maps to pictures
+# ------------------------------------------------------------------------------------------
 
 
 def test_the_seeds_command(gaugan, tmp_path, monkeypatch):
     """A configuration beside the checkpoint's own architecture, a JPEG; and a bare file name."""
     path = saved(gaugan, tmp_path)
     save_png(blocks(32), tmp_path / "L.png")
-    done = run_cli("gaugan_simam", "test.py", "--semantic_label_path", tmp_path / "L.png", "--weight_path", path,
-                   "--output_path", tmp_path / "O.jpg", "--config-file", "configs/photopen.yaml", "--cpu")  # fmt: skip
+    done = run_cli(
+        "gaugan_simam",
+        "test.py",
+        "--semantic_label_path",
+        tmp_path / "L.png",
+        "--weight_path",
+        path,
+        "--output_path",
+        tmp_path / "O.jpg",
+        "--config-file",
+        "configs/photopen.yaml",
+        "--cpu",
+    )
     image = Image.open(tmp_path / "O.jpg")
     assert image.format == "JPEG" and image.size == (32, 32)
     error = np.asarray(image) - expected(gaugan, path, blocks(32).astype(int))
-    assert np.abs(error.reshape(4, 8, 4, 8, 3).mean((1, 3))).mean() < 2  # JPEG keeps the means of its blocks
+    assert (
+        np.abs(error.reshape(4, 8, 4, 8, 3).mean((1, 3))).mean() < 2
+    )  # JPEG keeps the means of its blocks
     assert "tells its architecture itself" in done.stdout and "ngf 2, not 24" in done.stdout
     monkeypatch.chdir(tmp_path)
-    run(gaugan, "--semantic_label_path", "L.png", "--weight_path", path, "--output_path", "bare.png")
-    assert np.abs(image_of("bare.png") - expected(gaugan, path, blocks(32).astype(int))).max() <= 1.01
+    run(
+        gaugan, "--semantic_label_path", "L.png", "--weight_path", path, "--output_path", "bare.png"
+    )
+    assert (
+        np.abs(image_of("bare.png") - expected(gaugan, path, blocks(32).astype(int))).max() <= 1.01
+    )
 
 
 def test_a_folder_of_maps_of_any_size_and_kind(gaugan, tmp_path):
-    """Palette, 16-bit and 255 for unknown; nearest neighbour to the network's size; pictures bear the maps' names."""
+    """Palette, 16-bit and 255 for unknown; nearest neighbour to the network's size; pictures bear
+    the maps' names.
+    """
     path, maps = saved(gaugan, tmp_path / "w"), tmp_path / "maps"
     (maps / "sub").mkdir(parents=True)
     labels = blocks(32)
     palette = Image.fromarray(labels)
     palette.putpalette([9, 8, 7] * 256)
     palette.save(maps / "palette.png")
-    Image.fromarray(np.kron(labels, np.ones((2, 2), np.uint16)).astype(np.uint16)).save(maps / "sub" / "deep.png")
+    Image.fromarray(np.kron(labels, np.ones((2, 2), np.uint16)).astype(np.uint16)).save(
+        maps / "sub" / "deep.png"
+    )
     wide = np.repeat(np.where(labels == 3, 255, labels), 3, axis=1)
     Image.fromarray(wide.astype(np.uint8)).save(maps / "wide.tif")
     out = tmp_path / "pictures"
-    flags = ["--semantic_label_path", maps, "--pretrained_model", path, "--output_path", out, "--batch_size", 2]
+    flags = [
+        "--semantic_label_path",
+        maps,
+        "--pretrained_model",
+        path,
+        "--output_path",
+        out,
+        "--batch_size",
+        2,
+    ]
     run(gaugan, *flags)
     want = expected(gaugan, path, labels.astype(int))
     for name in ("palette.png", "sub/deep.png", "wide.png"):
@@ -119,7 +168,9 @@ def test_a_folder_of_maps_of_any_size_and_kind(gaugan, tmp_path):
     with pytest.raises(UserError, match="holds palette.png already.*--overwrite"):
         run(gaugan, *flags)
     run(gaugan, *flags, "--overwrite", "--keep_size")
-    sizes = {name: image_of(out / name).shape[:2] for name in ("palette.png", "sub/deep.png", "wide.png")}
+    sizes = {
+        name: image_of(out / name).shape[:2] for name in ("palette.png", "sub/deep.png", "wide.png")
+    }
     assert sizes == {"palette.png": (32, 32), "sub/deep.png": (64, 64), "wide.png": (32, 96)}
     assert np.array_equal(image_of(maps / "palette.png"), labels)
 
@@ -134,22 +185,39 @@ def test_a_folder_of_maps_of_any_size_and_kind(gaugan, tmp_path):
         ("--output_path o.png --output_dir d", "--output_dir: goes with --data_path"),
         ("--output_path o.png --segmenter_std 1,1,1", "--segmenter_std: goes with --data_path"),
         ("--output_path o.png --data_path d", "give either"),
-        ("--output_path o.png --style_image p.jpg", "--style_image p.jpg: this network takes no style"),
+        (
+            "--output_path o.png --style_image p.jpg",
+            "--style_image p.jpg: this network takes no style",
+        ),
     ],
 )
 def test_wrong_requests_are_told(gaugan, tmp_path, monkeypatch, flags, told):
     monkeypatch.chdir(tmp_path)
     save_png(blocks(32), "L.png")
     with pytest.raises(UserError, match=told):
-        run(gaugan, "--semantic_label_path", "L.png", "--weight_path", saved(gaugan, tmp_path), *flags.split())
+        run(
+            gaugan,
+            "--semantic_label_path",
+            "L.png",
+            "--weight_path",
+            saved(gaugan, tmp_path),
+            *flags.split(),
+        )
     assert np.array_equal(image_of("L.png"), blocks(32)) and not (tmp_path / "o.png").exists()
 
 
 def test_ids_out_of_range_are_told_with_the_file(gaugan, tmp_path):
     save_png(np.full((8, 8), 9, np.uint8), tmp_path / "bad.png")
     with pytest.raises(UserError, match=r"bad.png: id 9 is out of range"):
-        run(gaugan, "--semantic_label_path", tmp_path / "bad.png", "--weight_path", saved(gaugan, tmp_path),
-            "--output_path", tmp_path / "o.png")  # fmt: skip
+        run(
+            gaugan,
+            "--semantic_label_path",
+            tmp_path / "bad.png",
+            "--weight_path",
+            saved(gaugan, tmp_path),
+            "--output_path",
+            tmp_path / "o.png",
+        )
     assert not (tmp_path / "o.png").exists()
 
 
@@ -164,13 +232,25 @@ def test_a_folder_never_overwrites_its_maps(gaugan, tmp_path):
 
 
 def test_bare_weights_are_completed_by_the_configuration(gaugan, tmp_path, capsys):
-    """Sizes are not in PaddleGAN's files: with crop_size 64 the picture has 64 px; what the shapes deny is refused."""
+    """Sizes are not in PaddleGAN's files: with crop_size 64 the picture has 64 px; what the shapes
+    deny is refused.
+    """
     arch = tiny(gaugan.model, label_nc=3)
     weights.save(arrays(gaugan.model.Generator(arch)), tmp_path / "n_g.pdparams")
     config = tmp_path / "c.yaml"
     config.write_text("model: {crop_size: 64, label_nc: 3, generator: {ngf: 2}}\n")
-    args = gaugan.test.parse_args(["--weight_path", str(tmp_path / "n_g.pdparams"), "--semantic_label_path", "l",
-                                   "--output_path", "o", "-c", str(config)])  # fmt: skip
+    args = gaugan.test.parse_args(
+        [
+            "--weight_path",
+            str(tmp_path / "n_g.pdparams"),
+            "--semantic_label_path",
+            "l",
+            "--output_path",
+            "o",
+            "-c",
+            str(config),
+        ]
+    )
     painter = gaugan.painter.load_painter(args)
     assert painter.arch.size == (64, 64) and painter.arch.simam and painter.kind == "raw"
     assert painter.paint(np.zeros((1, 32, 32), np.int64)).shape == (1, 64, 64, 3)
@@ -190,15 +270,27 @@ def test_published_weights_draw_the_reference_pictures(gaugan, tmp_path):
     for i, ids in enumerate(cases["in/ins"][:, 0]):
         save_png(ids.astype(np.uint8), tmp_path / "maps" / f"{i}.png")
     (tmp_path / "c.yaml").write_text("model: {crop_size: 64, generator: {ngf: 1}}\n")
-    run(gaugan, "--weight_path", folder / "n_g.pdparams", "--semantic_label_path", tmp_path / "maps",
-        "--output_path", tmp_path / "o", "-c", tmp_path / "c.yaml")  # fmt: skip
+    run(
+        gaugan,
+        "--weight_path",
+        folder / "n_g.pdparams",
+        "--semantic_label_path",
+        tmp_path / "maps",
+        "--output_path",
+        tmp_path / "o",
+        "-c",
+        tmp_path / "c.yaml",
+    )
     for i, x in enumerate(cases["G/img_f"].transpose(0, 2, 3, 1)):
         picture = image_of(tmp_path / "o" / f"{i}.png").astype(float)
         assert np.abs(picture - 127.5 * (x + 1)).max() <= 0.52
 
 
 def test_averaged_weights_and_batch_statistics(gaugan, tmp_path):
-    path, labels = saved(gaugan, tmp_path, average=True), np.stack([blocks(32), blocks(32, 1)]).astype(np.int64)
+    path, labels = (
+        saved(gaugan, tmp_path, average=True),
+        np.stack([blocks(32), blocks(32, 1)]).astype(np.int64),
+    )
     Painter = gaugan.painter.Painter
     average = Painter(path)
     assert average.kind == "ema" and (average.paint(labels) == 128).all()
@@ -209,7 +301,9 @@ def test_averaged_weights_and_batch_statistics(gaugan, tmp_path):
 
 
 def test_latents_and_styles(gaugan, tmp_path):
-    """Map i draws with z = RandomState(seed + i).randn; --style_image takes the encoder's mean for all."""
+    """Map i draws with z = RandomState(seed + i).randn; --style_image takes the encoder's mean for
+    all.
+    """
     path, maps = saved(gaugan, tmp_path / "w", use_vae=True, no_instance=True), tmp_path / "maps"
     maps.mkdir()
     for name in "abc":
@@ -220,7 +314,9 @@ def test_latents_and_styles(gaugan, tmp_path):
     for i, name in enumerate("abc"):
         z = np.random.RandomState(5 + i).randn(1, 4).astype(np.float32)
         assert np.array_equal(image_of(tmp_path / "o" / f"{name}.png"), painter.paint(ids, z=z)[0])
-    assert not np.array_equal(image_of(tmp_path / "o" / "a.png"), image_of(tmp_path / "o" / "b.png"))
+    assert not np.array_equal(
+        image_of(tmp_path / "o" / "a.png"), image_of(tmp_path / "o" / "b.png")
+    )
 
     photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     save_png(photo, tmp_path / "style.png")
@@ -228,9 +324,13 @@ def test_latents_and_styles(gaugan, tmp_path):
     encoder = gaugan.model.Encoder(painter.arch)
     encoder.set_state_dict(weights.load(path)["encoder"])
     encoder.eval()
-    mean = encoder(paddle.to_tensor(photo.transpose(2, 0, 1)[None].astype("float32") / 127.5 - 1))[0].numpy()
+    mean = encoder(paddle.to_tensor(photo.transpose(2, 0, 1)[None].astype("float32") / 127.5 - 1))[
+        0
+    ].numpy()
     for name in "ac":
-        assert np.array_equal(image_of(tmp_path / "s" / f"{name}.png"), painter.paint(ids, z=mean)[0])
+        assert np.array_equal(
+            image_of(tmp_path / "s" / f"{name}.png"), painter.paint(ids, z=mean)[0]
+        )
 
 
 def test_a_style_needs_an_encoder(gaugan, tmp_path):
@@ -242,28 +342,55 @@ def test_a_style_needs_an_encoder(gaugan, tmp_path):
         gaugan.painter.Painter(path).style("x.jpg")
 
 
-# ---- a data set to pictures and scores -------------------------------------------------------------------------------
+# ---- a data set to pictures and scores
+# -------------------------------------------------------------------------------
 
 
 def test_panels_l1_and_record(gaugan, tmp_path):
-    path, root, out = saved(gaugan, tmp_path / "w"), pairs(tmp_path / "d", instances=True), tmp_path / "out"
-    flags = ["--pretrained_model", path, "--data_path", root, "--output_dir", out, "--batch_size", 2]
+    path, root, out = (
+        saved(gaugan, tmp_path / "w"),
+        pairs(tmp_path / "d", instances=True),
+        tmp_path / "out",
+    )
+    flags = [
+        "--pretrained_model",
+        path,
+        "--data_path",
+        root,
+        "--output_dir",
+        out,
+        "--batch_size",
+        2,
+    ]
     run(gaugan, *flags, "--metrics", "l1")
     difference = []
     for i in range(3):
         want = expected(gaugan, path, blocks(32, i).astype(int), blocks(32, 100 + i, 9).astype(int))
-        image, photo = image_of(out / "images" / f"p{i}.png"), image_of(root / "val_img" / f"p{i}.png")
+        image, photo = (
+            image_of(out / "images" / f"p{i}.png"),
+            image_of(root / "val_img" / f"p{i}.png"),
+        )
         assert np.abs(image - want).max() <= 1.01
         panel = image_of(out / "panels" / f"p{i}.png")
         cells = [panel[2:34, 2 + 34 * k :][:, :32] for k in range(3)]
         assert np.array_equal(cells[1], image) and np.array_equal(cells[2], photo)
         colours = {tuple(c) for c in cells[0].reshape(-1, 3).tolist()}
-        assert len(colours) == len(np.unique(blocks(32, i))) and cells[0][0, 0].tolist() == cells[0][1, 1].tolist()
+        assert (
+            len(colours) == len(np.unique(blocks(32, i)))
+            and cells[0][0, 0].tolist() == cells[0][1, 1].tolist()
+        )
         difference.append(np.abs(image.astype(float) - photo).mean() / 255)
     record = json.loads((out / "results.json").read_text())
     assert record["scores"]["l1"] == pytest.approx(np.mean(difference))
-    assert record["checkpoint"] | {"iteration": 7, "weights": "raw", "bn_mode": "running"} == record["checkpoint"]
-    assert record["samples"]["number"] == 3 and record["recipe"] == "gaugan" and record["name"] == "trial"
+    assert (
+        record["checkpoint"] | {"iteration": 7, "weights": "raw", "bn_mode": "running"}
+        == record["checkpoint"]
+    )
+    assert (
+        record["samples"]["number"] == 3
+        and record["recipe"] == "gaugan"
+        and record["name"] == "trial"
+    )
     assert record["departures"]["d_lr"] == 1.0 and record["comparable"] is False
     assert Image.open(out / "grid.png").height > 3 * 34
     with pytest.raises(UserError, match="holds 3 panels already"):
@@ -277,7 +404,14 @@ def test_pairs_are_never_overwritten(gaugan, tmp_path):
     path, root = saved(gaugan, tmp_path / "w"), pairs(tmp_path / "d")
     (root / "val_img").rename(root / "images")
     before = {file.name: file.read_bytes() for file in (root / "images").iterdir()}
-    flags = ["--pretrained_model", path, "--image_dir", root / "images", "--label_dir", root / "val_inst"]
+    flags = [
+        "--pretrained_model",
+        path,
+        "--image_dir",
+        root / "images",
+        "--label_dir",
+        root / "val_inst",
+    ]
     for out in (root, root / "images", root / "images" / "sub"):
         with pytest.raises(UserError, match="the pairs themselves lie in .*images"):
             run(gaugan, *flags, "--output_dir", out, "--overwrite")
@@ -300,7 +434,11 @@ class Perfect:
 
 def test_segmentation_of_generated_and_real(gaugan, tmp_path, monkeypatch):
     """The averaged generator draws grey: class 0 everywhere. Known pixels alone count."""
-    path, root, out = saved(gaugan, tmp_path / "w", average=True), pairs(tmp_path / "d"), tmp_path / "out"
+    path, root, out = (
+        saved(gaugan, tmp_path / "w", average=True),
+        pairs(tmp_path / "d"),
+        tmp_path / "out",
+    )
     monkeypatch.setattr(gaugan.evaluation, "load_segmenter", lambda *how: Perfect())
     run(gaugan, "--pretrained_model", path, "--data_path", root, "--output_dir", out,
         "--metrics", "miou", "--segmenter", "x")  # fmt: skip
@@ -329,19 +467,48 @@ def test_inception_sees_the_pictures_in_order(gaugan, tmp_path, monkeypatch):
 
     def evaluate(images, extractor, metrics, real, num_images):
         seen.extend(images)
-        about = {"source": "fake", "sha256": "0", "comparable": False, "protocol": "tf", "variant": "tf"}
+        about = {
+            "source": "fake",
+            "sha256": "0",
+            "comparable": False,
+            "protocol": "tf",
+            "variant": "tf",
+        }
         result = {"scores": {"fid": 2.0}, "comparable": False, "inception": about, "notes": ["few"]}
         result["real"] = {"source": real.source, "number": 3, "sha256": None}
-        return result | {"samples": {"number": num_images}, "seconds": 1.0, "images_per_second": 1.0}
+        return result | {
+            "samples": {"number": num_images},
+            "seconds": 1.0,
+            "images_per_second": 1.0,
+        }
 
-    for name, value in (("Extractor", Extractor), ("evaluate", evaluate), ("statistics_of", statistics_of)):
+    for name, value in (
+        ("Extractor", Extractor),
+        ("evaluate", evaluate),
+        ("statistics_of", statistics_of),
+    ):
         monkeypatch.setattr(features, name, value)
     monkeypatch.setattr(features, "check_metrics", lambda *_: None)
-    run(gaugan, "--pretrained_model", path, "--data_path", root, "--output_dir", out, "--metrics", "fid,l1",
-        "--batch_size", 2)  # fmt: skip
+    run(
+        gaugan,
+        "--pretrained_model",
+        path,
+        "--data_path",
+        root,
+        "--output_dir",
+        out,
+        "--metrics",
+        "fid,l1",
+        "--batch_size",
+        2,
+    )
     names = [f"p{i}.png" for i in range(3)]
-    assert np.array_equal(np.concatenate(seen), np.stack([image_of(out / "images" / name) for name in names]))
-    assert np.array_equal(np.concatenate(real), np.stack([image_of(root / "val_img" / name) for name in names]))
+    assert np.array_equal(
+        np.concatenate(seen), np.stack([image_of(out / "images" / name) for name in names])
+    )
+    assert np.array_equal(
+        np.concatenate(real), np.stack([image_of(root / "val_img" / name) for name in names])
+    )
     record = json.loads((out / "results.json").read_text())
     assert set(record["scores"]) == {"fid", "l1"} and record["real"]["source"].endswith("val_img")
 
@@ -364,9 +531,19 @@ def test_a_failing_start_keeps_the_old_pictures(gaugan, tmp_path, capsys, flags,
     old = tmp_path / "out" / "panels" / "p0.png"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"old")
-    flags = ["--pretrained_model", path, "--data_path", root, "--output_dir", tmp_path / "out", *flags.split()]
+    flags = [
+        "--pretrained_model",
+        path,
+        "--data_path",
+        root,
+        "--output_dir",
+        tmp_path / "out",
+        *flags.split(),
+    ]
     with pytest.raises(SystemExit) as stopped:
-        gaugan.test.runtime.command(gaugan.test.main)([*map(str, flags), "--overwrite", "--device", "cpu"])
+        gaugan.test.runtime.command(gaugan.test.main)(
+            [*map(str, flags), "--overwrite", "--device", "cpu"]
+        )
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and told in error and error.count("\n") == 1
     assert old.read_bytes() == b"old"
@@ -376,5 +553,14 @@ def test_a_segmenter_of_other_classes_is_told(gaugan, tmp_path):
     network = gaugan.segmenter.UNet(5, 1)
     gaugan.segmenter.save_unet(tmp_path / "s.pdparams", network, 1, 5, 32, {}, {})
     with pytest.raises(UserError, match="knows 5 classes, the generator 3"):
-        run(gaugan, "--pretrained_model", saved(gaugan, tmp_path), "--data_path", pairs(tmp_path / "d", count=1),
-            "--metrics", "miou", "--segmenter", tmp_path / "s.pdparams")  # fmt: skip
+        run(
+            gaugan,
+            "--pretrained_model",
+            saved(gaugan, tmp_path),
+            "--data_path",
+            pairs(tmp_path / "d", count=1),
+            "--metrics",
+            "miou",
+            "--segmenter",
+            tmp_path / "s.pdparams",
+        )

@@ -1,4 +1,6 @@
-"""Losses against numbers worked out by hand, and the two updates: who moves, by which gradient, from which draws."""
+"""Losses against numbers worked out by hand, and the two updates: who moves, by which gradient,
+from which draws.
+"""
 
 import math
 from types import SimpleNamespace
@@ -11,7 +13,14 @@ from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
 from tests.gaugan_simam.networks import arrays
 
-TINY = {"label_nc": 3, "crop_size": 32, "norm_G": "spectralspadebatch1x1", "ngf": 1, "ndf": 2, "num_D": 2}
+TINY = {
+    "label_nc": 3,
+    "crop_size": 32,
+    "norm_G": "spectralspadebatch1x1",
+    "ngf": 1,
+    "ndf": 2,
+    "num_D": 2,
+}
 TINY |= {"n_layers_D": 2, "nef": 1, "z_dim": 4}
 
 
@@ -35,12 +44,37 @@ class Data:
 def tiny_args(tmp_path, **changes):
     """What the trainer reads of train.py's flags."""
     values = dict(
-        output_dir=str(tmp_path), seed=0, batch_size=4, accumulate=1, iterations=2, epochs=0, niter=0, niter_decay=0,
-        decay_iterations=0, g_lr=1e-4, d_lr=4e-4, beta1=0.0, beta2=0.9, gan_mode="hinge", lambda_feat=10.0,
-        lambda_vgg=0.0, lambda_kld=0.05, vgg_size=0, D_steps_per_G=1, ema_decay=0.0, ema_start=0, amp="none",
-        log_every=1, sample_every=100, save_every=100, keep_checkpoints=0, eval_every=0, eval_samples=2,
-        num_workers=0, skip_bad_images=False,
-    )  # fmt: skip
+        output_dir=str(tmp_path),
+        seed=0,
+        batch_size=4,
+        accumulate=1,
+        iterations=2,
+        epochs=0,
+        niter=0,
+        niter_decay=0,
+        decay_iterations=0,
+        g_lr=1e-4,
+        d_lr=4e-4,
+        beta1=0.0,
+        beta2=0.9,
+        gan_mode="hinge",
+        lambda_feat=10.0,
+        lambda_vgg=0.0,
+        lambda_kld=0.05,
+        vgg_size=0,
+        D_steps_per_G=1,
+        ema_decay=0.0,
+        ema_start=0,
+        amp="none",
+        log_every=1,
+        sample_every=100,
+        save_every=100,
+        keep_checkpoints=0,
+        eval_every=0,
+        eval_samples=2,
+        num_workers=0,
+        skip_bad_images=False,
+    )
     return SimpleNamespace(**(values | changes))
 
 
@@ -86,7 +120,9 @@ def test_gan_losses_by_hand(gaugan):
     cases, loss = ((True, True), (False, True), (True, False)), {}  # (real, for_D)
     for kind in ("hinge", "original", "ls", "w"):
         loss[kind] = [float(gaugan.trainer.gan_loss(out, kind, *case)) for case in cases]
-    assert loss["hinge"] == pytest.approx([(0.375 + 1.5) / 2, (2.125 + 0.5) / 2, (-1.125 + 0.5) / 2])
+    assert loss["hinge"] == pytest.approx(
+        [(0.375 + 1.5) / 2, (2.125 + 0.5) / 2, (-1.125 + 0.5) / 2]
+    )
     real = ((softplus(-2) + softplus(-0.25)) / 2 + softplus(0.5)) / 2
     fake = ((softplus(2) + softplus(0.25)) / 2 + softplus(-0.5)) / 2
     assert loss["original"] == pytest.approx([real, fake, real])
@@ -109,8 +145,13 @@ def test_feature_matching_by_hand_and_no_gradient_to_the_real_half(gaugan):
 
 
 def test_kl_loss_by_hand(gaugan):
-    mu, logvar = paddle.to_tensor([[1.0, 0.0], [0.0, 2.0]]), paddle.to_tensor([[0.0, 0.0], [math.log(2.0), 0.0]])
-    assert float(gaugan.trainer.kl_loss(mu, logvar)) == pytest.approx(0.5 + 2.0 + 0.5 * (2 - 1 - math.log(2)))
+    mu, logvar = (
+        paddle.to_tensor([[1.0, 0.0], [0.0, 2.0]]),
+        paddle.to_tensor([[0.0, 0.0], [math.log(2.0), 0.0]]),
+    )
+    assert float(gaugan.trainer.kl_loss(mu, logvar)) == pytest.approx(
+        0.5 + 2.0 + 0.5 * (2 - 1 - math.log(2))
+    )
 
 
 def test_each_update_moves_its_own_networks_only(gaugan, tmp_path):
@@ -131,7 +172,9 @@ def test_each_update_moves_its_own_networks_only(gaugan, tmp_path):
     assert set(logs) == {"df_ganloss", "dr_ganloss"}
     assert not moved(g1, g2) and not moved(e1, e2) and moved(d1, d2)
     after = [p.grad.numpy() for p in trainer.params_G if p.grad is not None]
-    assert all(np.array_equal(a, b) for a, b in zip(g_grads, after, strict=True))  # none from D's step
+    assert all(
+        np.array_equal(a, b) for a, b in zip(g_grads, after, strict=True)
+    )  # none from D's step
     assert not moved(frozen, arrays(vgg)) and all(p.grad is None for p in vgg.parameters())
 
 
@@ -153,8 +196,12 @@ def test_d_sees_one_joined_batch_fake_first(gaugan, tmp_path):
     assert len(seen) == 2  # one pass in each update
     for x in seen:
         assert x.shape == (6, trainer.arch.semantic_nc + 3, 32, 32)
-        assert np.array_equal(x[:3, :-3], part.seg.numpy()) and np.array_equal(x[3:, :-3], part.seg.numpy())
-        assert np.array_equal(x[:3, -3:], fakes[0].numpy()) and np.array_equal(x[3:, -3:], part.real.numpy())
+        assert np.array_equal(x[:3, :-3], part.seg.numpy()) and np.array_equal(
+            x[3:, :-3], part.seg.numpy()
+        )
+        assert np.array_equal(x[:3, -3:], fakes[0].numpy()) and np.array_equal(
+            x[3:, -3:], part.real.numpy()
+        )
 
 
 def test_g_passes_once_an_iteration(gaugan, tmp_path):
@@ -179,11 +226,15 @@ def test_both_updates_are_one_adam_step_on_the_spade_losses(gaugan, tmp_path):
     fake, n, D = twin.G(part.seg), 4, twin.D
 
     def both(images):
-        return D(paddle.concat([paddle.concat([part.seg] * 2), paddle.concat([images, part.real])], 1))
+        return D(
+            paddle.concat([paddle.concat([part.seg] * 2), paddle.concat([images, part.real])], 1)
+        )
 
     found = both(fake)
     gan = -sum(scale[-1][:n].mean() for scale in found) / 2
-    match = sum((h[:n] - h[n:].detach()).abs().mean() for scale in found for h in scale[:-1]) * 10 / 2
+    match = (
+        sum((h[:n] - h[n:].detach()).abs().mean() for scale in found for h in scale[:-1]) * 10 / 2
+    )
     (gan + match).backward()
     assert float(logs["g_ganloss"]) == pytest.approx(float(gan), rel=1e-5)
     assert float(logs["g_featloss"]) == pytest.approx(float(match), rel=1e-5)
@@ -215,21 +266,29 @@ def check_step(before, after, lr):
 
 @pytest.mark.parametrize("use_vae", [False, True])
 def test_accumulated_gradients_are_those_of_the_whole_batch(gaugan, tmp_path, use_vae):
-    """Three parts of 3, 3 and 2; BatchNorm and spectral norm held still, which move with each pass."""
+    """Three parts of 3, 3 and 2; BatchNorm and spectral norm held still, which move with each
+    pass.
+    """
     gradients, sizes = [], []
     for accumulate in (1, 3):
-        trainer = make(gaugan, tmp_path, {"use_vae": use_vae}, g_lr=0.0, d_lr=0.0, accumulate=accumulate)
+        trainer = make(
+            gaugan, tmp_path, {"use_vae": use_vae}, g_lr=0.0, d_lr=0.0, accumulate=accumulate
+        )
         for network in filter(None, (trainer.G, trainer.D, trainer.E)):
             network.eval()
         batch_parts = parts(trainer, 8)
         fakes, logs = trainer.g_update(batch_parts)
         logs |= trainer.d_update(batch_parts, fakes)
         sizes.append([len(part.real) for part in batch_parts])
-        found = [p.grad.numpy() for p in [*trainer.params_G, *trainer.params_D] if p.grad is not None]
+        found = [
+            p.grad.numpy() for p in [*trainer.params_G, *trainer.params_D] if p.grad is not None
+        ]
         gradients.append(found + [np.float32(float(v)) for _, v in sorted(logs.items())])
     assert sizes == [[8], [3, 3, 2]]
     for whole, pieces in zip(*gradients, strict=True):
-        assert np.allclose(whole, pieces, rtol=1e-3, atol=2e-5)  # biases before InstanceNorm: 0, up to rounding
+        assert np.allclose(
+            whole, pieces, rtol=1e-3, atol=2e-5
+        )  # biases before InstanceNorm: 0, up to rounding
 
 
 def test_a_vae_draws_its_latent_from_the_photo(gaugan, tmp_path):
@@ -238,8 +297,12 @@ def test_a_vae_draws_its_latent_from_the_photo(gaugan, tmp_path):
     trainer.E.eval()
     mu, logvar = trainer.E(part.real)
     z, kl = trainer.latent(part)
-    assert np.allclose(z.numpy(), mu.numpy() + part.noise.numpy() * np.exp(0.5 * logvar.numpy()), atol=1e-6)
-    assert float(kl) == pytest.approx(float(-0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()), rel=1e-5)
+    assert np.allclose(
+        z.numpy(), mu.numpy() + part.noise.numpy() * np.exp(0.5 * logvar.numpy()), atol=1e-6
+    )
+    assert float(kl) == pytest.approx(
+        float(-0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("length, rates", [
@@ -286,7 +349,15 @@ def test_a_checkpoint_holds_all_and_gives_it_back(gaugan, tmp_path):
     trainer.iteration = 1
     path = checkpoint.save_checkpoint(tmp_path, 1, trainer.state() | {"args": {}}, 0)
     state = checkpoint.load_checkpoint(path)
-    kept = {"generator", "generator_ema", "discriminator", "encoder", "optimizer_g", "optimizer_d", "architecture"}
+    kept = {
+        "generator",
+        "generator_ema",
+        "discriminator",
+        "encoder",
+        "optimizer_g",
+        "optimizer_d",
+        "architecture",
+    }
     assert kept <= set(state) and any(name.endswith("weight_u") for name in state["discriminator"])
     assert any(name.startswith("encoder.") for name in state["optimizer_g"]["moment1"])
     other = make(gaugan, tmp_path, *changes, ema_decay=0.9)
@@ -305,7 +376,9 @@ def test_weights_of_another_network_are_refused(gaugan, tmp_path):
     with pytest.raises(UserError, match="no discriminator, optimizer_g"):
         trainer.load({"architecture": {}, "generator": {}}, "part.pdparams")
     larger = make(gaugan, tmp_path, {"crop_size": 64})
-    larger.start_from({k: v for k, v in trainer.state().items() if k != "discriminator"}, "small.pdparams")
+    larger.start_from(
+        {k: v for k, v in trainer.state().items() if k != "discriminator"}, "small.pdparams"
+    )
     assert "no discriminator" in larger.notes[-1]
     with pytest.raises(UserError, match="crop_size"):
         larger.load(trainer.state(), "small.pdparams")
@@ -313,17 +386,28 @@ def test_weights_of_another_network_are_refused(gaugan, tmp_path):
 
 def test_syncbatch_is_batch_on_cpu_and_is_said_once(gaugan, tmp_path):
     trainer = make(gaugan, tmp_path, {"norm_G": "spectralspadesyncbatch1x1"})
-    assert [note for note in trainer.notes if "syncbatch" in note] == trainer.notes and len(trainer.notes) == 1
+    assert [note for note in trainer.notes if "syncbatch" in note] == trainer.notes and len(
+        trainer.notes
+    ) == 1
     trainer.train_step(0, *batch())
     trainer.start_from(make(gaugan, tmp_path).state(), "batch.pdparams")  # the same weights
 
 
 def test_colours_are_pascal_vocs(gaugan):
     colours = gaugan.trainer.colourise(np.arange(256))
-    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0)}
+    known = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        3: (128, 128, 0),
+        7: (128, 128, 128),
+        8: (64, 0, 0),
+    }
     known |= {15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}
     assert {i: tuple(colours[i].tolist()) for i in known} == known
-    assert len(np.unique(colours, axis=0)) == 256 and gaugan.trainer.colourise(np.zeros((2, 3), int)).shape == (2, 3, 3)
+    assert len(np.unique(colours, axis=0)) == 256 and gaugan.trainer.colourise(
+        np.zeros((2, 3), int)
+    ).shape == (2, 3, 3)
 
 
 def test_a_nan_stops_with_the_iteration(gaugan, tmp_path):
@@ -340,27 +424,42 @@ def test_a_nan_stops_with_the_iteration(gaugan, tmp_path):
         return losses
 
     trainer.train_step = poisoned
-    trainer.save = lambda: checkpoint.save_checkpoint(tmp_path, trainer.iteration, {"generator": arrays(trainer.G)}, 0)
+    trainer.save = lambda: checkpoint.save_checkpoint(
+        tmp_path, trainer.iteration, {"generator": arrays(trainer.G)}, 0
+    )
     with pytest.raises(NotFinite, match="iteration 2.*iter_0000001"):
         trainer.train()
 
 
 def test_adam_states_of_the_engine_are_matched_by_place(gaugan):
     """Automatic names sort otherwise than they stand; statistics and u, v have no moments."""
-    network = {"fc.bias": np.zeros(2), "fc.weight_orig": np.zeros((2, 3)), "fc.weight_u": np.zeros(2),
-               "n._mean": np.zeros(4), "up.bias": np.zeros(2)}  # fmt: skip
+    network = {
+        "fc.bias": np.zeros(2),
+        "fc.weight_orig": np.zeros((2, 3)),
+        "fc.weight_u": np.zeros(2),
+        "n._mean": np.zeros(4),
+        "up.bias": np.zeros(2),
+    }
     automatic = {
         "conv2d_9.b_0": np.full(2, 1.0),
         "conv2d_9.w_0": np.full((2, 3), 2.0),
         "conv2d_10.b_0": np.full(2, 3.0),
     }
-    saved = {f"{name}_{moment}_0": value for moment in ("moment1", "moment2") for name, value in automatic.items()}
+    saved = {
+        f"{name}_{moment}_0": value
+        for moment in ("moment1", "moment2")
+        for name, value in automatic.items()
+    }
     saved |= {f"{name}_beta{i}_pow_acc_0": np.array([0.5]) for i in (1, 2) for name in automatic}
     read = gaugan.engine.adam_state
     state = read(saved | {"LR_Scheduler": {}}, network, "generator.")
     assert set(state) == {"moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"}
     values = {name: float(value.flat[0]) for name, value in state["moment2"].items()}
-    assert values == {"generator.fc.bias": 1.0, "generator.fc.weight_orig": 2.0, "generator.up.bias": 3.0}
+    assert values == {
+        "generator.fc.bias": 1.0,
+        "generator.fc.weight_orig": 2.0,
+        "generator.up.bias": 3.0,
+    }
     assert read(saved, {k: v for k, v in network.items() if k != "up.bias"}) is None
     assert read(saved, network | {"up.bias": np.zeros(3)}) is None
     assert read(None, network) is None

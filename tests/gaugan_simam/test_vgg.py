@@ -1,4 +1,6 @@
-"""The perceptual loss's VGG19 against a computation without Paddle, and its weights files, read strictly."""
+"""The perceptual loss's VGG19 against a computation without Paddle, and its weights files, read
+strictly.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,24 @@ from shared_metrics.errors import UserError
 
 WIDTHS = (2, 3, 2, 2, 2)
 CONVS = (2, 2, 4, 4, 4)
-TORCH_PLACES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)  # of torchvision's VGG19 convolutions
+TORCH_PLACES = (
+    0,
+    2,
+    5,
+    7,
+    10,
+    12,
+    14,
+    16,
+    19,
+    21,
+    23,
+    25,
+    28,
+    30,
+    32,
+    34,
+)  # of torchvision's VGG19 convolutions
 
 
 @pytest.fixture
@@ -30,7 +49,11 @@ def kernels(seed=0):
 
 def paddlegan_file(path, drop=(), **extra):
     """A file in the layout of PaddleGAN's vgg19pretrain.pdparams."""
-    names = [f"_conv_block_{b}._conv_{n}.weight" for b, number in enumerate(CONVS, 1) for n in range(1, number + 1)]
+    names = [
+        f"_conv_block_{b}._conv_{n}.weight"
+        for b, number in enumerate(CONVS, 1)
+        for n in range(1, number + 1)
+    ]
     state = {name: w for name, (w, _) in zip(names, kernels(), strict=True) if name not in drop}
     weights.save(state | {"_fc1.weight": np.ones((4, 4)), "_out.bias": np.ones(4)} | extra, path)
     return path
@@ -40,7 +63,9 @@ def torch_file(path, places=TORCH_PLACES):
     state = {}
     for place, (w, b) in zip(places, kernels(), strict=True):
         state |= {f"features.{place}.weight": w, f"features.{place}.bias": b}
-    weights.save(state | {"classifier.0.weight": np.ones((4, 4)), "classifier.6.bias": np.ones(4)}, path)
+    weights.save(
+        state | {"classifier.0.weight": np.ones((4, 4)), "classifier.6.bias": np.ones(4)}, path
+    )
     return path
 
 
@@ -62,7 +87,9 @@ def by_hand(image, bias):
     return pooled, firsts
 
 
-@pytest.mark.parametrize("variant, plain", [("photopen", True), ("nvlabs", False), ("photopen", False)])
+@pytest.mark.parametrize(
+    "variant, plain", [("photopen", True), ("nvlabs", False), ("photopen", False)]
+)
 def test_features_are_those_of_a_computation_without_paddle(vgg, tmp_path, variant, plain):
     import paddle
 
@@ -81,14 +108,18 @@ def test_the_loss_is_the_weighted_sum_of_mean_differences(vgg, tmp_path):
 
     net = vgg.load_vgg(paddlegan_file(tmp_path / "v.pdparams"), "photopen", WIDTHS)
     rng = np.random.default_rng(2)
-    fake, real = (paddle.to_tensor(rng.uniform(-1, 1, (2, 3, 32, 32)).astype("float32")) for _ in range(2))
+    fake, real = (
+        paddle.to_tensor(rng.uniform(-1, 1, (2, 3, 32, 32)).astype("float32")) for _ in range(2)
+    )
     fake.stop_gradient = real.stop_gradient = False
     loss = vgg.perceptual_loss(net, fake, real, size=16)
     expected = 0.0
     for n in range(2):
         pair = [x.numpy()[n][:, ::2, ::2] for x in (fake, real)]  # nearest neighbour, half the side
         (a, _), (b, _) = (by_hand(x, bias=False) for x in pair)
-        features = zip([pair[0], *a[:4]], [pair[1], *b[:4]], (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), strict=True)
+        features = zip(
+            [pair[0], *a[:4]], [pair[1], *b[:4]], (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), strict=True
+        )
         expected += sum(rate * np.abs(f - r).mean() for f, r, rate in features) / 2
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     loss.backward()
@@ -101,7 +132,9 @@ def test_size_0_compares_at_the_images_own_size(vgg, tmp_path):
 
     net = vgg.load_vgg(torch_file(tmp_path / "v.pdparams"), "nvlabs", WIDTHS)
     rng = np.random.default_rng(3)
-    fake, real = (paddle.to_tensor(rng.uniform(-1, 1, (1, 3, 16, 16)).astype("float32")) for _ in range(2))
+    fake, real = (
+        paddle.to_tensor(rng.uniform(-1, 1, (1, 3, 16, 16)).astype("float32")) for _ in range(2)
+    )
     (_, a), (_, b) = (by_hand(x.numpy()[0], bias=True) for x in (fake, real))
     rates = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
     expected = sum(rate * np.abs(f - r).mean() for f, r, rate in zip(a, b, rates, strict=True))
@@ -112,8 +145,9 @@ def test_only_what_the_loss_needs_is_built(vgg):
     assert len(vgg.VGG19("photopen", widths=WIDTHS).parameters()) == 2 * 12
     assert len(vgg.VGG19("nvlabs", bias=False, widths=WIDTHS).parameters()) == 13
     full = vgg.VGG19("photopen", bias=False)
-    assert sum(p.size for p in full.parameters()) == 9 * (3 * 64 + 64**2 + 64 * 128 + 128**2 + 128 * 256
-                                                          + 3 * 256**2 + 256 * 512 + 3 * 512**2)  # fmt: skip
+    assert sum(p.size for p in full.parameters()) == 9 * (
+        3 * 64 + 64**2 + 64 * 128 + 128**2 + 128 * 256 + 3 * 256**2 + 256 * 512 + 3 * 512**2
+    )
 
 
 def vgg16_file(path):

@@ -12,11 +12,15 @@ def tensor(array):
 
 def tiny(model, form="sagan", imsize=32, classes=3, **changes):
     """A published form at 8 channels of base width and 6 latents."""
-    return model.architecture(form, imsize, classes, **({"g_conv_dim": 8, "d_conv_dim": 8, "z_dim": 6} | changes))
+    return model.architecture(
+        form, imsize, classes, **({"g_conv_dim": 8, "d_conv_dim": 8, "z_dim": 6} | changes)
+    )
 
 
 def randomize(net, seed=0):
-    """Random values in every parameter and buffer (variances positive, u and v of length one); returns the network."""
+    """Random values in every parameter and buffer (variances positive, u and v of length one);
+    returns the network.
+    """
     rng, state = np.random.default_rng(seed), {}
     for name, old in net.state_dict().items():
         value = rng.standard_normal(old.shape).astype("float32")

@@ -1,4 +1,5 @@
-"""Run by test_two_processes.py, alone and under paddle.distributed.launch: one iteration on a shared global batch.
+"""Run by test_two_processes.py, alone and under paddle.distributed.launch: one iteration on a
+shared global batch.
 
 Usage: one_step_of_two.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iteration.
 """
@@ -23,7 +24,9 @@ out, rank, world = Path(sys.argv[1]), runtime.rank(), runtime.world_size()
 share = slice(8 // world * rank, 8 // world * (rank + 1))
 arch = architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4)
 paddle.seed(rank)  # ranks that start apart must be brought together
-trainer = Trainer(Generator(arch), Discriminator(arch), arch, tiny_args(out, batch_size=8 // world), Data())
+trainer = Trainer(
+    Generator(arch), Discriminator(arch), arch, tiny_args(out, batch_size=8 // world), Data()
+)
 freeze_norms(trainer)
 draws = np.random.default_rng(1)
 
@@ -38,5 +41,8 @@ trainer._latents = global_draw
 x, y = draws.uniform(-1, 1, (8, 3, 32, 32)).astype("float32"), draws.integers(2, size=8)
 for iteration in range(2):
     trainer.train_step(iteration, iter([(x[share], y[share])]))
-nets = {"generator": checkpoint.network_state(trainer.G), "discriminator": checkpoint.network_state(trainer.D)}
+nets = {
+    "generator": checkpoint.network_state(trainer.G),
+    "discriminator": checkpoint.network_state(trainer.D),
+}
 weights.save(nets, out / f"rank{rank}.pdparams")

@@ -1,4 +1,6 @@
-"""convert.py: the reference implementations' numbers, and every key map against files written by hand here."""
+"""convert.py: the reference implementations' numbers, and every key map against files written by
+hand here.
+"""
 
 import pickle
 import re
@@ -33,7 +35,10 @@ def networks(model, arch, generator, discriminator):
     """G and D in eval mode from state dicts, as functions of numpy arrays."""
     import paddle
 
-    nets = model.Generator(replace(arch, init="xavier")), model.Discriminator(replace(arch, init="xavier"))
+    nets = (
+        model.Generator(replace(arch, init="xavier")),
+        model.Discriminator(replace(arch, init="xavier")),
+    )
     for net, state in zip(nets, (generator, discriminator), strict=True):
         weights.load_into(net, state, "network", "test")
         net.eval()
@@ -48,7 +53,8 @@ def networks(model, arch, generator, discriminator):
     return [function(net) for net in nets]
 
 
-# ---- the reference implementations' numbers --------------------------------------------------------------------------
+# ---- the reference implementations' numbers
+# --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["voletiv", "studiogan_cifar10", "mmgen_cifar10"])
@@ -60,7 +66,10 @@ def test_images_and_logits_are_the_reference_codes(sagan, family):
     with np.load(folder / "cases.npz") as stored:
         cases = dict(stored)
     if family.startswith("mmgen"):  # the stored arrays are as that network speaks: BGR
-        cases["images"], cases["real_images"] = cases["images"][:, ::-1], cases["real_images"][:, ::-1]
+        cases["images"], cases["real_images"] = (
+            cases["images"][:, ::-1],
+            cases["real_images"][:, ::-1],
+        )
     G, D = networks(sagan.model, found.architecture, found.generator, found.discriminator)
     x, y = cases["images"], cases["labels"]
     following = (y + 1) % found.architecture.num_classes
@@ -73,7 +82,8 @@ def test_images_and_logits_are_the_reference_codes(sagan, family):
         np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
 
 
-# ---- files of every family, written by published_layouts -------------------------------------------------------------
+# ---- files of every family, written by published_layouts
+# -------------------------------------------------------------
 
 
 def assert_same(found, arch, G, D):
@@ -92,12 +102,22 @@ def test_studiogan(sagan, tmp_path, old, prefix):
     g_file = g_file if old else one_hot_layers(g_file)
     d_file = translate(D, STUDIOGAN_PLACES[1], STUDIOGAN_LAYERS)
     g_path, d_path = (
-        save(tmp_path / name, {"state_dict": {prefix + k: v for k, v in state.items()}, "optimizer": {"state": {}}})
-        for name, state in (("model=G-best-weights-step=90000.pth", g_file), ("model=D-best-weights.pth", d_file))
+        save(
+            tmp_path / name,
+            {"state_dict": {prefix + k: v for k, v in state.items()}, "optimizer": {"state": {}}},
+        )
+        for name, state in (
+            ("model=G-best-weights-step=90000.pth", g_file),
+            ("model=D-best-weights.pth", d_file),
+        )
     )
     found = sagan.convert.read_published(g_path, d_path)
     assert_same(found, arch, G, D)
-    assert (found.family, found.source["iteration"], found.source["ema"]) == ("studiogan", 90000, False)
+    assert (found.family, found.source["iteration"], found.source["ema"]) == (
+        "studiogan",
+        90000,
+        False,
+    )
     assert found.source["sha256"] == weights.file_sha256(g_path)
     alone = sagan.convert.read_published(g_path)
     assert alone.discriminator is None and alone.architecture.g_conv_dim == 8
@@ -133,7 +153,10 @@ def test_mmgen(sagan, tmp_path, name, bgr, skip_relu):
 def test_mmgen_biggan_schedule(sagan, tmp_path, prefix):
     """cBN's tables are plain there, and the averaged generator is the one taken."""
     arch = sagan.model.architecture("mmgen-biggan", 32, 5, **SIZES)
-    (raw, D), (averaged, _) = random_states(sagan.model, arch, 0), random_states(sagan.model, arch, 1)
+    (raw, D), (averaged, _) = (
+        random_states(sagan.model, arch, 0),
+        random_states(sagan.model, arch, 1),
+    )
     steps = {"generator_ema.steps": np.int64(9)} if "module" in prefix else {}
     path = save(tmp_path / "bigGAN_sch.pth", mmgen_file(raw, D, True, averaged, prefix, **steps))
     found = sagan.convert.read_published(path)
@@ -150,7 +173,11 @@ def test_bgr_weights_speak_rgb_afterwards(sagan, tmp_path):
     path = save(tmp_path / "x.pth", mmgen_file(G, D, False))
     raw, swapped = (sagan.convert.read_published(path, color_order=o) for o in ("rgb", "bgr"))
     rng = np.random.default_rng(2)
-    z, y, x = rng.standard_normal((3, 6)).astype("float32"), np.array([0, 4, 2]), rng.random((3, 3, 32, 32), "float32")
+    z, y, x = (
+        rng.standard_normal((3, 6)).astype("float32"),
+        np.array([0, 4, 2]),
+        rng.random((3, 3, 32, 32), "float32"),
+    )
     raw_G, raw_D = networks(sagan.model, arch, raw.generator, raw.discriminator)
     G, D = networks(sagan.model, arch, swapped.generator, swapped.discriminator)
     np.testing.assert_allclose(G(z, y)[:, ::-1], raw_G(z, y), atol=1e-6)
@@ -166,7 +193,10 @@ def originals_names(state):
 def dead_skip(width):
     rng, names = np.random.default_rng(5), ("weight_orig", "bias", "weight_u", "weight_v")
     shapes = [(width, width, 1, 1), (width,), (width,), (width,)]
-    return {f"block5.snconv2d0.{n}": rng.random(s, "float32") for n, s in zip(names, shapes, strict=True)}
+    return {
+        f"block5.snconv2d0.{n}": rng.random(s, "float32")
+        for n, s in zip(names, shapes, strict=True)
+    }
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -176,7 +206,10 @@ def test_voletiv(sagan, tmp_path, prefix):
     same = {name.split(".")[0]: name.split(".")[0] for name in [*G, *D]}
     nets = [originals_names(translate(net, same, {})) for net in (G, D)]
     nets[1] |= dead_skip(128)
-    data = {f"{n}_state_dict": {prefix + k: v for k, v in net.items()} for n, net in zip("GD", nets, strict=True)}
+    data = {
+        f"{n}_state_dict": {prefix + k: v for k, v in net.items()}
+        for n, net in zip("GD", nets, strict=True)
+    }
     found = sagan.convert.read_published(save(tmp_path / "ckpt_0000012.pth", data | {"step": 12}))
     assert_same(found, arch, G, D)
     assert (found.family, found.source["iteration"]) == ("voletiv", 12)
@@ -191,22 +224,35 @@ def test_atmosphere(sagan, tmp_path):
     G, D = random_states(sagan.model, arch)
     rng, affine = np.random.default_rng(3), {}
     for name in [
-        k.removesuffix("._mean") for k in G if k.endswith("cond_bn1.bn._mean") or k.endswith("cond_bn2.bn._mean")
+        k.removesuffix("._mean")
+        for k in G
+        if k.endswith("cond_bn1.bn._mean") or k.endswith("cond_bn2.bn._mean")
     ]:
         affine |= {
-            f"{name}.{leaf}": rng.standard_normal(G[f"{name}._mean"].shape, "float32") for leaf in ("weight", "bias")
+            f"{name}.{leaf}": rng.standard_normal(G[f"{name}._mean"].shape, "float32")
+            for leaf in ("weight", "bias")
         }
-    nets = {"G_state_dict": originals_names(G | affine), "D_state_dict": originals_names(D | dead_skip(128))}
+    nets = {
+        "G_state_dict": originals_names(G | affine),
+        "D_state_dict": originals_names(D | dead_skip(128)),
+    }
     nets = {n: {k: paddle.to_tensor(v) for k, v in net.items()} for n, net in nets.items()}
     paddle.save(
-        nets | {"step": 2015000, "G_optimizer_state_dict": {}}, str(tmp_path / "sagan_paddle_pretrained.pdparams")
+        nets | {"step": 2015000, "G_optimizer_state_dict": {}},
+        str(tmp_path / "sagan_paddle_pretrained.pdparams"),
     )
     found = sagan.convert.read_published(tmp_path / "sagan_paddle_pretrained.pdparams")
-    assert (found.family, found.architecture, found.source["iteration"]) == ("atmosphere", arch, 2015000)
+    assert (found.family, found.architecture, found.source["iteration"]) == (
+        "atmosphere",
+        arch,
+        2015000,
+    )
     assert any("affine maps of 10 BatchNorms" in note for note in found.notes)
     assert [k for k in D if not np.array_equal(found.discriminator[k], D[k])] == []
 
-    reference = sagan.model.Generator(arch)  # the original's: the affine map stands in the BatchNorm itself
+    reference = sagan.model.Generator(
+        arch
+    )  # the original's: the affine map stands in the BatchNorm itself
     reference.set_state_dict(G)
     for name, layer in reference.named_sublayers():
         if name.endswith((".cond_bn1", ".cond_bn2")):
@@ -228,12 +274,16 @@ def test_atmosphere(sagan, tmp_path):
 def test_flags_replace_what_the_family_assumes(sagan, tmp_path):
     arch = sagan.model.architecture("mmgen", 32, 5, **SIZES)
     path = save(tmp_path / "x.pth", mmgen_file(*random_states(sagan.model, arch), False))
-    found = sagan.convert.read_published(path, bn_eps=1e-3, sn_eps=1e-4, skip_relu=True, color_order="rgb").architecture
+    found = sagan.convert.read_published(
+        path, bn_eps=1e-3, sn_eps=1e-4, skip_relu=True, color_order="rgb"
+    ).architecture
     assert (found.bn_eps, found.skip_relu) == (1e-3, True)
     assert {found.sn_eps, found.block_sn_eps, found.attention_sn_eps} == {1e-4}
 
 
-@pytest.mark.parametrize("form, places", [("studiogan", {"d_attention": (16, 8)}), ("sagan", {"g_attention": ()})])
+@pytest.mark.parametrize(
+    "form, places", [("studiogan", {"d_attention": (16, 8)}), ("sagan", {"g_attention": ()})]
+)
 def test_attention_is_read_from_the_keys(sagan, tmp_path, form, places):
     """Two places in D (entries 1 and 3 of StudioGAN's list), or none in G."""
     arch = sagan.model.architecture("studiogan", 32, 5, **(SIZES | places))
@@ -248,7 +298,8 @@ def test_attention_is_read_from_the_keys(sagan, tmp_path, form, places):
     assert_same(sagan.convert.read_published(g_path, d_path), arch, G, D)
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused
+# -------------------------------------------------------------------------------------------------
 
 
 def lacking(state):
@@ -280,7 +331,10 @@ def no_table(state):
     [
         (lacking, r"generator.* 1 missing \(block2\.snconv2d2\.weight_v\)"),
         (surplus, r"generator.* 1 unexpected \(block2\.conv_9\.conv\.bias\)"),
-        (misshaped, r"discriminator.*\(sn_embedding1\.weight_orig: file \(6, 16\), network \(5, 16\)"),
+        (
+            misshaped,
+            r"discriminator.*\(sn_embedding1\.weight_orig: file \(6, 16\), network \(5, 16\)",
+        ),
         (stranger, "unexpected keys beside generator and discriminator: encoder"),
         (wrong_width, "its shapes make no network"),
         (no_table, r"lacks block1\.cond_bn1\.gain\.weight"),
@@ -303,19 +357,29 @@ def test_refusals(sagan, tmp_path):
     mmgen = save(tmp_path / "mmgen.pth", mmgen_file(G, D, True))
     with pytest.raises(UserError, match="--ema: .*mmgen.pth holds the raw generator only"):
         convert.read_published(mmgen, ema=True)
-    studio = save(tmp_path / "D.pth", {"state_dict": translate(D, STUDIOGAN_PLACES[1], STUDIOGAN_LAYERS)})
+    studio = save(
+        tmp_path / "D.pth", {"state_dict": translate(D, STUDIOGAN_PLACES[1], STUDIOGAN_LAYERS)}
+    )
     with pytest.raises(UserError, match="D.pth: holds a discriminator only"):
         convert.read_published(studio)
-    with pytest.raises(UserError, match="--discriminator .*D.pth: holds no discriminator of the mmgen family"):
+    with pytest.raises(
+        UserError, match="--discriminator .*D.pth: holds no discriminator of the mmgen family"
+    ):
         convert.read_published(mmgen, studio)
     with pytest.raises(UserError, match="no SAGAN weights of a known family.*begin with a.b"):
         convert.read_published(save(tmp_path / "other.pth", {"a.b": np.zeros(3)}))
     with pytest.raises(UserError, match="no SAGAN weights of a known family"):
         convert.read_published(save(tmp_path / "list.pth", [1, 2]))
     with pytest.raises(UserError, match="in this repository's layout already"):
-        convert.read_published(save(tmp_path / "own.pdparams", convert.as_saved(convert.read_published(mmgen))))
+        convert.read_published(
+            save(tmp_path / "own.pdparams", convert.as_saved(convert.read_published(mmgen)))
+        )
     big, _ = random_states(sagan.model, sagan.model.architecture("studiogan", 64, 5, **SIZES))
-    places = dict(STUDIOGAN_PLACES[0]) | {"self_attn.32": "blocks.3.0", "block3": "blocks.2.0", "block4": "blocks.4.0"}
+    places = dict(STUDIOGAN_PLACES[0]) | {
+        "self_attn.32": "blocks.3.0",
+        "block3": "blocks.2.0",
+        "block4": "blocks.4.0",
+    }
     big = save(tmp_path / "G64.pth", {"state_dict": translate(big, places, OLD_STUDIOGAN_LAYERS)})
     with pytest.raises(UserError, match="D is for 32 px, the G of .* for 64 px"):
         convert.read_published(big, studio)
@@ -334,7 +398,7 @@ def test_read_weights_takes_every_kind(sagan, tmp_path):
     assert list(bare) == ["generator"] and weights.digest(bare["generator"]) == weights.digest(G)
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ----
 
 
 def test_command(sagan, tmp_path):
@@ -344,7 +408,14 @@ def test_command(sagan, tmp_path):
     G, D = random_states(sagan.model, arch)
     source = save(tmp_path / "重 量" / "sagan_woReUinplace.pth", mmgen_file(G, D, True))
     out = run_cli("sagan", "convert.py", source, tmp_path / "out.pdparams").stdout
-    for words in ("mmgen, 32 px, 5 classes", "--bn_eps", "--sn_eps", "--skip_relu", "bgr, permuted to RGB", "wrote"):
+    for words in (
+        "mmgen, 32 px, 5 classes",
+        "--bn_eps",
+        "--sn_eps",
+        "--skip_relu",
+        "bgr, permuted to RGB",
+        "wrote",
+    ):
         assert words in out
     written = paddle.load(str(tmp_path / "out.pdparams"), return_numpy=True)
     assert weights.digest(written["generator"]) == weights.digest(G)
@@ -356,7 +427,10 @@ def test_command_errors_are_one_line(sagan, tmp_path):
     hostile = tmp_path / "x.pdparams"
     hostile.write_bytes(pickle.dumps(print))
     done = run_cli("sagan", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
-    assert re.search("^convert.py: error: .*refused", done.stderr, re.M) and "Traceback" not in done.stderr
+    assert (
+        re.search("^convert.py: error: .*refused", done.stderr, re.M)
+        and "Traceback" not in done.stderr
+    )
     assert not (tmp_path / "out.pdparams").exists()
     with pytest.raises(UserError, match="x.pdparams: is the source itself"):
         sagan.convert.main([str(hostile), str(hostile)])

@@ -1,4 +1,6 @@
-"""Files -> arrays: which pixels, which labels, and what is said of folders and files that do not fit."""
+"""Files -> arrays: which pixels, which labels, and what is said of folders and files that do not
+fit.
+"""
 
 import numpy as np
 import pytest
@@ -63,9 +65,13 @@ def test_zoom_cuts_closer(dataset, tmp_path):
 def test_random_crop_reaches_every_place_along_the_long_edge(dataset, tmp_path):
     folder = folder_with(tmp_path, stripes(4, 40, axis=0))
     data = dataset.ClassFolder(folder, 4, crop="random")
-    starts = [round(float(reds(data.load(0, np.random.default_rng(i)))[0, 0]), 3) for i in range(200)]
+    starts = [
+        round(float(reds(data.load(0, np.random.default_rng(i)))[0, 0]), 3) for i in range(200)
+    ]
     assert min(starts) == 0 and max(starts) == 36 and 16 < np.mean(starts) < 20
-    assert all(start == int(start) for start in starts)  # whole pixels: nothing is blurred where nothing is resized
+    assert all(
+        start == int(start) for start in starts
+    )  # whole pixels: nothing is blurred where nothing is resized
 
 
 def test_squash_keeps_both_ends(dataset, tmp_path):
@@ -90,7 +96,11 @@ def test_every_mode_becomes_rgb(dataset, tmp_path, mode):
     if mode == "I;16":
         image = Image.fromarray(np.full((4, 4), 255 * 257, np.uint16))
     else:
-        image = Image.new("RGB", (4, 4), (255, 255, 255)).convert("RGBA" if mode == "LA" else "RGB").convert(mode)
+        image = (
+            Image.new("RGB", (4, 4), (255, 255, 255))
+            .convert("RGBA" if mode == "LA" else "RGB")
+            .convert(mode)
+        )
     folder = folder_with(tmp_path, image, "a/0.tif" if mode in ("CMYK", "I;16") else "a/0.png")
     item = dataset.ClassFolder(folder, 4).load(0, np.random.default_rng(0))[0]
     assert item.shape == (3, 4, 4) and np.allclose(item, 1, atol=0.01)
@@ -100,7 +110,11 @@ def test_scores_see_middle_squares(dataset, tmp_path):
     folder = folder_with(tmp_path, stripes(12, 4, axis=1))
     data = dataset.ClassFolder(folder, 4, crop="random", flip=True)
     (batch,) = data.pictures()
-    assert batch.dtype == np.uint8 and batch.shape == (1, 4, 4, 3) and batch[0, 0, :, 0].tolist() == [4, 5, 6, 7]
+    assert (
+        batch.dtype == np.uint8
+        and batch.shape == (1, 4, 4, 3)
+        and batch[0, 0, :, 0].tolist() == [4, 5, 6, 7]
+    )
 
 
 def test_unreadable_pictures_are_left_out_of_scores_when_asked(dataset, tmp_path):
@@ -147,9 +161,16 @@ def test_cifar10_as_published(dataset, tmp_path):
     folder.mkdir()
     for i in range(1, 6):
         rows = np.zeros((2, 3072), np.uint8)
-        rows[:, :1024], rows[1, 32] = 10 * i, 255  # red plane; second row, first column of the second image
-        (folder / f"data_batch_{i}").write_bytes(pickle.dumps({b"data": rows, b"labels": [i, 0]}, protocol=2))
-    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"c%d" % i for i in range(10)]}, protocol=2))
+        rows[:, :1024], rows[1, 32] = (
+            10 * i,
+            255,
+        )  # red plane; second row, first column of the second image
+        (folder / f"data_batch_{i}").write_bytes(
+            pickle.dumps({b"data": rows, b"labels": [i, 0]}, protocol=2)
+        )
+    (folder / "batches.meta").write_bytes(
+        pickle.dumps({b"label_names": [b"c%d" % i for i in range(10)]}, protocol=2)
+    )
     data = dataset.Cifar10Batches(tmp_path, 32)
     assert len(data) == 10 and data.classes[3] == "c3" and data.counts[0] == 5
     image, label = data.load(3, np.random.default_rng(0))
@@ -161,5 +182,12 @@ def test_cifar10_as_published(dataset, tmp_path):
 
 def test_fake_data_has_the_asked_classes(dataset):
     data = dataset.FakeData(16, 3, length=10)
-    assert data.counts == [4, 3, 3] and data.load(4, np.random.default_rng(0))[0].shape == (3, 16, 16)
-    assert np.bincount([int(data.load(i, np.random.default_rng(0))[1]) for i in range(10)]).tolist() == data.counts
+    assert data.counts == [4, 3, 3] and data.load(4, np.random.default_rng(0))[0].shape == (
+        3,
+        16,
+        16,
+    )
+    assert (
+        np.bincount([int(data.load(i, np.random.default_rng(0))[1]) for i in range(10)]).tolist()
+        == data.counts
+    )

@@ -1,4 +1,6 @@
-"""SAGAN's layers against numpy and against Paddle's own: spectral norm, conditional BatchNorm, blocks, attention."""
+"""SAGAN's layers against numpy and against Paddle's own: spectral norm, conditional BatchNorm,
+blocks, attention.
+"""
 
 import numpy as np
 import pytest
@@ -13,39 +15,53 @@ def model(paper):
     return paper("sagan").model
 
 
-# ---- spectral norm ---------------------------------------------------------------------------------------------------
+# ---- spectral norm ----
 
 
 def layers(model, eps=1e-12):
-    """(our layer, Paddle's with the same weights under paddle.nn.utils.spectral_norm, an input), of three kinds."""
+    """(our layer, Paddle's with the same weights under paddle.nn.utils.spectral_norm, an input), of
+    three kinds.
+    """
     import paddle
 
     nn, arch, rng = paddle.nn, model.Architecture(), RNG(1)
     pairs = [
-        (model.SNConv2D(3, 4, 3, arch, eps), nn.Conv2D(3, 4, 3, padding=1), rng.standard_normal((2, 3, 5, 5))),
+        (
+            model.SNConv2D(3, 4, 3, arch, eps),
+            nn.Conv2D(3, 4, 3, padding=1),
+            rng.standard_normal((2, 3, 5, 5)),
+        ),
         (model.SNLinear(5, 4, arch, eps), nn.Linear(5, 4), rng.standard_normal((2, 5))),
         (model.SNEmbedding(6, 4, arch, eps), nn.Embedding(6, 4), rng.integers(6, size=3)),
     ]
     for ours, theirs, x in pairs:
         theirs = nn.utils.spectral_norm(theirs, eps=eps)
         state = randomize(ours).state_dict()
-        assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in state.items()}
+        assert {k: v.shape for k, v in theirs.state_dict().items()} == {
+            k: v.shape for k, v in state.items()
+        }
         theirs.set_state_dict({k: v.numpy() for k, v in state.items()})
         yield ours, theirs, tensor(x.astype("float32") if x.dtype == float else x)
 
 
 @pytest.mark.parametrize("eps", [1e-12, 3.0])
 def test_spectral_norm_is_paddles(model, eps):
-    """Two training passes, then the gradient through both, then an eval pass; eps = 3 exceeds the norms it guards."""
+    """Two training passes, then the gradient through both, then an eval pass; eps = 3 exceeds the
+    norms it guards.
+    """
     for ours, theirs, x in layers(model, eps):
         losses = [net(x).sum() + (net(x) ** 2).sum() for net in (ours, theirs)]
         assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
         for loss in losses:
             loss.backward()
         grads = [net.weight_orig.grad.numpy() for net in (ours, theirs)]
-        np.testing.assert_allclose(grads[0], grads[1], rtol=1e-4, atol=1e-5 * np.abs(grads[1]).max())
+        np.testing.assert_allclose(
+            grads[0], grads[1], rtol=1e-4, atol=1e-5 * np.abs(grads[1]).max()
+        )
         for key, value in theirs.state_dict().items():
-            np.testing.assert_allclose(ours.state_dict()[key].numpy(), value.numpy(), atol=1e-6, err_msg=key)
+            np.testing.assert_allclose(
+                ours.state_dict()[key].numpy(), value.numpy(), atol=1e-6, err_msg=key
+            )
         ours.eval(), theirs.eval()
         np.testing.assert_allclose(ours(x).numpy(), theirs(x).numpy(), rtol=1e-5, atol=1e-6)
 
@@ -88,14 +104,17 @@ def test_every_layer_has_the_published_eps(model):
                 found.setdefault(kind, set()).add(layer.eps)
         return found
 
-    ends = dict.fromkeys(("snlinear0", "snconv2d1", "opt_block1", "snlinear1", "sn_embedding1"), {1e-12})
+    ends = dict.fromkeys(
+        ("snlinear0", "snconv2d1", "opt_block1", "snlinear1", "sn_embedding1"), {1e-12}
+    )
     assert eps("sagan") == ends | {"block": {1e-12}, "self_attn": {1e-12}}
     assert eps("mmgen") == ends | {"block": {1e-12}, "cbn": {1e-12}, "self_attn": {1e-6}}
     assert eps("mmgen-biggan") == ends | {"block": {1e-8}, "self_attn": {1e-6}}
     assert eps("studiogan") == dict.fromkeys([*ends, "block", "cbn", "self_attn"], {1e-6})
 
 
-# ---- BatchNorm and its conditional form ------------------------------------------------------------------------------
+# ---- BatchNorm and its conditional form
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,8 +125,13 @@ def test_running_statistics_keep_the_published_share(model, form, kept, last):
     x = RNG(0).standard_normal((4, 32, 5, 5)).astype("float32") * 3 + 7
     for bn, share in [(G.block1.cond_bn1.bn, kept), (G.bn, last)]:
         bn(tensor(x))
-        np.testing.assert_allclose(bn._mean.numpy(), (1 - share) * x.mean((0, 2, 3)), rtol=2e-3, atol=1e-6)
-        n, biased = 4 * 5 * 5, x.var((0, 2, 3))  # biased on the CPU; n / (n - 1) times that elsewhere
+        np.testing.assert_allclose(
+            bn._mean.numpy(), (1 - share) * x.mean((0, 2, 3)), rtol=2e-3, atol=1e-6
+        )
+        n, biased = (
+            4 * 5 * 5,
+            x.var((0, 2, 3)),
+        )  # biased on the CPU; n / (n - 1) times that elsewhere
         moved = (bn._variance.numpy() - share) / (1 - share)
         assert (moved > biased * 0.99).all() and (moved < biased * 1.01 * n / (n - 1)).all()
 
@@ -118,9 +142,15 @@ def test_conditional_batch_norm(model, form, training):
     arch = tiny(model, form, init="xavier")
     cbn = randomize(model.ConditionalBatchNorm(4, arch))
     cbn.training = cbn.bn.training = training
-    x = RNG(1).standard_normal((3, 4, 2, 2)).astype("float32") * 0.01  # variance 1e-4: eps 1e-4 or 1e-5 shows
+    x = (
+        RNG(1).standard_normal((3, 4, 2, 2)).astype("float32") * 0.01
+    )  # variance 1e-4: eps 1e-4 or 1e-5 shows
     y = np.array([2, 0, 2])
-    mean, var = (x.mean((0, 2, 3)), x.var((0, 2, 3))) if training else (cbn.bn._mean.numpy(), cbn.bn._variance.numpy())
+    mean, var = (
+        (x.mean((0, 2, 3)), x.var((0, 2, 3)))
+        if training
+        else (cbn.bn._mean.numpy(), cbn.bn._variance.numpy())
+    )
     eps = {"sagan": 1e-5, "studiogan": 1e-4, "mmgen-biggan": 1e-5}[form]
     normal = (x - mean.reshape(1, 4, 1, 1)) / np.sqrt(var + eps).reshape(1, 4, 1, 1)
     if form == "sagan":
@@ -132,24 +162,31 @@ def test_conditional_batch_norm(model, form, training):
         for layer in (cbn.gain, cbn.bias):
             layer.eval()
         gamma, beta = (
-            layer.weight_orig.numpy() / (layer.weight_u.numpy() @ layer.weight_orig.numpy() @ layer.weight_v.numpy())
+            layer.weight_orig.numpy()
+            / (layer.weight_u.numpy() @ layer.weight_orig.numpy() @ layer.weight_v.numpy())
             for layer in (cbn.gain, cbn.bias)
         )
         gamma = 1 + gamma
     want = gamma[y][:, :, None, None] * normal + beta[y][:, :, None, None]
     np.testing.assert_allclose(cbn(tensor(x), tensor(y)).numpy(), want, rtol=1e-3, atol=1e-3)
-    assert [n for n, _ in cbn.bn.named_parameters()] == ["_mean", "_variance"]  # no affine map of its own
+    assert [n for n, _ in cbn.bn.named_parameters()] == [
+        "_mean",
+        "_variance",
+    ]  # no affine map of its own
 
 
 def test_last_batch_norm_has_the_forms_eps(model):
-    assert [model.Generator(tiny(model, f)).bn._epsilon for f in ("sagan", "mmgen", "mmgen-biggan")] == [
+    assert [
+        model.Generator(tiny(model, f)).bn._epsilon for f in ("sagan", "mmgen", "mmgen-biggan")
+    ] == [
         1e-5,
         1e-4,
         1e-5,
     ]
 
 
-# ---- blocks and attention against numpy ------------------------------------------------------------------------------
+# ---- blocks and attention against numpy
+# ------------------------------------------------------------------------------
 
 
 def conv(layer, x):
@@ -160,7 +197,9 @@ def conv(layer, x):
     x = np.pad(x, ((0, 0), (0, 0), (k // 2,) * 2, (k // 2,) * 2))
     H, Wd = x.shape[2] - k + 1, x.shape[3] - k + 1
     out = sum(
-        np.einsum("oi,nihw->nohw", W[:, :, a, b], x[:, :, a : a + H, b : b + Wd]) for a in range(k) for b in range(k)
+        np.einsum("oi,nihw->nohw", W[:, :, a, b], x[:, :, a : a + H, b : b + Wd])
+        for a in range(k)
+        for b in range(k)
     )
     return out if layer.bias is None else out + layer.bias.numpy().reshape(1, -1, 1, 1)
 
@@ -193,7 +232,9 @@ def test_generator_block(model):
 @pytest.mark.parametrize("skip_relu", [False, True])
 @pytest.mark.parametrize("i, o, down", [(4, 6, True), (4, 4, True), (4, 6, False), (4, 4, False)])
 def test_discriminator_block(model, skip_relu, i, o, down):
-    """ReLU, conv, ReLU, conv, pool; skip: x (or ReLU(x)), 1x1 convolution where anything changes, then pool."""
+    """ReLU, conv, ReLU, conv, pool; skip: x (or ReLU(x)), 1x1 convolution where anything changes,
+    then pool.
+    """
     block = randomize(model.DiscBlock(i, o, down, tiny(model, skip_relu=skip_relu)))
     block.eval()
     x = RNG(3).standard_normal((2, i, 4, 4)).astype("float32")
@@ -219,7 +260,9 @@ def test_discriminators_first_block_has_no_leading_relu(model, skip_relu):
     D = randomize(model.Discriminator(tiny(model, skip_relu=skip_relu)))
     D.eval()
     block, x = D.opt_block1, RNG(4).standard_normal((2, 3, 8, 8)).astype("float32")
-    want = pool(conv(block.snconv2d2, relu(conv(block.snconv2d1, x)))) + conv(block.snconv2d0, pool(x))
+    want = pool(conv(block.snconv2d2, relu(conv(block.snconv2d1, x)))) + conv(
+        block.snconv2d0, pool(x)
+    )
     np.testing.assert_allclose(block(tensor(x)).numpy(), want, rtol=1e-4, atol=1e-4)
 
 
@@ -250,10 +293,15 @@ def test_attention(model, bias):
 
 
 def test_attention_follows_the_first_block_of_its_side(model):
-    """D at 32 px has three blocks of side 8: attention at 8 acts once, between the first and the second of them."""
+    """D at 32 px has three blocks of side 8: attention at 8 acts once, between the first and the
+    second of them.
+    """
     D = randomize(model.Discriminator(tiny(model, d_attention=(8,))))
     D.eval()
-    x, y = tensor(RNG(6).standard_normal((2, 3, 32, 32)).astype("float32")), tensor(np.array([0, 1]))
+    x, y = (
+        tensor(RNG(6).standard_normal((2, 3, 32, 32)).astype("float32")),
+        tensor(np.array([0, 1])),
+    )
     h = D.block3(D.block2(D.self_attn["8"](D.block1(D.opt_block1(x))))).numpy()
     h = relu(h.astype(np.float64)).sum((2, 3))  # the sum, not the mean
     W, E = (layer.weight().numpy() for layer in (D.snlinear1, D.sn_embedding1))
@@ -262,12 +310,17 @@ def test_attention_follows_the_first_block_of_its_side(model):
 
 
 def test_generator_tail(model):
-    """linear, read as (channels, 4, 4); blocks with attention between; BN, ReLU, convolution, tanh."""
+    """linear, read as (channels, 4, 4); blocks with attention between; BN, ReLU, convolution,
+    tanh.
+    """
     G = randomize(model.Generator(tiny(model)))
     G.eval()
     z, y = tensor(RNG(7).standard_normal((2, 6)).astype("float32") * 0.1), tensor(np.array([0, 1]))
     h = (z.numpy() @ G.snlinear0.weight().numpy() + G.snlinear0.bias.numpy()).reshape(2, 32, 4, 4)
     h = G.block3(G.self_attn["16"](G.block2(G.block1(tensor(h), y), y)), y).numpy()
-    bn = [getattr(G.bn, k).numpy().reshape(1, -1, 1, 1) for k in ("_mean", "_variance", "weight", "bias")]
+    bn = [
+        getattr(G.bn, k).numpy().reshape(1, -1, 1, 1)
+        for k in ("_mean", "_variance", "weight", "bias")
+    ]
     h = (h - bn[0]) / np.sqrt(bn[1] + 1e-5) * bn[2] + bn[3]
     np.testing.assert_allclose(G(z, y).numpy(), np.tanh(conv(G.snconv2d1, relu(h))), atol=1e-4)

@@ -1,4 +1,6 @@
-"""test.py: which latents and labels are drawn, which weights and statistics are used, what is written."""
+"""test.py: which latents and labels are drawn, which weights and statistics are used, what is
+written.
+"""
 
 import argparse
 import json
@@ -56,19 +58,25 @@ def test_labels_as_often_as_in_a_data_set(sagan, tmp_path):
         for i in range(count):
             (tmp_path / name).mkdir(exist_ok=True)
             Image.new("RGB", (2, 2)).save(tmp_path / name / f"{i}.png")
-    seeds, labels, how = sagan.test.choose_labels(arguments(num_samples=2000, test_data_path=str(tmp_path)), 2, [])
+    seeds, labels, how = sagan.test.choose_labels(
+        arguments(num_samples=2000, test_data_path=str(tmp_path)), 2, []
+    )
     assert how == "data" and abs(labels.mean() - 0.75) < 0.03
     with pytest.raises(UserError, match=r"holds 2 classes, the generator knows 3"):
         sagan.test.choose_labels(arguments(test_data_path=str(tmp_path)), 3, [])
 
 
 def test_num_samples_counts_images_whatever_the_labels(sagan):
-    seeds, labels, _ = sagan.test.choose_labels(arguments(num_samples=5, seed=3, labels="0,2"), 3, [])
+    seeds, labels, _ = sagan.test.choose_labels(
+        arguments(num_samples=5, seed=3, labels="0,2"), 3, []
+    )
     assert seeds.tolist() == [3, 4, 5, 3, 4] and labels.tolist() == [0, 0, 0, 2, 2]
 
 
 def test_classes_named_by_numbers_are_names(sagan):
-    assert sagan.test.choose_labels(arguments(num_samples=1, labels="2"), 3, ["4", "2", "0"])[1].tolist() == [1]
+    assert sagan.test.choose_labels(arguments(num_samples=1, labels="2"), 3, ["4", "2", "0"])[
+        1
+    ].tolist() == [1]
 
 
 @pytest.mark.parametrize("text, named", [("0-3", "classes 0 to 2"), ("cat,cow", "no class 'cow'")])
@@ -78,7 +86,9 @@ def test_labels_out_of_range_are_told(sagan, text, named):
 
 
 def test_standing_statistics_are_the_mean_over_fresh_batches(sagan):
-    """The first BatchNorm sees the stem's output, which does not depend on other layers: its mean can be worked out."""
+    """The first BatchNorm sees the stem's output, which does not depend on other layers: its mean
+    can be worked out.
+    """
     G = small_generator(sagan)
     sagan.test.set_bn_stats(G, "standing", G.arch, 3, 16)
     rng = sagan.test.runtime.rng(0, "standing")
@@ -109,7 +119,10 @@ def saved(sagan, path):
     """A checkpoint whose averaged generator draws grey everywhere and whose raw one does not."""
     G = small_generator(sagan)
     raw = checkpoint.network_state(G)
-    grey = {k: v * 0 if k.startswith("snconv2d1.bias") or k.endswith("bn.weight") else v for k, v in raw.items()}
+    grey = {
+        k: v * 0 if k.startswith("snconv2d1.bias") or k.endswith("bn.weight") else v
+        for k, v in raw.items()
+    }
     state = {"generator": raw, "generator_ema": grey, "architecture": G.arch.to_dict()}
     state |= {"classes": ["cat", "dog", "owl"], "args": {"recipe": "cifar10"}}
     return checkpoint.save_checkpoint(path, 3, state, 0)
@@ -131,17 +144,24 @@ def test_images_grid_and_record(sagan, tmp_path):
     assert record["checkpoint"]["sha256"] == weights.file_sha256(path)
     assert record["samples"]["number"] == 8 and record["recipe"] == "cifar10"
     assert record["samples"]["seed"] == "0-2,9" and record["samples"]["labels"] == "dog,owl"
-    assert {"score": "fid", "value": 9.4252} == {k: record["published"][3][k] for k in ("score", "value")}
+    assert {"score": "fid", "value": 9.4252} == {
+        k: record["published"][3][k] for k in ("score", "value")
+    }
     assert Image.open(tmp_path / "raw" / "grid.png").height > 2 * 32
 
     run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "ema")
     image = np.asarray(Image.open(tmp_path / "ema" / "images" / "seed00009_class002.png"))
     assert (image == 128).all()
-    assert json.loads((tmp_path / "ema" / "results.json").read_text())["checkpoint"]["weights"] == "ema"
+    assert (
+        json.loads((tmp_path / "ema" / "results.json").read_text())["checkpoint"]["weights"]
+        == "ema"
+    )
 
     again = run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "ema", code=2)
     assert "--overwrite" in again.stderr and "Traceback" not in again.stderr
-    both = run_cli("sagan", "test.py", *flags, "--num_samples", 5, "--output_dir", tmp_path / "both", code=2)
+    both = run_cli(
+        "sagan", "test.py", *flags, "--num_samples", 5, "--output_dir", tmp_path / "both", code=2
+    )
     assert "--num_samples" in both.stderr and not (tmp_path / "both").exists()
 
 
@@ -165,10 +185,19 @@ def test_bare_weights_take_the_recipes_form(sagan, tmp_path):
 
 def test_wrong_width_lists_the_shapes(sagan, tmp_path):
     weights.save(checkpoint.network_state(small_generator(sagan)), tmp_path / "bare.pdparams")
-    flags = ["--device", "cpu", "--pretrained_model", tmp_path / "bare.pdparams", "--recipe", "cifar10"]
+    flags = [
+        "--device",
+        "cpu",
+        "--pretrained_model",
+        tmp_path / "bare.pdparams",
+        "--recipe",
+        "cifar10",
+    ]
     failed = run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "out", code=2)
     line = failed.stderr.strip().splitlines()[-1]
-    assert "snlinear0.weight_orig" in line and "[8, 128]" in line.replace("(", "[").replace(")", "]")
+    assert "snlinear0.weight_orig" in line and "[8, 128]" in line.replace("(", "[").replace(
+        ")", "]"
+    )
     assert "Traceback" not in failed.stderr
 
 
@@ -207,7 +236,9 @@ def test_a_damaged_checkpoint_is_named(sagan, tmp_path):
 
 
 def test_no_ema_reaches_published_files(sagan, tmp_path):
-    """A file with an averaged and a raw generator, in MMGeneration's layout: each can be drawn from."""
+    """A file with an averaged and a raw generator, in MMGeneration's layout: each can be drawn
+    from.
+    """
     from tests.sagan.published_layouts import mmgen_file, random_states, save
 
     arch = small_generator(sagan).arch
@@ -215,7 +246,9 @@ def test_no_ema_reaches_published_files(sagan, tmp_path):
     path = save(tmp_path / "published.pth", mmgen_file(raw, D, bgr=False, ema=average))
     for ema, state in ((None, average), (True, average), (False, raw)):
         read = sagan.convert.read_weights(path, ema=ema)
-        assert np.allclose(read["generator"]["snlinear0.weight_orig"], state["snlinear0.weight_orig"])
+        assert np.allclose(
+            read["generator"]["snlinear0.weight_orig"], state["snlinear0.weight_orig"]
+        )
         assert read["source"]["ema"] == (ema is not False)
 
 

@@ -1,4 +1,6 @@
-"""Losses against numbers worked out by hand, and the two updates: who moves, by which gradient, from which draws."""
+"""Losses against numbers worked out by hand, and the two updates: who moves, by which gradient,
+from which draws.
+"""
 
 import math
 from types import SimpleNamespace
@@ -19,13 +21,39 @@ def sagan(paper):
 def tiny_args(tmp_path, **changes):
     """What the trainer reads of train.py's flags, for a model that steps in a blink."""
     values = dict(
-        output_dir=str(tmp_path), seed=0, z_dim=8, batch_size=4, batch_size_in_gpu=0, d_steps_per_iter=1,
-        g_steps_per_iter=1, g_lr=1e-3, d_lr=1e-3, beta1=0.0, beta2=0.9, adam_eps=1e-8, adv_loss="hinge", lambda_gp=10.0,
-        fake_labels="uniform", inst_noise_sigma=0.0, inst_noise_sigma_iters=10, ema_decay=0.0, ema_start=0,
-        sync_bn=False, amp="none", log_every=1, sample_every=100, save_every=100, keep_checkpoints=0, eval_every=0,
-        num_workers=0, dont_shuffle=False, dont_drop_last=False, skip_bad_images=False, iterations=2,
+        output_dir=str(tmp_path),
+        seed=0,
+        z_dim=8,
+        batch_size=4,
+        batch_size_in_gpu=0,
+        d_steps_per_iter=1,
+        g_steps_per_iter=1,
+        g_lr=1e-3,
+        d_lr=1e-3,
+        beta1=0.0,
+        beta2=0.9,
+        adam_eps=1e-8,
+        adv_loss="hinge",
+        lambda_gp=10.0,
+        fake_labels="uniform",
+        inst_noise_sigma=0.0,
+        inst_noise_sigma_iters=10,
+        ema_decay=0.0,
+        ema_start=0,
+        sync_bn=False,
+        amp="none",
+        log_every=1,
+        sample_every=100,
+        save_every=100,
+        keep_checkpoints=0,
+        eval_every=0,
+        num_workers=0,
+        dont_shuffle=False,
+        dont_drop_last=False,
+        skip_bad_images=False,
+        iterations=2,
         max_frames_per_gif=0,
-    )  # fmt: skip
+    )
     return SimpleNamespace(**(values | changes))
 
 
@@ -46,7 +74,9 @@ def make(sagan, tmp_path, arch=None, **changes):
     args = tiny_args(tmp_path, **changes)
     arch = arch or sagan.model.architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4)
     paddle.seed(0)
-    return sagan.trainer.Trainer(sagan.model.Generator(arch), sagan.model.Discriminator(arch), arch, args, Data())
+    return sagan.trainer.Trainer(
+        sagan.model.Generator(arch), sagan.model.Discriminator(arch), arch, args, Data()
+    )
 
 
 def batch(n=4, seed=0):
@@ -55,7 +85,9 @@ def batch(n=4, seed=0):
 
 
 def freeze_norms(trainer):
-    """BatchNorm on its running statistics: then an image's result does not depend on the others in its batch."""
+    """BatchNorm on its running statistics: then an image's result does not depend on the others in
+    its batch.
+    """
     for layer in trainer.G.sublayers():
         if isinstance(layer, paddle.nn.BatchNorm2D):
             layer.eval()
@@ -78,7 +110,9 @@ def test_d_losses_by_hand(sagan):
     }
     expected["gan"] = expected["dcgan"]
     for kind, values in expected.items():
-        assert [float(v) for v in sagan.trainer.d_losses(real, fake, kind)] == pytest.approx(values), kind
+        assert [float(v) for v in sagan.trainer.d_losses(real, fake, kind)] == pytest.approx(
+            values
+        ), kind
 
 
 def test_g_loss_by_hand(sagan):
@@ -103,8 +137,14 @@ def test_gradient_penalty_of_a_linear_discriminator(sagan):
 
 def test_gradient_penalty_is_taken_between_real_and_fake(sagan):
     """D(x) = x^2 of one pixel: the gradient 2x tells where it was taken."""
-    real, fake, mix = paddle.full([1, 1, 1, 1], 3.0), paddle.full([1, 1, 1, 1], 1.0), paddle.full([1, 1, 1, 1], 0.75)
-    penalty = sagan.trainer.gradient_penalty(lambda x, y: x.square().sum([1, 2, 3]), real, fake, None, mix)
+    real, fake, mix = (
+        paddle.full([1, 1, 1, 1], 3.0),
+        paddle.full([1, 1, 1, 1], 1.0),
+        paddle.full([1, 1, 1, 1], 0.75),
+    )
+    penalty = sagan.trainer.gradient_penalty(
+        lambda x, y: x.square().sum([1, 2, 3]), real, fake, None, mix
+    )
     assert float(penalty) == pytest.approx((2 * 2.5 - 1) ** 2, rel=1e-5)
 
 
@@ -129,7 +169,9 @@ def test_each_update_moves_its_own_network_only(sagan, tmp_path, kind):
     assert all(not p.stop_gradient for p in trainer.params_D)
     d_grads = [float(p.grad.abs().sum()) for p in trainer.params_D if p.grad is not None]
     trainer.g_update(y, 1, np.random.default_rng(2))
-    assert d_grads == [float(p.grad.abs().sum()) for p in trainer.params_D if p.grad is not None]  # none from G's step
+    assert d_grads == [
+        float(p.grad.abs().sum()) for p in trainer.params_D if p.grad is not None
+    ]  # none from G's step
 
 
 def test_d_update_is_one_adam_step_on_the_hinge_loss(sagan, tmp_path):
@@ -142,7 +184,10 @@ def test_d_update_is_one_adam_step_on_the_hinge_loss(sagan, tmp_path):
     z = paddle.to_tensor(rng.standard_normal((4, 8), dtype=np.float32))
     y_fake = paddle.to_tensor(rng.integers(2, size=4))
     fake = twin.G(z, y_fake).detach()
-    real_logits, fake_logits = twin.D(paddle.to_tensor(x), paddle.to_tensor(y)), twin.D(fake, y_fake)
+    real_logits, fake_logits = (
+        twin.D(paddle.to_tensor(x), paddle.to_tensor(y)),
+        twin.D(fake, y_fake),
+    )
     loss = paddle.clip(1 - real_logits, min=0).mean() + paddle.clip(1 + fake_logits, min=0).mean()
     loss.backward()
     after = dict(trainer.D.named_parameters())
@@ -178,7 +223,11 @@ def test_weights_of_another_network_are_refused(sagan, tmp_path):
     """cifar10 and cifar10-inplace-relu have the same shapes and mean different networks."""
     trainer = make(sagan, tmp_path)
     relu = make(
-        sagan, tmp_path, sagan.model.architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4, skip_relu=True)
+        sagan,
+        tmp_path,
+        sagan.model.architecture(
+            "mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4, skip_relu=True
+        ),
     )
     with pytest.raises(UserError, match="skip_relu True there, False here"):
         trainer.start_from(relu.state(), "other.pdparams")
@@ -212,15 +261,22 @@ def test_steps_per_iteration(sagan, tmp_path, d_steps, g_steps):
 
     trainer.train_step(0, batches())
     beta = 0.9
-    for optimizer, network, steps in ((trainer.opt_D, trainer.D, d_steps), (trainer.opt_G, trainer.G, g_steps)):
+    for optimizer, network, steps in (
+        (trainer.opt_D, trainer.D, d_steps),
+        (trainer.opt_G, trainer.G, g_steps),
+    ):
         power = checkpoint.optimizer_state(optimizer, network)["beta2_pow_acc"]
         # Paddle keeps beta2^(steps + 1) after so many steps
-        assert {round(float(v.item()), 6) for v in power.values()} == {round(beta ** (steps + 1), 6)}
+        assert {round(float(v.item()), 6) for v in power.values()} == {
+            round(beta ** (steps + 1), 6)
+        }
     assert len(taken) == d_steps
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(sagan, tmp_path):
-    """Three micro-batches, the last one smaller; BatchNorm and spectral norm held still, which move with each pass."""
+    """Three micro-batches, the last one smaller; BatchNorm and spectral norm held still, which move
+    with each pass.
+    """
     gradients = []
     for size in (0, 3):
         trainer = make(sagan, tmp_path, g_lr=0.0, d_lr=0.0)
@@ -268,8 +324,10 @@ def test_latents_are_standard_normal_and_differ_by_step(sagan, tmp_path):
     trainer = make(sagan, tmp_path)
     z, _ = trainer._latents(trainer._rng("d", 3, 0, 0), np.zeros(4000, np.int64))
     assert abs(float(z.mean())) < 0.02 and abs(float(z.std()) - 1) < 0.02
-    draws = [trainer._latents(trainer._rng(*key), np.zeros(2, np.int64))[0].numpy() for key in
-             (("d", 3, 0, 0), ("d", 4, 0, 0), ("d", 3, 1, 0), ("d", 3, 0, 1), ("g", 3, 0, 0))]  # fmt: skip
+    draws = [
+        trainer._latents(trainer._rng(*key), np.zeros(2, np.int64))[0].numpy()
+        for key in (("d", 3, 0, 0), ("d", 4, 0, 0), ("d", 3, 1, 0), ("d", 3, 0, 1), ("g", 3, 0, 0))
+    ]
     assert len({d.tobytes() for d in draws}) == 5
 
 
@@ -305,21 +363,31 @@ def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was
     images = trainer.generate(trainer.fixed_z, y)
     assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
     assert np.array_equal(images, trainer.generate(trainer.fixed_z, y))
-    assert trainer.G.training and all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items())
+    assert trainer.G.training and all(
+        np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items()
+    )
     for p in (trainer.G_ema.bn.weight, trainer.G_ema.bn.bias, trainer.G_ema.snconv2d1.bias):
         p.set_value(paddle.zeros(p.shape))
     assert (trainer.generate(trainer.fixed_z, y) == 128).all()  # tanh(0): G_ema drew them
 
 
-@pytest.mark.parametrize("where", ["G.block1.snconv2d1.bias", "G.snconv2d1.bias", "D.block1.snconv2d1.bias", "D.sigma"])
+@pytest.mark.parametrize(
+    "where", ["G.block1.snconv2d1.bias", "G.snconv2d1.bias", "D.block1.snconv2d1.bias", "D.sigma"]
+)
 def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(sagan, tmp_path, where):
-    """Wherever it arises: Paddle's ReLU turns NaN to 0, so that not every NaN reaches the losses."""
+    """Wherever it arises: Paddle's ReLU turns NaN to 0, so that not every NaN reaches the
+    losses.
+    """
     from shared_metrics.runs.stop import NotFinite
 
     trainer = make(sagan, tmp_path, iterations=6, save_every=1)
     step = trainer.train_step
     parameters = {f"{n}.{k}": p for n in "GD" for k, p in getattr(trainer, n).named_parameters()}
-    poison = next(p for name, p in parameters.items() if name.startswith(where[0]) and name.endswith(where[2:]))
+    poison = next(
+        p
+        for name, p in parameters.items()
+        if name.startswith(where[0]) and name.endswith(where[2:])
+    )
 
     def poisoned(iteration, batches):
         losses = step(iteration, batches)
@@ -330,7 +398,9 @@ def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(sagan, tmp
     trainer.train_step = poisoned
     with pytest.raises(NotFinite, match=r"iteration 4.*iter_0000003"):
         trainer.train()
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "iter_0000003.pdparams"
+    assert (
+        sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "iter_0000003.pdparams"
+    )
 
 
 def test_nan_weights_are_never_saved(sagan, tmp_path):

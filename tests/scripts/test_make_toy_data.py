@@ -12,11 +12,16 @@ from tests.conftest import ROOT, run_cli
 
 def pictures(folder):
     """{relative name: pixels} of every PNG below a folder."""
-    return {str(p.relative_to(folder)): np.asarray(Image.open(p)) for p in sorted(folder.rglob("*.png"))}
+    return {
+        str(p.relative_to(folder)): np.asarray(Image.open(p)) for p in sorted(folder.rglob("*.png"))
+    }
 
 
 def draw(size, classes=4, count=8, seed=0):
-    return [np.asarray(toy.paint(scene, size), np.float64) for _, _, scene in toy.scenes(seed, "train", count, classes)]
+    return [
+        np.asarray(toy.paint(scene, size), np.float64)
+        for _, _, scene in toy.scenes(seed, "train", count, classes)
+    ]
 
 
 def test_class_folders_hold_balanced_rgb_pictures_of_the_size_asked_for(tmp_path):
@@ -31,7 +36,9 @@ def test_class_folders_hold_balanced_rgb_pictures_of_the_size_asked_for(tmp_path
 
 def test_picture_i_depends_on_seed_and_i_alone(tmp_path):
     few = pictures(toy.make(tmp_path / "few", classes=2, count=4, size=16, seed=5) / "train")
-    many = pictures(toy.make(tmp_path / "many", classes=2, count=9, val_count=4, size=16, seed=5) / "train")
+    many = pictures(
+        toy.make(tmp_path / "many", classes=2, count=9, val_count=4, size=16, seed=5) / "train"
+    )
     other = pictures(toy.make(tmp_path / "other", classes=2, count=4, size=16, seed=6) / "train")
     assert all(np.array_equal(few[name], many[name]) for name in few)
     assert not any(np.array_equal(few[name], other[name]) for name in few)
@@ -66,9 +73,13 @@ def test_holes_show_the_ground():
 
 def test_polygons_turn_clockwise_and_move():
     bar = toy.Thing("bar", "red", (255, 0, 0), (0.3, 0.6), 0.2, 90.0).polygons()[0]
-    assert bar.min(0) == pytest.approx([0.3 - 0.06, 0.6 - 0.2]) and bar.max(0) == pytest.approx([0.3 + 0.06, 0.6 + 0.2])
+    assert bar.min(0) == pytest.approx([0.3 - 0.06, 0.6 - 0.2]) and bar.max(0) == pytest.approx(
+        [0.3 + 0.06, 0.6 + 0.2]
+    )
     arrow = toy.Thing("arrow", "red", (255, 0, 0), (0.5, 0.5), 0.2, 90.0).polygons()[0]
-    assert arrow[0] == pytest.approx([0.7, 0.5])  # its tip, on top at 0 degrees, points to the right
+    assert arrow[0] == pytest.approx(
+        [0.7, 0.5]
+    )  # its tip, on top at 0 degrees, points to the right
 
 
 def test_edges_are_anti_aliased():
@@ -97,7 +108,11 @@ def test_classes_can_be_told_apart_at_32_pixels():
 
 def test_coco_stuff_holds_photos_labels_and_instances_of_the_same_names(tmp_path):
     out = toy.make(tmp_path / "toy", "coco_stuff", classes=2, count=5, val_count=1, size=24, seed=1)
-    names = {folder.name: sorted(p.name for p in folder.iterdir()) for folder in out.iterdir() if folder.is_dir()}
+    names = {
+        folder.name: sorted(p.name for p in folder.iterdir())
+        for folder in out.iterdir()
+        if folder.is_dir()
+    }
     train, val = [f"{i:06d}.png" for i in range(5)], ["000000.png"]
     assert names == {f"train_{part}": train for part in ("img", "inst", "instance")} | {
         f"val_{part}": val for part in ("img", "inst", "instance")
@@ -121,7 +136,9 @@ def test_coco_stuff_holds_photos_labels_and_instances_of_the_same_names(tmp_path
 
 
 def test_label_maps_agree_with_the_pixels():
-    """Wherever a thing lies on top it shows its one colour, but for its anti-aliased rim; elsewhere the dark ground."""
+    """Wherever a thing lies on top it shows its one colour, but for its anti-aliased rim; elsewhere
+    the dark ground.
+    """
     names = toy.label_names(len(toy.SHAPES))
     grounds = set()
     for _, _, scene in toy.scenes(2, "train", 40, 6, crowded=True):
@@ -132,7 +149,9 @@ def test_label_maps_agree_with_the_pixels():
         for number, thing in enumerate(scene.things, 1):
             assert thing.colour == list(toy.HUES)[(names.index(thing.shape) - 3) % len(toy.HUES)]
             exact = (photo == thing.rgb).all(2)
-            assert (instances[exact] == number).all()  # no pixel of the thing's colour lies outside of its map
+            assert (
+                instances[exact] == number
+            ).all()  # no pixel of the thing's colour lies outside of its map
             if (instances == number).sum() > 60:
                 assert exact[instances == number].mean() > 0.5
         ground = photo[instances == 0]
@@ -142,8 +161,12 @@ def test_label_maps_agree_with_the_pixels():
 
 def test_crowded_scenes_depend_on_seed_split_and_number_alone(tmp_path):
     few = pictures(toy.make(tmp_path / "few", "coco_stuff", classes=3, count=2, size=16, seed=4))
-    many = pictures(toy.make(tmp_path / "many", "coco_stuff", classes=3, count=5, val_count=2, size=16, seed=4))
-    other = pictures(toy.make(tmp_path / "other", "coco_stuff", classes=3, count=2, size=16, seed=5))
+    many = pictures(
+        toy.make(tmp_path / "many", "coco_stuff", classes=3, count=5, val_count=2, size=16, seed=4)
+    )
+    other = pictures(
+        toy.make(tmp_path / "other", "coco_stuff", classes=3, count=2, size=16, seed=5)
+    )
     assert len(few) == 6 and all(np.array_equal(few[name], many[name]) for name in few)
     for i in range(2):
         name = f"train_img/{i:06d}.png"
@@ -210,8 +233,20 @@ def test_command_line(tmp_path):
     assert found.keys() == pictures(expected).keys() and len(found) == 6
     assert all(np.array_equal(found[name], picture) for name, picture in pictures(expected).items())
     maps = run_cli(
-        ".", "scripts/make_toy_data.py", tmp_path / "maps", *"--layout coco_stuff --count 1 --size 8".split()
+        ".",
+        "scripts/make_toy_data.py",
+        tmp_path / "maps",
+        *"--layout coco_stuff --count 1 --size 8".split(),
     )
-    assert "label ids: 0 plain, 1 clouds, 2 stripes, 3 circle, 4 square, 5 triangle, 6 star\n" in maps.stdout
-    error = run_cli(ROOT, "scripts/make_toy_data.py", tmp_path / "toy", "--count", "9", code=2).stderr
-    assert error.count("\n") == 1 and error.startswith("make_toy_data.py: error: ") and "toy: holds other" in error
+    assert (
+        "label ids: 0 plain, 1 clouds, 2 stripes, 3 circle, 4 square, 5 triangle, 6 star\n"
+        in maps.stdout
+    )
+    error = run_cli(
+        ROOT, "scripts/make_toy_data.py", tmp_path / "toy", "--count", "9", code=2
+    ).stderr
+    assert (
+        error.count("\n") == 1
+        and error.startswith("make_toy_data.py: error: ")
+        and "toy: holds other" in error
+    )

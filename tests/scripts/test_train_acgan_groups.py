@@ -1,4 +1,6 @@
-"""Which groups are trained, where and on which card, with a stand-in for Python that notes how it was called."""
+"""Which groups are trained, where and on which card, with a stand-in for Python that notes how it
+was called.
+"""
 
 import os
 import signal
@@ -11,7 +13,8 @@ import pytest
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "scripts" / "train_acgan_groups.sh"
-# Notes its card and arguments in calls.txt. STUB, run with the slice in $classes, may fail or take its time.
+# Notes its card and arguments in calls.txt. STUB, run with the slice in $classes, may fail or take
+# its time.
 STUB = r"""#!/usr/bin/env bash
 classes=$(sed 's/.*--classes \([^ ]*\).*/\1/' <<<"$*")
 echo "card=${CUDA_VISIBLE_DEVICES-none} $*" >>"$(dirname "$0")/calls.txt"
@@ -21,10 +24,16 @@ eval "${STUB:-}"
 
 
 class Bench:
-    """A data folder of empty class folders, an output folder that is not there yet, and the stand-in."""
+    """A data folder of empty class folders, an output folder that is not there yet, and the
+    stand-in.
+    """
 
     def __init__(self, tmp_path):
-        self.data, self.output, self.calls_file = tmp_path / "my data", tmp_path / "out put", tmp_path / "calls.txt"
+        self.data, self.output, self.calls_file = (
+            tmp_path / "my data",
+            tmp_path / "out put",
+            tmp_path / "calls.txt",
+        )
         self.stub = tmp_path / "python"
         self.stub.write_text(STUB)
         self.stub.chmod(0o755)
@@ -41,7 +50,8 @@ class Bench:
         env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
         command = ["bash", SCRIPT, data or self.data, self.output, *arguments]
         pipe, env = subprocess.PIPE, {**env, "PYTHON": str(self.stub), "STUB": stub}
-        # Started in the background, pytest ignores SIGINT, and a bash that inherits this cannot trap it.
+        # Started in the background, pytest ignores SIGINT, and a bash that inherits this cannot
+        # trap it.
         heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         how = dict(stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heard)
         return subprocess.Popen(command, env=env, **how)
@@ -59,7 +69,9 @@ class Bench:
         return [line.split("--classes ")[1].split()[0] for line in self.calls()]
 
     def wait_until_ready(self, count):
-        """Until so many groups have written a line to ready.txt, after which they are prepared for signals."""
+        """Until so many groups have written a line to ready.txt, after which they are prepared for
+        signals.
+        """
         end, ready = time.monotonic() + 20, self.stub.with_name("ready.txt")
         while not ready.exists() or ready.read_text().count("\n") < count:
             assert time.monotonic() < end, self.calls()
@@ -74,7 +86,8 @@ def bench(tmp_path):
 def test_each_ten_class_folders_are_a_group_and_the_last_one_takes_the_rest(bench):
     stdout, _ = bench.classes(23).run("--", "--niter", "2")
     assert bench.calls() == [
-        f"card=none {ROOT}/acgan/train.py --niter 2 --dataroot {bench.data} --classes {first}-{end} "
+        f"card=none {ROOT}/acgan/train.py --niter 2 --dataroot {bench.data} --classes "
+        f"{first}-{end} "
         f"--output_dir {bench.output}/group-{first:03d}-{end:03d} --resume auto"
         for first, end in ((0, 10), (10, 20), (20, 23))
     ]
@@ -95,7 +108,8 @@ def test_shares_hold_every_group_once(bench):
 
 
 def test_cards_work_side_by_side_each_on_a_group_of_its_own(bench):
-    # Card 1 ends its first group when card 3 has begun one too; card 3 ends its own when all five have begun.
+    # Card 1 ends its first group when card 3 has begun one too; card 3 ends its own when all five
+    # have begun.
     stub = 'while [ "$(wc -l <"$(dirname "$0")/calls.txt")" -lt $((CUDA_VISIBLE_DEVICES == 3 ? 5 : 2)) ]; '
     stub += "do sleep 0.02; done"
     stdout, _ = bench.classes(50).run("--gpus", "3,1", "--", "--amp", "fp16", stub=stub)
@@ -116,7 +130,9 @@ def test_the_users_device_goes_before_that_of_gpus(bench):
 def test_the_visible_card_is_left_as_it_is(bench):
     env = {**os.environ, "PYTHON": str(bench.stub), "CUDA_VISIBLE_DEVICES": "5"}
     bench.classes(3)
-    subprocess.run(["bash", SCRIPT, bench.data, bench.output], env=env, check=True, capture_output=True)
+    subprocess.run(
+        ["bash", SCRIPT, bench.data, bench.output], env=env, check=True, capture_output=True
+    )
     assert bench.calls()[0].startswith("card=5 ") and "--device" not in bench.calls()[0]
 
 
@@ -125,7 +141,9 @@ def test_a_group_that_fails_is_named_and_stops_no_other(bench, cards):
     stub = "case $classes in 10-20) exit 2 ;; 30-40) kill -9 $$ ;; esac"
     stdout, _ = bench.classes(50).run(*cards, stub=stub, code=1)
     assert len(bench.calls()) == 5
-    assert stdout.splitlines()[-1] == ("== FAILED: group-010-020 (exit status 2), group-030-040 (exit status 137)")
+    assert stdout.splitlines()[-1] == (
+        "== FAILED: group-010-020 (exit status 2), group-030-040 (exit status 137)"
+    )
     assert stdout.count(": done") == 3
 
 
@@ -138,8 +156,12 @@ for i in {1..200}; do sleep 0.05; done
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("whole_group", [True, False])  # a terminal's Ctrl-C, or kill on the script alone
-def test_one_signal_lets_every_group_save_and_starts_no_more(bench, tmp_path, number, code, whole_group):
+@pytest.mark.parametrize(
+    "whole_group", [True, False]
+)  # a terminal's Ctrl-C, or kill on the script alone
+def test_one_signal_lets_every_group_save_and_starts_no_more(
+    bench, tmp_path, number, code, whole_group
+):
     process = bench.classes(50).start("--gpus", "0,1", stub=SAVES)
     bench.wait_until_ready(2)
     (os.killpg if whole_group else os.kill)(process.pid, number)
@@ -151,7 +173,9 @@ def test_one_signal_lets_every_group_save_and_starts_no_more(bench, tmp_path, nu
 
 
 def test_a_second_signal_is_passed_on(bench):
-    """train.py ends at once on a second signal; so must the whole command, not wait for its saving."""
+    """train.py ends at once on a second signal; so must the whole command, not wait for its
+    saving.
+    """
     stub = """
     trap 'count=$((${count:-0} + 1)); if ((count == 2)); then exit 143; fi' TERM
     echo >>"$(dirname "$0")/ready.txt"
@@ -185,7 +209,11 @@ def test_a_second_signal_is_passed_on(bench):
 )
 def test_bad_usage_is_one_line_and_trains_nothing(bench, arguments, told):
     stdout, stderr = bench.classes(20).run(*arguments, code=2)
-    assert stderr.startswith(f"train_acgan_groups.sh: error: {told}") and stderr.count("\n") == 1 and stdout == ""
+    assert (
+        stderr.startswith(f"train_acgan_groups.sh: error: {told}")
+        and stderr.count("\n") == 1
+        and stdout == ""
+    )
     assert bench.calls() == [] and not bench.output.exists()
 
 
@@ -196,9 +224,13 @@ def test_a_data_folder_without_classes_is_told(bench, tmp_path):
 
 
 def test_help_is_the_header():
-    shown = subprocess.run(["bash", SCRIPT, "--help"], check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["bash", SCRIPT, "--help"], check=True, capture_output=True, text=True
+    ).stdout
     assert (
-        shown.startswith("Train one AC-GAN for every ten classes") and "--shard I/N" in shown and "set -" not in shown
+        shown.startswith("Train one AC-GAN for every ten classes")
+        and "--shard I/N" in shown
+        and "set -" not in shown
     )
 
 
@@ -206,7 +238,15 @@ def test_arguments_are_flags_of_train_py(bench, paper):
     """What the script adds is understood by the real command line."""
     bench.classes(12).run()
     train = paper("acgan").train
-    words = bench.calls()[1].replace(str(bench.data), "DATA").replace(str(bench.output), "OUT").split()[2:]
+    words = (
+        bench.calls()[1]
+        .replace(str(bench.data), "DATA")
+        .replace(str(bench.output), "OUT")
+        .split()[2:]
+    )
     args = train.parse_args(words)
     assert (args.data_path, args.classes, args.resume) == ("DATA", "10-12", "auto")
-    assert args.output_dir == "OUT/group-010-012" and args.check_path == "OUT/group-010-012/checkpoints"
+    assert (
+        args.output_dir == "OUT/group-010-012"
+        and args.check_path == "OUT/group-010-012/checkpoints"
+    )

@@ -1,4 +1,6 @@
-"""Helpers: torch's containers written opcode by opcode, without torch, and what a test says of a loaded file."""
+"""Helpers: torch's containers written opcode by opcode, without torch, and what a test says of a
+loaded file.
+"""
 
 import io
 import pickle
@@ -62,9 +64,18 @@ def dictionary(**items):
 
 def tensor(storage, key, count, offset, size, stride, legacy=False):
     view = b"N" if legacy else b""
-    pid = together(text("storage"), f"ctorch\n{storage}\n".encode(), text(key), text("cpu"), number(count), view)
+    pid = together(
+        text("storage"),
+        f"ctorch\n{storage}\n".encode(),
+        text(key),
+        text("cpu"),
+        number(count),
+        view,
+    )
     ordered_dict = b"ccollections\nOrderedDict\n)R"
-    arguments = together(pid + b"Q", number(offset), numbers(size), numbers(stride), b"\x89", ordered_dict)
+    arguments = together(
+        pid + b"Q", number(offset), numbers(size), numbers(stride), b"\x89", ordered_dict
+    )
     return b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"R"
 
 
@@ -111,7 +122,17 @@ def torch_zip(data_pkl, storages=STORAGES, compression=zipfile.ZIP_STORED, **ext
 
 
 def torch_legacy(obj):
-    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
-    parts = [LEGACY_MAGIC, pickle.dumps(1001, 2), pickle.dumps(system, 2), obj, pickle.dumps(list(STORAGES), 2)]
+    system = {
+        "protocol_version": 1001,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
+    parts = [
+        LEGACY_MAGIC,
+        pickle.dumps(1001, 2),
+        pickle.dumps(system, 2),
+        obj,
+        pickle.dumps(list(STORAGES), 2),
+    ]
     parts += [struct.pack("<q", len(values)) + values.tobytes() for _, values in STORAGES.values()]
     return b"".join(parts)

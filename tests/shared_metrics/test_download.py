@@ -1,4 +1,6 @@
-"""Downloads from a server on this machine: verified, resumed, cached, mirrored, offline; one line when they fail."""
+"""Downloads from a server on this machine: verified, resumed, cached, mirrored, offline; one line
+when they fail.
+"""
 
 import hashlib
 import threading
@@ -15,7 +17,9 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def server():
-    """Serves CONTENT at /w.pth; `cut` ends the next answer after so many bytes, `ranges`: is Range understood."""
+    """Serves CONTENT at /w.pth; `cut` ends the next answer after so many bytes, `ranges`: is Range
+    understood.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -123,7 +127,9 @@ def test_mirror(server, monkeypatch):
 
 def test_two_at_once_download_once(server):
     found = []
-    threads = [threading.Thread(target=lambda: found.append(fetch(server.url, SHA256))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(fetch(server.url, SHA256))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,6 +1,8 @@
-"""One pass over images of any source: scores, statistics, notes, refusals; several processes see each image once.
+"""One pass over images of any source: scores, statistics, notes, refusals; several processes see
+each image once.
 
-A stand-in for the network keeps these tests fast: its features are a few pixel means, seeded directions of them.
+A stand-in for the network keeps these tests fast: its features are a few pixel means, seeded
+directions of them.
 """
 
 import json
@@ -93,10 +95,16 @@ def test_memory_holds_no_features_for_fid_and_is(extractor, monkeypatch):
 def test_a_known_number_changes_nothing(protocol):
     extractor, fakes = StandIn(protocol=protocol), pictures(37)  # noqa: F821
     known = evaluate(iter([fakes[:20], fakes[20:]]), extractor, ("is",), num_images=37)
-    assert known["scores"] == pytest.approx(evaluate(iter([fakes]), extractor, ("is",))["scores"], rel=1e-9)
-    expected = {"tf": (0, 2020, False), "mmagic": (1, None, True)}[protocol]  # its own resize, order kept, equal parts
+    assert known["scores"] == pytest.approx(
+        evaluate(iter([fakes]), extractor, ("is",))["scores"], rel=1e-9
+    )
+    expected = {"tf": (0, 2020, False), "mmagic": (1, None, True)}[
+        protocol
+    ]  # its own resize, order kept, equal parts
     logits = extractor.logits(extractor.features(fakes) + expected[0])
-    assert known["scores"] == pytest.approx(scores.inception_score(logits, 10, *expected[1:]), rel=1e-5)
+    assert known["scores"] == pytest.approx(
+        scores.inception_score(logits, 10, *expected[1:]), rel=1e-5
+    )
 
 
 def test_every_source_gives_the_same_scores(extractor, tmp_path):
@@ -117,7 +125,10 @@ def test_every_source_gives_the_same_scores(extractor, tmp_path):
         lambda n: np.stack([rest.pop(0) for _ in range(n)]),
     )
     real = statistics_of(pictures(30, 5), extractor)
-    found = [evaluate(source, extractor, ("fid", "is"), real, num_images=30)["scores"] for source in sources]
+    found = [
+        evaluate(source, extractor, ("fid", "is"), real, num_images=30)["scores"]
+        for source in sources
+    ]
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-6)
 
@@ -128,7 +139,9 @@ def test_mixed_sizes_and_modes_in_a_folder(extractor, tmp_path):
     Image.new("CMYK", (6, 6)).save(tmp_path / "print.JPG")
     (tmp_path / "notes.txt").write_text("not an image")
     stats = statistics_of(tmp_path, extractor)
-    assert stats.number == 3 and stats.info["resolution"] == "mixed" and stats.source == str(tmp_path)
+    assert (
+        stats.number == 3 and stats.info["resolution"] == "mixed" and stats.source == str(tmp_path)
+    )
     assert statistics_of(pictures(3, size=(4, 6)), extractor).info["resolution"] == "6x4"
 
 
@@ -146,7 +159,9 @@ def test_classes_choose_images(tmp_path):
         found = np.concatenate([np.stack(images) for _, images in source.read(4, 0, 1)])
         chosen = fakes[np.isin(np.arange(30) % 3, expected)]
         assert source.number == len(found) == len(chosen)
-        assert sorted(found.reshape(len(found), -1).tolist()) == sorted(chosen.reshape(len(chosen), -1).tolist())
+        assert sorted(found.reshape(len(found), -1).tolist()) == sorted(
+            chosen.reshape(len(chosen), -1).tolist()
+        )
     for source in (folder, tmp_path / "i.npz"):
         assert open_source(source, limit=99).number == 30
         some = open_source(source, classes="0,2", limit=4)
@@ -155,7 +170,9 @@ def test_classes_choose_images(tmp_path):
         numbers = [next(i for i in range(30) if (fakes[i] == image).all()) for image in found]
         assert {i % 3 for i in numbers} == {0, 2} and max(numbers) > 14  # spread over all of them
     for classes in ("bird", "1-3", "3"):
-        with pytest.raises(UserError, match=f"--classes {classes}: no class '{classes}'.*cat, dog, eel"):
+        with pytest.raises(
+            UserError, match=f"--classes {classes}: no class '{classes}'.*cat, dog, eel"
+        ):
             open_source(folder, classes=classes)
     np.save(tmp_path / "i.npy", fakes)
     with pytest.raises(UserError, match="holds no `labels`"):
@@ -164,7 +181,9 @@ def test_classes_choose_images(tmp_path):
 
 @pytest.mark.parametrize("kind", ["array", "folder", "npz", "npz of a class", "function"])
 def test_the_shares_of_several_processes_make_the_whole(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr("shared_metrics.sources.BATCH_BYTES", 3 * 192)  # batches of a folder end after 3 pictures
+    monkeypatch.setattr(
+        "shared_metrics.sources.BATCH_BYTES", 3 * 192
+    )  # batches of a folder end after 3 pictures
     fakes = pictures(23)
     np.savez(tmp_path / "i.npz", images=fakes, labels=np.arange(23) % 2)
     source = {
@@ -174,12 +193,24 @@ def test_the_shares_of_several_processes_make_the_whole(tmp_path, kind, monkeypa
         "npz of a class": lambda: open_source(tmp_path / "i.npz", classes="0"),
         "function": lambda: open_source(lambda n: pictures(n), 23),
     }[kind]()
-    whole = {n: image for numbers, batch in source.read(5, 0, 1) for n, image in zip(numbers, batch, strict=True)}
+    whole = {
+        n: image
+        for numbers, batch in source.read(5, 0, 1)
+        for n, image in zip(numbers, batch, strict=True)
+    }
     shares = [
-        [(n, i) for numbers, batch in source.read(5, k, 3) for n, i in zip(numbers, batch, strict=True)]
+        [
+            (n, i)
+            for numbers, batch in source.read(5, k, 3)
+            for n, i in zip(numbers, batch, strict=True)
+        ]
         for k in range(3)
     ]
-    assert sorted(n for share in shares for n, _ in share) == list(range(source.number)) == sorted(whole)
+    assert (
+        sorted(n for share in shares for n, _ in share)
+        == list(range(source.number))
+        == sorted(whole)
+    )
     if kind != "function":
         assert all((image == whole[n]).all() for share in shares for n, image in share)
 
@@ -190,7 +221,9 @@ def test_fid_curve_and_its_extrapolation(extractor):
     plain = evaluate(pictures(400), extractor, ("fid",), real)
     assert found["scores"]["fid"] == pytest.approx(plain["scores"]["fid"], rel=1e-6)
     curve = next(note for note in found["notes"] if note.startswith("FID at random parts: "))
-    points = np.array([part.split(" at ") for part in curve.partition(": ")[2].split(", ")], float)  # (FID, images)
+    points = np.array(
+        [part.split(" at ") for part in curve.partition(": ")[2].split(", ")], float
+    )  # (FID, images)
     assert len(points) == 4 and points[3, 1] == 400 and 60 < points[0, 1] < 140
     line = np.polyfit(1 / points[:, 1], points[:, 0], 1)
     assert found["scores"]["fid_infinity"] == pytest.approx(line[1], rel=1e-3)
@@ -201,12 +234,16 @@ def test_statistics_of_another_protocol_or_other_weights_are_refused(tmp_path):
     stats = statistics_of(pictures(), ours)
     stats.save(tmp_path / "s.npz")
     assert read_real(tmp_path / "s.npz", StandIn(protocol="mmagic")).number == 30  # noqa: F821  its FID is tf's
-    with pytest.raises(UserError, match="s.npz: made under protocol tf .* under pytorch-fid .*not comparable"):
+    with pytest.raises(
+        UserError, match="s.npz: made under protocol tf .* under pytorch-fid .*not comparable"
+    ):
         read_real(tmp_path / "s.npz", StandIn(protocol="pytorch-fid"))  # noqa: F821
     with pytest.raises(UserError, match="s.npz: made with Inception weights randomrandom"):
         read_real(tmp_path / "s.npz", StandIn("real.pth"))  # noqa: F821
     # a peer's file is made with the published weights, whatever their hash; never with random ones
-    peer = Statistics.from_moments(stats.mean, stats.cov, protocol="tf", variant="tf", comparable=True)
+    peer = Statistics.from_moments(
+        stats.mean, stats.cov, protocol="tf", variant="tf", comparable=True
+    )
     peer.save(tmp_path / "peer.npz")
     assert read_real(tmp_path / "peer.npz", StandIn("real.pth")).number is None  # noqa: F821
     with pytest.raises(UserError, match="peer.npz: made with Inception weights published"):
@@ -248,15 +285,26 @@ def test_constant_and_identical_images(extractor):
     gray = np.full((6, 8, 8, 3), 128, np.uint8)
     real = statistics_of(gray, extractor, keep=9)
     found = evaluate(gray, extractor, ("fid", "is", "kid", "pr"), real)["scores"]
-    assert found["fid"] == 0 and found["is"] == pytest.approx(1) and found["precision"] == found["recall"] == 1
+    assert (
+        found["fid"] == 0
+        and found["is"] == pytest.approx(1)
+        and found["precision"] == found["recall"] == 1
+    )
     assert found["kid"] == pytest.approx(0, abs=1e-9)
 
 
 def test_notes_tell_what_counts(extractor, tmp_path):
     Image.fromarray(pictures(1)[0]).save(tmp_path / "a.jpg")
     Image.fromarray(pictures(1)[0]).save(tmp_path / "b.png")
-    notes = evaluate(tmp_path, extractor, ("fid",), statistics_of(pictures(5, size=(9, 9)), extractor))["notes"]
-    for part in ("1 of 2 files are lossy", "random Inception", "2 images against 5", "8x8 against real ones of 9x9"):
+    notes = evaluate(
+        tmp_path, extractor, ("fid",), statistics_of(pictures(5, size=(9, 9)), extractor)
+    )["notes"]
+    for part in (
+        "1 of 2 files are lossy",
+        "random Inception",
+        "2 images against 5",
+        "8x8 against real ones of 9x9",
+    ):
         assert any(part in note for note in notes), part
 
 
@@ -294,7 +342,9 @@ def test_bad_sources_are_named(tmp_path):
 
 
 def test_two_processes_score_each_image_once(tmp_path):
-    """23 images over two processes (a padded sampler would count one twice) equal one process, sample and all."""
+    """23 images over two processes (a padded sampler would count one twice) equal one process,
+    sample and all.
+    """
     np.save(tmp_path / "fakes.npy", pictures(23))
     np.save(tmp_path / "reals.npy", pictures(31, 1))
     script = tmp_path / "score.py"
@@ -317,17 +367,34 @@ open(f"scores{share[1]}_{share[0]}.json", "w").write(json.dumps(scores))
     )
     env = {"PYTHONPATH": str(ROOT)}
     run_cli(tmp_path, script.name, env=env)
-    run_cli(tmp_path, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", script.name, env=env, timeout=180)
-    one, *two = [json.loads((tmp_path / f"scores{name}.json").read_text()) for name in ("1_0", "2_0", "2_1")]
+    run_cli(
+        tmp_path,
+        "-m",
+        "paddle.distributed.launch",
+        "--nproc_per_node",
+        "2",
+        script.name,
+        env=env,
+        timeout=180,
+    )
+    one, *two = [
+        json.loads((tmp_path / f"scores{name}.json").read_text()) for name in ("1_0", "2_0", "2_1")
+    ]
     for found in two:
         assert found.pop("resolution") == "8x8" and found.pop("number") == 23
         assert {k: v for k, v in found.items() if k != "sha"} == pytest.approx(
-            {k: v for k, v in one.items() if k not in ("sha", "resolution", "number")}, rel=1e-6, abs=1e-9
+            {k: v for k, v in one.items() if k not in ("sha", "resolution", "number")},
+            rel=1e-6,
+            abs=1e-9,
         )
 
 
 def test_protocols_by_name():
     assert (get_protocol("mmagic").variant, get_protocol("mmagic").is_variant) == ("tf", "pil")
-    assert get_protocol("pytorch-fid").variant == "torch" and get_protocol("clean").variant == "clean"
-    with pytest.raises(UserError, match="--protocol torch: unknown. Choose one of tf, pytorch-fid, clean, mmagic"):
+    assert (
+        get_protocol("pytorch-fid").variant == "torch" and get_protocol("clean").variant == "clean"
+    )
+    with pytest.raises(
+        UserError, match="--protocol torch: unknown. Choose one of tf, pytorch-fid, clean, mmagic"
+    ):
         get_protocol("torch")

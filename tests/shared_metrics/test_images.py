@@ -1,4 +1,6 @@
-"""Images: the RGB values of every mode, damaged files named, where a grid puts what, atomic PNGs."""
+"""Images: the RGB values of every mode, damaged files named, where a grid puts what, atomic
+PNGs.
+"""
 
 import errno
 import os
@@ -34,14 +36,44 @@ MODES = {
     "L": (".png", image_of("L", 0, 200), {}, [[0] * 3, [200] * 3]),
     "LA": (".png", image_of("LA", (200, 0), (30, 128)), {}, [[200] * 3, [30] * 3]),
     "P": (".png", palette_image(), {}, [[0, 0, 255], [255, 0, 0]]),
-    "P, transparent": (".png", palette_image(), {"transparency": b"\x00\x80"}, [[0, 0, 255], [255, 0, 0]]),
+    "P, transparent": (
+        ".png",
+        palette_image(),
+        {"transparency": b"\x00\x80"},
+        [[0, 0, 255], [255, 0, 0]],
+    ),
     "RGB": (".png", image_of("RGB", (1, 2, 3)), {}, [[1, 2, 3]]),
-    "RGBA": (".png", image_of("RGBA", (10, 20, 30, 0), (1, 2, 3, 255)), {}, [[10, 20, 30], [1, 2, 3]]),
-    "CMYK": (".tif", image_of("CMYK", (255, 0, 255, 0), (0, 0, 0, 255)), {}, [[0, 255, 0], [0] * 3]),
-    "I;16": (".png", Image.fromarray(np.array([[255, 256, 40000]], np.uint16)), {}, [[0] * 3, [1] * 3, [156] * 3]),
-    "I": (".tif", Image.fromarray(np.array([[-1, 40000, 70000]], np.int32)), {}, [[0] * 3, [156] * 3, [255] * 3]),
-    "F": (".tif", Image.fromarray(np.array([[-5, 100.75, 300]], np.float32)), {}, [[0] * 3, [100] * 3, [255] * 3]),
-}  # fmt: skip
+    "RGBA": (
+        ".png",
+        image_of("RGBA", (10, 20, 30, 0), (1, 2, 3, 255)),
+        {},
+        [[10, 20, 30], [1, 2, 3]],
+    ),
+    "CMYK": (
+        ".tif",
+        image_of("CMYK", (255, 0, 255, 0), (0, 0, 0, 255)),
+        {},
+        [[0, 255, 0], [0] * 3],
+    ),
+    "I;16": (
+        ".png",
+        Image.fromarray(np.array([[255, 256, 40000]], np.uint16)),
+        {},
+        [[0] * 3, [1] * 3, [156] * 3],
+    ),
+    "I": (
+        ".tif",
+        Image.fromarray(np.array([[-1, 40000, 70000]], np.int32)),
+        {},
+        [[0] * 3, [156] * 3, [255] * 3],
+    ),
+    "F": (
+        ".tif",
+        Image.fromarray(np.array([[-5, 100.75, 300]], np.float32)),
+        {},
+        [[0] * 3, [100] * 3, [255] * 3],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -83,7 +115,9 @@ def test_exif_orientation_only_on_request(tmp_path):
     assert (turned[:8] == 255).all() and (turned[8:] == 0).all()  # left has become top
 
 
-@pytest.mark.parametrize("min_side, size", [(None, (512, 384)), (64, (128, 96)), (48, (64, 48)), (200, (512, 384))])
+@pytest.mark.parametrize(
+    "min_side, size", [(None, (512, 384)), (64, (128, 96)), (48, (64, 48)), (200, (512, 384))]
+)
 def test_jpeg_is_decoded_no_smaller_than_asked(tmp_path, min_side, size):
     Image.new("RGB", (512, 384)).save(tmp_path / "x.jpg")
     assert images.read_rgb(tmp_path / "x.jpg", min_side=min_side).size == size
@@ -95,10 +129,14 @@ def png_header(width, height):
     """A PNG that declares a size and holds hardly any data."""
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -123,7 +161,9 @@ def test_damaged_files_are_named(tmp_path):
         with pytest.raises(UserError) as caught:
             images.read_rgb(tmp_path / name)
         message = str(caught.value)
-        assert message.startswith(f"{tmp_path / name}: ") and reason in message and "\n" not in message
+        assert (
+            message.startswith(f"{tmp_path / name}: ") and reason in message and "\n" not in message
+        )
     with pytest.raises(UserError, match="no such file"):
         images.read_rgb(tmp_path / "missing.png")
     with pytest.raises(UserError, match="64x64 pixels, more than the 4095 allowed"):
@@ -132,7 +172,16 @@ def test_damaged_files_are_named(tmp_path):
 
 
 def test_list_images(tmp_path):
-    for name in ("b/2.PNG", "b/10.jpeg", "a.JPG", "c/d/x.WebP", "notes.txt", "b/._2.png", ".cache/z.png", "png"):
+    for name in (
+        "b/2.PNG",
+        "b/10.jpeg",
+        "a.JPG",
+        "c/d/x.WebP",
+        "notes.txt",
+        "b/._2.png",
+        ".cache/z.png",
+        "png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
@@ -182,10 +231,14 @@ def test_labels_beyond_ascii_take_a_font_of_this_system(monkeypatch, has_font):
     from matplotlib.font_manager import FontEntry, fontManager
 
     dejavu = next(font.fname for font in fontManager.ttflist if font.name == "DejaVu Sans")
-    monkeypatch.setattr(fontManager, "ttflist", [FontEntry(fname=dejavu, name="SimHei")] if has_font else [])
+    monkeypatch.setattr(
+        fontManager, "ttflist", [FontEntry(fname=dejavu, name="SimHei")] if has_font else []
+    )
     images._font.cache_clear()
     try:
-        assert images._font(False).getname()[0] == ("DejaVu Sans" if has_font else images._font(True).getname()[0])
+        assert images._font(False).getname()[0] == (
+            "DejaVu Sans" if has_font else images._font(True).getname()[0]
+        )
         assert images.grid(np.zeros((1, 8, 8, 3), np.uint8), 1, row_labels=["猫 ü"]).shape[1] > 20
     finally:
         images._font.cache_clear()
@@ -232,7 +285,9 @@ def test_save_png_is_lossless_and_atomic(tmp_path, monkeypatch):
     for shape in ((5, 7, 3), (5, 7, 1), (5, 7)):
         array = rng.integers(0, 256, shape, dtype=np.uint8)
         images.save_png(array, path)
-        assert np.array_equal(np.asarray(Image.open(path)), array.reshape(shape[:2] + shape[2:] * (shape[2:] == (3,))))
+        assert np.array_equal(
+            np.asarray(Image.open(path)), array.reshape(shape[:2] + shape[2:] * (shape[2:] == (3,)))
+        )
     old = path.read_bytes()
 
     def fail(self, file, **_):
@@ -240,7 +295,9 @@ def test_save_png_is_lossless_and_atomic(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(UserError, match=r"grid\.png: cannot be written \(No space left on device; \d+ MiB free"):
+    with pytest.raises(
+        UserError, match=r"grid\.png: cannot be written \(No space left on device; \d+ MiB free"
+    ):
         images.save_png(array, path)
     assert path.read_bytes() == old and os.listdir(tmp_path) == ["grid.png"]
 
@@ -251,7 +308,9 @@ def test_stacks_keep_the_order_and_leave_out_what_cannot_be_read_when_asked():
             raise UserError(f"{number}: bad")
         return Image.new("RGB", (2, 1), (number, 0, 0))
 
-    found = list(images.stacks(range(8), read, skip_bad=True, batch=3))  # of the second three none is left
+    found = list(
+        images.stacks(range(8), read, skip_bad=True, batch=3)
+    )  # of the second three none is left
     assert [batch[:, 0, 0, 0].tolist() for batch in found] == [[0, 2], [6, 7]]
     assert found[0].dtype == np.uint8 and found[0].shape == (2, 1, 2, 3)
     with pytest.raises(UserError, match="1: bad"):

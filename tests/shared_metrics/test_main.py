@@ -26,16 +26,36 @@ def run(capsys, *args):
 
 
 def test_from_the_shell_with_the_real_network(tmp_path):
-    """Images against themselves; then, without network, the published weights that are not there."""
+    """Images against themselves; then, without network, the published weights that are not
+    there.
+    """
     folder_of(tmp_path / "images", pictures(5))
     env = {"PYTHONPATH": str(ROOT), "SHARED_METRICS_OFFLINE": "1", "SHARED_METRICS_CACHE": "none"}
-    command = ("-m", "shared_metrics", "evaluate", "images", "--real", "images", "--json", "--device", "cpu")
-    done = run_cli(tmp_path, *command, "--metrics", "fid,is,kid,pr", "--inception_weights", "random", env=env)
+    command = (
+        "-m",
+        "shared_metrics",
+        "evaluate",
+        "images",
+        "--real",
+        "images",
+        "--json",
+        "--device",
+        "cpu",
+    )
+    done = run_cli(
+        tmp_path, *command, "--metrics", "fid,is,kid,pr", "--inception_weights", "random", env=env
+    )
     report = json.loads(done.stdout)
-    assert report["scores"]["fid"] == pytest.approx(0, abs=1e-6) and report["scores"]["precision"] == 1
+    assert (
+        report["scores"]["fid"] == pytest.approx(0, abs=1e-6) and report["scores"]["precision"] == 1
+    )
     assert report["comparable"] is False and report["inception"]["source"].startswith("random")
     done = run_cli(tmp_path, *command, env=env, code=2)
-    assert done.stdout == "" and "SHARED_METRICS_OFFLINE" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.stdout == ""
+        and "SHARED_METRICS_OFFLINE" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_every_command_gives_its_scores(quick, tmp_path, capsys):
@@ -54,14 +74,35 @@ def test_every_command_gives_its_scores(quick, tmp_path, capsys):
 
 def test_text_shows_scores_and_that_they_do_not_compare(quick, tmp_path, capsys):
     np.save(tmp_path / "i.npy", pictures(6))
-    out = run(capsys, "fid", tmp_path / "i.npy", "--real", tmp_path / "i.npy", "--inception_weights", "random")
+    out = run(
+        capsys,
+        "fid",
+        tmp_path / "i.npy",
+        "--real",
+        tmp_path / "i.npy",
+        "--inception_weights",
+        "random",
+    )
     assert "\nfid_mean_term = 0\n" in out and "comparable: False" in out
-    assert "comparable: False" not in run(capsys, "is", tmp_path / "i.npy", "--inception_weights", "real.pth")
+    assert "comparable: False" not in run(
+        capsys, "is", tmp_path / "i.npy", "--inception_weights", "real.pth"
+    )
 
 
 def test_stats_converts_and_labels_files(quick, tmp_path, capsys):
     np.save(tmp_path / "i.npy", pictures(6))
-    made = json.loads(run(capsys, "stats", tmp_path / "i.npy", "-o", tmp_path / "p.pkl", "--format", "mmgen", "--json"))
+    made = json.loads(
+        run(
+            capsys,
+            "stats",
+            tmp_path / "i.npy",
+            "-o",
+            tmp_path / "p.pkl",
+            "--format",
+            "mmgen",
+            "--json",
+        )
+    )
     assert made["number"] == 6 and made["protocol"] == "tf"
     run(capsys, "stats", tmp_path / "p.pkl", "-o", tmp_path / "ours.npz", "--protocol", "clean")
     stats = Statistics.load(tmp_path / "ours.npz")
@@ -96,7 +137,10 @@ def test_user_errors_are_one_line(quick, tmp_path, capsys):
         (("fid", good, "--real", tmp_path / "missing.npz"), "missing.npz: no folder"),
         (("is", good, "--protocol", "fid"), "--protocol fid: unknown"),
         (("evaluate", good, "--metrics", "fid,ssim"), "--metrics fid,ssim"),
-        (("kid", good, "--real", tmp_path / "clean.npz", "--protocol", "clean"), "keeps no features"),
+        (
+            ("kid", good, "--real", tmp_path / "clean.npz", "--protocol", "clean"),
+            "keeps no features",
+        ),
         (("stats", good, "-o", tmp_path / "no" / "s.npz"), "s.npz: cannot be written"),
     ):
         with pytest.raises(UserError, match=message) as error:

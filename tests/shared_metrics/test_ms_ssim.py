@@ -30,9 +30,10 @@ def pairs_of_images(height, width):
     return a.clip(0, 255).astype(np.uint8), b.clip(0, 255).astype(np.uint8)
 
 
-# pytorch-msssim 1.0.0 with torch 2.13, data_range=255, float64 images of `pairs_of_images`. It rounds its window to
-# float32: with that very window the difference falls from 1e-6 to 2e-15. At odd sides it pads with zeros before it
-# halves (4e-3 off at 181 x 179), and it refuses sides up to 160.
+# pytorch-msssim 1.0.0 with torch 2.13, data_range=255, float64 images of `pairs_of_images`. It
+# rounds its window to float32: with that very window the difference falls from 1e-6 to 2e-15. At
+# odd sides it pads with zeros before it halves (4e-3 off at 181 x 179), and it refuses sides up to
+# 160.
 PEER = {
     (176, 176): [0.95475623, 0.91267274, 0.02149731],
     (256, 192): [0.95474598, 0.90754576, 0.02146615],
@@ -60,12 +61,16 @@ def test_equal_images_give_one_and_order_does_not_matter(side):
     scores = ms_ssim(a, b)
     assert np.array_equal(scores, ms_ssim(b, a)) and scores.dtype == np.float64
     assert (scores < 0.999).all() and scores[0] > scores[1] > scores[2]
-    assert np.allclose([ms_ssim(a[i : i + 1], b[i : i + 1])[0] for i in range(3)], scores, atol=1e-12)
+    assert np.allclose(
+        [ms_ssim(a[i : i + 1], b[i : i + 1])[0] for i in range(3)], scores, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("side", [16, 32, 176])
 def test_constant_images_differ_in_luminance_alone(side):
-    """Structure is (0 + C2) / (0 + C2) = 1; the luminance term enters once, at the coarsest scale."""
+    """Structure is (0 + C2) / (0 + C2) = 1; the luminance term enters once, at the coarsest
+    scale.
+    """
     a, b = (np.full((1, side, side, 3), value, np.uint8) for value in (200, 90))
     expected = ((2 * 200 * 90 + C1) / (200**2 + 90**2 + C1)) ** 0.1333
     assert ms_ssim(a, b)[0] == pytest.approx(expected, abs=1e-9)
@@ -79,7 +84,9 @@ def test_a_negative_has_no_similarity():
 
 
 def test_one_scale_against_the_definition():
-    """Means, variances and covariance of each window summed up one by one (Wang et al. 2004, eq. 14 to 16)."""
+    """Means, variances and covariance of each window summed up one by one (Wang et al. 2004, eq. 14
+    to 16).
+    """
     rng = np.random.default_rng(0)
     a, b = rng.uniform(0, 255, (2, 14, 13))
     weight = [np.exp(-(i**2 + j**2) / (2 * 1.5**2)) for i in range(-5, 6) for j in range(-5, 6)]
@@ -90,13 +97,19 @@ def test_one_scale_against_the_definition():
         for j in range(3):
             x, y = a[i : i + 11, j : j + 11].ravel(), b[i : i + 11, j : j + 11].ravel()
             mx, my = weight @ x, weight @ y
-            vx, vy, cov = weight @ (x - mx) ** 2, weight @ (y - my) ** 2, weight @ ((x - mx) * (y - my))
+            vx, vy, cov = (
+                weight @ (x - mx) ** 2,
+                weight @ (y - my) ** 2,
+                weight @ ((x - mx) * (y - my)),
+            )
             assert luminance[i, j] == pytest.approx((2 * mx * my + C1) / (mx**2 + my**2 + C1))
             assert structure[i, j] == pytest.approx((2 * cov + C2) / (vx + vy + C2))
 
 
 def test_small_scales_shrink_the_window(monkeypatch):
-    """8 px: a window of 8 with sigma 8 * 1.5 / 11, one place. So a 32 px image keeps five scales."""
+    """8 px: a window of 8 with sigma 8 * 1.5 / 11, one place. So a 32 px image keeps five
+    scales.
+    """
     x = np.random.default_rng(0).uniform(0, 255, (1, 1, 8, 8))
     offsets = np.arange(8) - 3.5
     kernel = np.exp(-(offsets**2) / (2 * (8 * 1.5 / 11) ** 2))
@@ -104,7 +117,9 @@ def test_small_scales_shrink_the_window(monkeypatch):
     assert np.allclose(module._window(x)[0, 0], kernel @ x[0, 0] @ kernel)
     sides = []
     monkeypatch.setattr(
-        module, "ssim_terms", lambda a, b: sides.append(a.shape[2]) or (np.ones_like(a), np.ones_like(a))
+        module,
+        "ssim_terms",
+        lambda a, b: sides.append(a.shape[2]) or (np.ones_like(a), np.ones_like(a)),
     )
     ms_ssim(*pairs_of_images(32, 32))
     assert sides == [32, 16, 8, 4, 2]
@@ -124,19 +139,24 @@ def test_what_it_cannot_compare_is_refused():
         ms_ssim(a[:, :, :15], a[:, :, :15])
 
 
-# ---- pairs -----------------------------------------------------------------------------------------------------------
+# ---- pairs ----
 
 
 def test_pairs_are_of_one_class_distinct_and_reproducible():
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 7], [40, 200, 3]))
     chosen = choose_pairs(labels, 100)
-    assert {label: len(pairs) for label, pairs in chosen.items()} == {0: 100, 1: 100, 7: 3}  # three images: 3 pairs
+    assert {label: len(pairs) for label, pairs in chosen.items()} == {
+        0: 100,
+        1: 100,
+        7: 3,
+    }  # three images: 3 pairs
     for label, pairs in chosen.items():
         assert (labels[pairs] == label).all() and (pairs[:, 0] != pairs[:, 1]).all()
         assert len({frozenset(pair) for pair in pairs.tolist()}) == len(pairs)
     again, other = choose_pairs(labels, 100), choose_pairs(labels, 100, seed=1)
     assert np.array_equal(chosen[0], again[0]) and not np.array_equal(chosen[0], other[0])
-    # Every image of the class is as likely as another: all of 200 images, each met 2 * 5000 / 200 = 50 times.
+    # Every image of the class is as likely as another: all of 200 images, each met 2 * 5000 / 200 =
+    # 50 times.
     met = np.bincount(choose_pairs(np.zeros(200, int), 5000)[0].ravel(), minlength=200)
     assert met.mean() == 50 and met.min() > 20 and met.max() < 85
 
@@ -154,9 +174,12 @@ def test_the_mean_within_each_class():
         for label, pairs in ((4, [(0, 1), (0, 2), (1, 2)]), (2, [(3, 4), (3, 5), (4, 5)]))
     }
     assert intra_class(images, labels) == pytest.approx(expected)
-    needed = {int(i): images[i] for i in choose_pairs(labels, 1)[2].ravel()} | dict(enumerate(images[:3]))
+    needed = {int(i): images[i] for i in choose_pairs(labels, 1)[2].ravel()} | dict(
+        enumerate(images[:3])
+    )
     assert intra_class(needed, labels, pairs=1)[2] in [
-        pytest.approx(ms_ssim(images[i : i + 1], images[j : j + 1])[0]) for i, j in ((3, 4), (3, 5), (4, 5))
+        pytest.approx(ms_ssim(images[i : i + 1], images[j : j + 1])[0])
+        for i, j in ((3, 4), (3, 5), (4, 5))
     ]
 
 

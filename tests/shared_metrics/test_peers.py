@@ -1,4 +1,6 @@
-"""The peers themselves as oracle, where they are installed (pytorch-fid, torch-fidelity, clean-fid; all need torch)."""
+"""The peers themselves as oracle, where they are installed (pytorch-fid, torch-fidelity, clean-fid;
+all need torch).
+"""
 
 import importlib
 import lzma
@@ -12,7 +14,9 @@ from tests.conftest import shared_dir
 
 
 def peer(name):
-    """The module; skips where it, or what it needs, is missing or broken (as torchvision for another torch)."""
+    """The module; skips where it, or what it needs, is missing or broken (as torchvision for
+    another torch).
+    """
     try:
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
@@ -41,7 +45,9 @@ def test_pytorch_fid(images, weights_file, extractor, monkeypatch):
     torch = peer("torch")
     theirs = peer("pytorch_fid.inception")
     monkeypatch.setattr(
-        theirs, "load_state_dict_from_url", lambda *a, **k: torch.load(weights_file, map_location="cpu")
+        theirs,
+        "load_state_dict_from_url",
+        lambda *a, **k: torch.load(weights_file, map_location="cpu"),
     )
     network = theirs.InceptionV3([3]).eval()
     with torch.no_grad():
@@ -54,9 +60,13 @@ def test_torch_fidelity(images, weights_file, extractor):
     torch = peer("torch")
     theirs = peer("torch_fidelity.feature_extractor_inceptionv3")
     names = ["2048", "logits_unbiased"]
-    network = theirs.FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=str(weights_file))
+    network = theirs.FeatureExtractorInceptionV3(
+        "inception", names, feature_extractor_weights_path=str(weights_file)
+    )
     with torch.no_grad():
-        features, logits = network(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))))
+        features, logits = network(
+            torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        )
     ours = extractor.features(images)
     np.testing.assert_allclose(ours, features.numpy(), atol=1e-3, rtol=0)
     np.testing.assert_allclose(extractor.logits(ours), logits.numpy(), atol=1e-3, rtol=0)
@@ -64,7 +74,9 @@ def test_torch_fidelity(images, weights_file, extractor):
 
 def test_clean_fid_resize(images):
     resize = peer("cleanfid.resize")
-    expected = np.stack([resize.make_resizer("PIL", False, "bicubic", (299, 299))(image) for image in images])
+    expected = np.stack(
+        [resize.make_resizer("PIL", False, "bicubic", (299, 299))(image) for image in images]
+    )
     ours = prepare(images, "clean") * 128 + 128
     np.testing.assert_allclose(ours, expected.clip(0, 255).transpose(0, 3, 1, 2), atol=1e-3)
 

@@ -9,7 +9,13 @@ from shared_metrics.results import read_record, write_record
 
 
 def record(**changes):
-    inception = {"source": "w.pth", "sha256": "ab", "comparable": True, "protocol": "tf", "variant": "tf"}
+    inception = {
+        "source": "w.pth",
+        "sha256": "ab",
+        "comparable": True,
+        "protocol": "tf",
+        "variant": "tf",
+    }
     return {
         "paper": "sagan",
         "dataset": "cifar10",
@@ -37,7 +43,9 @@ def test_round_trip(tmp_path):
 def test_parts_that_a_run_does_not_have_may_be_null(tmp_path):
     write_record(
         tmp_path / "r.json",
-        record(checkpoint=None, real=None, inception=None, comparable=False, scores={}, published=[]),
+        record(
+            checkpoint=None, real=None, inception=None, comparable=False, scores={}, published=[]
+        ),
     )
 
 
@@ -46,7 +54,10 @@ def test_parts_that_a_run_does_not_have_may_be_null(tmp_path):
     [
         ({"paper": None}, "record.paper is NoneType: need str"),
         ({"seconds": True}, "record.seconds is bool"),
-        ({"checkpoint": {"sha256": "a", "weights": "ema"}}, "record.checkpoint.iteration is missing"),
+        (
+            {"checkpoint": {"sha256": "a", "weights": "ema"}},
+            "record.checkpoint.iteration is missing",
+        ),
         ({"scores": {"fid": float("nan")}}, "scores.fid is nan"),
         ({"scores": {"fid": "3"}}, "scores.fid is '3'"),
         ({"published": [{"score": "fid", "value": 3}]}, r"published\[0\].source is missing"),

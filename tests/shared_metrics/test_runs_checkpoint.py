@@ -1,4 +1,6 @@
-"""Checkpoints are whole, checked, pruned, found again, and hold the optimizer under the network's own names."""
+"""Checkpoints are whole, checked, pruned, found again, and hold the optimizer under the network's
+own names.
+"""
 
 import random
 import signal
@@ -23,9 +25,15 @@ def small_state(value=1.0):
 def damage(path, how):
     data = path.read_bytes()
     if how == "bit":
-        at = data.index(np.float32(1).tobytes() * 4) + 7  # inside the weights: pickle alone reads it without complaint
+        at = (
+            data.index(np.float32(1).tobytes() * 4) + 7
+        )  # inside the weights: pickle alone reads it without complaint
         data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-    path.write_bytes({"bit": data, "cut": data[:-1], "empty": b"", "page": b"<!DOCTYPE html><html>404</html>"}[how])
+    path.write_bytes(
+        {"bit": data, "cut": data[:-1], "empty": b"", "page": b"<!DOCTYPE html><html>404</html>"}[
+            how
+        ]
+    )
 
 
 def test_what_is_saved_comes_back(tmp_path):
@@ -100,10 +108,16 @@ def test_damage_is_named_and_the_one_before_is_used(tmp_path, capsys, how):
 def test_resume_finds_what_is_named(tmp_path, capsys):
     run = tmp_path / "run"
     assert checkpoint.resume("", run) is None
-    assert checkpoint.resume("auto", run / "checkpoints") is None  # a first start with --resume auto
+    assert (
+        checkpoint.resume("auto", run / "checkpoints") is None
+    )  # a first start with --resume auto
     for iteration in (9, 10):
         checkpoint.save_checkpoint(run / "checkpoints", iteration, small_state(), keep=0)
-    for which, folder in (("auto", run / "checkpoints"), (str(run), tmp_path), (str(run / "checkpoints"), tmp_path)):
+    for which, folder in (
+        ("auto", run / "checkpoints"),
+        (str(run), tmp_path),
+        (str(run / "checkpoints"), tmp_path),
+    ):
         assert checkpoint.resume(which, folder)[1]["iteration"] == 10
     assert capsys.readouterr().err == ""
     earlier = run / "checkpoints" / "iter_0000009.pdparams"
@@ -148,13 +162,18 @@ def test_kill_9_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         path, state = checkpoint.resume("auto", tmp_path)
-        assert path == max(tmp_path.glob("iter_*"))  # the newest is whole: nothing had to be skipped
-        assert (state["generator"]["w"] == state["iteration"]).all() and state["iteration"] >= before
+        assert path == max(
+            tmp_path.glob("iter_*")
+        )  # the newest is whole: nothing had to be skipped
+        assert (state["generator"]["w"] == state["iteration"]).all() and state[
+            "iteration"
+        ] >= before
         before = state["iteration"]
     assert before > 6
 
 
-# ---- optimizer state -------------------------------------------------------------------------------------------------
+# ---- optimizer state
+# -------------------------------------------------------------------------------------------------
 
 
 class Trained:
@@ -166,14 +185,20 @@ class Trained:
         paddle.seed(0)
         nn = paddle.nn
         self.net = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1D(width), nn.Linear(width, 1))
-        self.net.add_sublayer("unused", nn.Linear(2, 2))  # never gets a gradient, so never any state
+        self.net.add_sublayer(
+            "unused", nn.Linear(2, 2)
+        )  # never gets a gradient, so never any state
         self.rate = paddle.optimizer.lr.StepDecay(0.01, 3) if schedule else 0.01
         options = {"beta1": 0.5, "beta2": 0.9} if kind.startswith("Adam") else {}
-        self.opt = getattr(paddle.optimizer, kind)(self.rate, parameters=self.net.parameters(), **options)
+        self.opt = getattr(paddle.optimizer, kind)(
+            self.rate, parameters=self.net.parameters(), **options
+        )
 
     def train(self, first, last):
         for i in range(first, last):
-            x = self.paddle.to_tensor(np.random.default_rng(i).standard_normal((5, 3)).astype("float32"))
+            x = self.paddle.to_tensor(
+                np.random.default_rng(i).standard_normal((5, 3)).astype("float32")
+            )
             loss = self.net[2](self.net[1](self.net[0](x))).square().mean()
             self.opt.clear_grad()
             loss.backward()
@@ -183,7 +208,10 @@ class Trained:
         return self
 
     def state(self):
-        return {"net": checkpoint.network_state(self.net), "opt": checkpoint.optimizer_state(self.opt, self.net)}
+        return {
+            "net": checkpoint.network_state(self.net),
+            "opt": checkpoint.optimizer_state(self.opt, self.net),
+        }
 
     def load(self, state):
         weights.load_into(self.net, state["net"], "net", "file")
@@ -200,7 +228,10 @@ def test_training_goes_on_bit_identically_under_other_automatic_names(tmp_path, 
     names = {name for values in straight["opt"].values() for name in values}
     assert {"0.weight", "2.bias"} < names and "unused.weight" not in names
     half.paddle.nn.Conv2D(3, 3, 3)  # later networks get other automatic names
-    for again in (Trained(schedule, kind), Trained(schedule, kind).train(30, 33)):  # fresh, and already stepped
+    for again in (
+        Trained(schedule, kind),
+        Trained(schedule, kind).train(30, 33),
+    ):  # fresh, and already stepped
         assert set(again.opt.state_dict()).isdisjoint(set(half.opt.state_dict()) - {"LR_Scheduler"})
         assert weights.digest(again.load(saved).train(5, 9).state()) == weights.digest(straight)
         assert again.opt.get_lr() == half.opt.get_lr()

@@ -9,16 +9,22 @@ from shared_metrics.runs import evaluation
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What Evaluation asks for, with stand-ins for Inception: the statistics that it makes and those that it reads."""
+    """What Evaluation asks for, with stand-ins for Inception: the statistics that it makes and
+    those that it reads.
+    """
     calls = []
 
     def statistics_of(pictures, extractor, **_):
         calls.append(f"made of {pictures}")
         return SimpleNamespace(save=lambda path: path.write_text("statistics"))
 
-    monkeypatch.setattr(evaluation, "Extractor", lambda weights: SimpleNamespace(info={"source": weights}))
+    monkeypatch.setattr(
+        evaluation, "Extractor", lambda weights: SimpleNamespace(info={"source": weights})
+    )
     monkeypatch.setattr(evaluation, "statistics_of", statistics_of)
-    monkeypatch.setattr(evaluation, "read_real", lambda source, extractor: calls.append(f"read {source}"))
+    monkeypatch.setattr(
+        evaluation, "read_real", lambda source, extractor: calls.append(f"read {source}")
+    )
     return calls
 
 

@@ -21,7 +21,10 @@ def test_none_is_an_empty_list():
 @pytest.mark.parametrize(
     "read, text",
     [
-        *[(flags.ranges, text) for text in ("", "3-1", "1-", "-1", "a", "1,,2", "none", "1-99999999999")],
+        *[
+            (flags.ranges, text)
+            for text in ("", "3-1", "1-", "-1", "a", "1,,2", "none", "1-99999999999")
+        ],
         *[(flags.positive, text) for text in ("0", "-1", "1.5", "x", "nan")],
         *[(flags.not_negative, text) for text in ("-1", "0.5", "inf")],
         *[(flags.share, text) for text in ("1", "-0.1", "nan", "x")],

@@ -11,7 +11,9 @@ from shared_metrics.runs.folder import run_folder
 
 
 def save(folder, iteration):
-    return checkpoint.save_checkpoint(folder / "checkpoints", iteration, {"w": np.ones(2), "args": {"lr": 1}}, 0)
+    return checkpoint.save_checkpoint(
+        folder / "checkpoints", iteration, {"w": np.ones(2), "args": {"lr": 1}}, 0
+    )
 
 
 def opened(folder, resume="", **flags):
@@ -26,7 +28,9 @@ def test_a_new_folder_and_a_run_to_go_on(tmp_path, capsys):
         path, state = opened(tmp_path / "run", resume, lr=2)
         assert path.name == "iter_0000002.pdparams" and state["iteration"] == 2
     assert "--lr was 1 in the checkpoint and is 2 now" in capsys.readouterr().out
-    path, state = opened(tmp_path / "run", str(tmp_path / "run" / "checkpoints" / "iter_0000001.pdparams"))
+    path, state = opened(
+        tmp_path / "run", str(tmp_path / "run" / "checkpoints" / "iter_0000001.pdparams")
+    )
     assert state["iteration"] == 1
 
 

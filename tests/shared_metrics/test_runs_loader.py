@@ -11,7 +11,9 @@ from shared_metrics.runs.loader import Batches
 
 
 class Numbers:
-    """Item i: (float32 noise of its own generator + i, int64 class i % 3); indices in `bad` cannot be read."""
+    """Item i: (float32 noise of its own generator + i, int64 class i % 3); indices in `bad` cannot
+    be read.
+    """
 
     def __init__(self, n, bad=(), delay=0.0):
         self.n, self.bad, self.delay = n, bad, delay
@@ -51,7 +53,9 @@ def test_workers_change_nothing(workers):
     plain = take(12)
     assert_equal(plain, take(12, Numbers(23, delay=0.004), workers=workers))
     x, y = plain[0]
-    assert x.shape == (4, 2, 2) and x.dtype == np.float32 and y.shape == (4,) and y.dtype == np.int64
+    assert (
+        x.shape == (4, 2, 2) and x.dtype == np.float32 and y.shape == (4,) and y.dtype == np.int64
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -66,8 +70,12 @@ def test_an_epoch_visits_each_image_at_most_once_and_epochs_differ():
     assert len(set(first)) == len(set(second)) == 20 and first != second
     assert indices(take(5, seed=8)) != batches[:5]
     again = {int(x[0, 0]): x for batch, _ in take(10)[5:] for x in batch}
-    pairs = [(x, again[int(x[0, 0])]) for batch, _ in take(5) for x in batch if int(x[0, 0]) in again]
-    assert len(pairs) > 15 and not any((x == y).all() for x, y in pairs)  # augmented anew in the second epoch
+    pairs = [
+        (x, again[int(x[0, 0])]) for batch, _ in take(5) for x in batch if int(x[0, 0]) in again
+    ]
+    assert len(pairs) > 15 and not any(
+        (x == y).all() for x, y in pairs
+    )  # augmented anew in the second epoch
 
 
 def test_order_of_the_data_set_and_the_last_small_batch():
@@ -80,7 +88,10 @@ def test_order_of_the_data_set_and_the_last_small_batch():
 def test_ranks_share_the_global_batch(drop_last):
     whole = take(9, batch_size=6, drop_last=drop_last)
     parts = [take(9, batch_size=2, rank=r, world=3, drop_last=drop_last) for r in range(3)]
-    joined = [tuple(np.concatenate(p) for p in zip(*ranks, strict=True)) for ranks in zip(*parts, strict=True)]
+    joined = [
+        tuple(np.concatenate(p) for p in zip(*ranks, strict=True))
+        for ranks in zip(*parts, strict=True)
+    ]
     assert_equal(whole, joined)
 
 

@@ -1,4 +1,6 @@
-"""The process: what configure_cpu sets and leaves alone, devices, ranks, randomness, exit codes; two real ranks."""
+"""The process: what configure_cpu sets and leaves alone, devices, ranks, randomness, exit codes;
+two real ranks.
+"""
 
 import json
 import os
@@ -48,9 +50,18 @@ print(json.dumps([line] + [os.environ.get(n) for n in ("OMP_NUM_THREADS", "MKL_D
 
 
 def configure(*, script=CONFIGURE, **env):
-    clean = {k: v for k, v in os.environ.items() if k not in NAMES and not k.startswith(("MALLOC_", "PADDLE_"))}
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in NAMES and not k.startswith(("MALLOC_", "PADDLE_"))
+    }
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env={**clean, **env}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**clean, **env},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout)
 
@@ -89,7 +100,9 @@ print(subprocess.run([sys.executable, "-c", os.environ["SCRIPT"]], capture_outpu
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="needs /proc")
 def test_ranks_share_the_cores_though_the_launcher_leaks_a_one():
     assert configure(script=LAUNCHER, SCRIPT=CONFIGURE)[1] == "3"  # 6 cores, 2 local ranks
-    assert configure(script=LAUNCHER, SCRIPT=CONFIGURE, OMP_NUM_THREADS="1")[1] == "1"  # the user's own 1
+    assert (
+        configure(script=LAUNCHER, SCRIPT=CONFIGURE, OMP_NUM_THREADS="1")[1] == "1"
+    )  # the user's own 1
 
 
 def test_usable_cores_and_shares(monkeypatch):
@@ -101,7 +114,9 @@ def test_usable_cores_and_shares(monkeypatch):
 
 def test_no_module_of_runs_loads_paddle():
     modules = "runtime, checkpoint, loader, log, stop"
-    code = f"import sys; from shared_metrics.runs import {modules}; sys.exit('paddle' in sys.modules)"
+    code = (
+        f"import sys; from shared_metrics.runs import {modules}; sys.exit('paddle' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -248,16 +263,28 @@ def wait_for(paths, seconds):
     """The words of each file, once all exist."""
     until = time.monotonic() + seconds
     while not all(p.exists() for p in paths):
-        assert time.monotonic() < until, f"still missing: {[p.name for p in paths if not p.exists()]}"
+        assert time.monotonic() < until, (
+            f"still missing: {[p.name for p in paths if not p.exists()]}"
+        )
         time.sleep(0.05)
     return [p.read_text().split() for p in paths]
 
 
 def test_two_ranks_train_in_step_and_stop_together(tmp_path):
-    """Averages over ranks; one signalled rank stops both at its step; so does a launcher that is killed."""
+    """Averages over ranks; one signalled rank stops both at its step; so does a launcher that is
+    killed.
+    """
     pytest.importorskip("paddle")
     (tmp_path / "rank.py").write_text(RANK)
-    launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", tmp_path / "log"]
+    launch = [
+        sys.executable,
+        "-m",
+        "paddle.distributed.launch",
+        "--nproc_per_node",
+        "2",
+        "--log_dir",
+        tmp_path / "log",
+    ]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(tmp_path / "launcher.txt", "w") as said:
         launcher = subprocess.Popen(

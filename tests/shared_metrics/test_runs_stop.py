@@ -84,12 +84,18 @@ child.wait()
 """
 
 
-@pytest.mark.parametrize("env, ends", [(LAUNCHED, True), ({}, False)])  # without a launcher: a shell that closes
+@pytest.mark.parametrize(
+    "env, ends", [(LAUNCHED, True), ({}, False)]
+)  # without a launcher: a shell that closes
 def test_a_launcher_that_died_ends_its_ranks(env, ends):
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, LOOP], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-c", PARENT, LOOP],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         assert parent.stdout.readline() == "ready\n"
         parent.kill()
@@ -108,7 +114,9 @@ def test_a_launcher_that_died_ends_its_ranks(env, ends):
 def test_not_finite_losses_stop_with_what_is_needed_to_go_on():
     stop.check_finite({"d_loss": 1.0, "g_loss": -3e30}, 5, None)
     with pytest.raises(stop.NotFinite) as error:
-        stop.check_finite({"d_loss": 1.25, "g_loss": float("nan")}, 41, "runs/a/iter_0000040.pdparams")
+        stop.check_finite(
+            {"d_loss": 1.25, "g_loss": float("nan")}, 41, "runs/a/iter_0000040.pdparams"
+        )
     text = str(error.value)
     assert isinstance(error.value, UserError) and "\n" not in text
     for part in ("iteration 41", "d_loss 1.25", "g_loss nan", "runs/a/iter_0000040.pdparams"):
@@ -127,7 +135,9 @@ with lock_folder(sys.argv[1]):
 
 
 def test_one_run_a_folder_and_kill_9_frees_it(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     with pytest.raises(UserError, match="another run"):
         with stop.lock_folder(tmp_path):

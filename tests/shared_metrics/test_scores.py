@@ -1,4 +1,6 @@
-"""Scores against closed forms, and against the values of pytorch-fid and torch-fidelity on stored features."""
+"""Scores against closed forms, and against the values of pytorch-fid and torch-fidelity on stored
+features.
+"""
 
 import numpy as np
 import pytest
@@ -50,7 +52,9 @@ def test_fid_closed_forms():
 
 def test_fid_equal_covariances_leave_the_means():
     cov = np.cov(np.random.RandomState(1).randn(8, 50).T)  # rank 7 of 50
-    assert frechet_distance(np.zeros(50), cov, np.full(50, 0.5), cov)["fid"] == pytest.approx(12.5, abs=1e-9)
+    assert frechet_distance(np.zeros(50), cov, np.full(50, 0.5), cov)["fid"] == pytest.approx(
+        12.5, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("n", [2, 3, 40, 400])
@@ -72,7 +76,9 @@ def test_fid_is_real_where_the_peers_had_nan(n, d, seed):
     x, y = draw.randn(n, d), draw.randn(n, d)
     product = np.linalg.eigvals(np.cov(x.T) @ np.cov(y.T)).astype(complex)
     expected = (
-        ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(np.cov(x.T) + np.cov(y.T)) - 2 * np.sqrt(product).real.sum()
+        ((x.mean(0) - y.mean(0)) ** 2).sum()
+        + np.trace(np.cov(x.T) + np.cov(y.T))
+        - 2 * np.sqrt(product).real.sum()
     )
     assert fid(x, y)["fid"] == pytest.approx(expected, abs=1e-4)
 
@@ -88,7 +94,9 @@ def test_fid_refuses_nan_and_shapes():
 def test_inception_score_of_the_peers(peers):
     for seed, name in ((None, "inorder"), (2020, "shuffled2020")):
         found = inception_score(peers["isc_logits"], 10, seed)
-        assert (found["is"], found["is_std"]) == pytest.approx(peers[f"isc_splits10_{name}"], rel=1e-6)
+        assert (found["is"], found["is_std"]) == pytest.approx(
+            peers[f"isc_splits10_{name}"], rel=1e-6
+        )
 
 
 def test_inception_score_bounds():
@@ -114,7 +122,9 @@ def test_inception_score_stream_equals_whole_in_any_order():
 
 def test_inception_score_equal_splits_leave_the_rest_out():
     logits = np.random.RandomState(0).randn(25, 6)
-    assert inception_score(logits, 4, None, equal_splits=True) == inception_score(logits[:24], 4, None)
+    assert inception_score(logits, 4, None, equal_splits=True) == inception_score(
+        logits[:24], 4, None
+    )
 
 
 def test_inception_score_counts_the_images():
@@ -130,7 +140,9 @@ def test_inception_score_counts_the_images():
 
 def test_kid_of_torch_fidelity(peers):
     found = kernel_distance(peers["feat_full64_1"], peers["feat_full64_2"], 50, 200)
-    assert (found["kid"], found["kid_std"]) == pytest.approx(peers["kid_full64_50x200_seed2020"], rel=1e-6)
+    assert (found["kid"], found["kid_std"]) == pytest.approx(
+        peers["kid_full64_50x200_seed2020"], rel=1e-6
+    )
 
 
 def test_kid_by_its_definition():
@@ -176,7 +188,9 @@ def test_precision_recall_of_a_collapsed_generator_and_of_equal_sets():
     found = precision_recall(real, real[:1] + 0.01 * draw.randn(300, 5))
     assert found["precision"] > 0.8 and found["recall"] < 0.3
     assert precision_recall(real, real)["f_score"] == 1
-    assert precision_recall(np.ones((9, 4)), np.ones((9, 4)))["f_score"] == 1  # duplicates: radius 0
+    assert (
+        precision_recall(np.ones((9, 4)), np.ones((9, 4)))["f_score"] == 1
+    )  # duplicates: radius 0
     assert precision_recall(np.ones((9, 4)), np.zeros((9, 4)))["f_score"] == 0
     with pytest.raises(ValueError, match="neighbours"):
         precision_recall(real[:3], real)

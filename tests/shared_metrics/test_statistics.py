@@ -1,4 +1,6 @@
-"""Statistics: exact sums, samples that do not depend on who saw what, files of ours and of every peer."""
+"""Statistics: exact sums, samples that do not depend on who saw what, files of ours and of every
+peer.
+"""
 
 import pickle
 
@@ -10,7 +12,13 @@ from shared_metrics.errors import UserError
 from shared_metrics.statistics import Statistics
 from tests.conftest import shared_dir
 
-LABELS = {"protocol": "tf", "variant": "tf", "weights_sha256": "ab" * 32, "comparable": True, "resolution": "32x32"}
+LABELS = {
+    "protocol": "tf",
+    "variant": "tf",
+    "weights_sha256": "ab" * 32,
+    "comparable": True,
+    "resolution": "32x32",
+}
 
 
 def features(n=50, d=6, seed=0):
@@ -100,7 +108,10 @@ def peer_files(x):
         "pytorch-fid": ({"mu": mean, "sigma": cov}, True),
         "studiogan-features": ({"real_feats": x, "real_probs": x, "real_labels": x[:, 0]}, True),
         "clean-fid-kid": ({"feats": x}, True),
-        "mmgen": ({"mean": mean.astype(np.float32), "cov": cov, "size": len(x), "name": "cifar"}, False),
+        "mmgen": (
+            {"mean": mean.astype(np.float32), "cov": cov, "size": len(x), "name": "cifar"},
+            False,
+        ),
         "mmagic": ({"real_mean": mean, "real_cov": cov, "raw_feature": x, "prefix": "FID"}, False),
         "mmagic-other": ({"mu": mean, "sigma": cov}, False),
         "stylegan": (
@@ -132,7 +143,9 @@ def test_files_of_the_peers(tmp_path, peer):
     np.testing.assert_allclose(stats.cov, np.cov(x.T), rtol=1e-6, atol=1e-9)
     assert stats.info["variant"] == "clean"
     assert stats.number in (50, None)
-    assert (stats.features is not None) == (peer in ("studiogan-features", "clean-fid-kid", "mmagic"))
+    assert (stats.features is not None) == (
+        peer in ("studiogan-features", "clean-fid-kid", "mmagic")
+    )
 
 
 @pytest.mark.parametrize("form", ["mmgen", "mmagic", "stylegan"])
@@ -145,14 +158,18 @@ def test_written_for_a_peer_reads_back_the_same(tmp_path, form):
     raw = weights.load(tmp_path / "p.pkl")
     if form == "stylegan":  # its own reading: mean = raw_mean / n, cov = raw_cov / n - mean mean'
         mean = raw["raw_mean"] / 50
-        np.testing.assert_allclose(raw["raw_cov"] / 50 - np.outer(mean, mean), np.cov(features().T, ddof=0), rtol=1e-5)
+        np.testing.assert_allclose(
+            raw["raw_cov"] / 50 - np.outer(mean, mean), np.cov(features().T, ddof=0), rtol=1e-5
+        )
 
 
 def test_pytorch_fid_file():
     path = shared_dir("parity") / "inception" / "stats_full64_pytorch_fid.npz"
     with np.load(path.with_name("inception_fixture.npz")) as data:
         x = data["feat_full64_1"].astype(np.float64)
-    np.testing.assert_allclose(Statistics.load(path, "pytorch-fid").cov, np.cov(x.T), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        Statistics.load(path, "pytorch-fid").cov, np.cov(x.T), rtol=1e-6, atol=1e-9
+    )
 
 
 def test_bad_files_are_named(tmp_path):

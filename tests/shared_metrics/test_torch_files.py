@@ -30,7 +30,9 @@ def test_torch_zip_packed_anew_with_compression(tmp_path):
 
 
 def test_torch_legacy(tmp_path):
-    (tmp_path / "ckpt.pdparams").write_bytes(torch_legacy(torch_object(legacy=True)))  # the suffix tells nothing
+    (tmp_path / "ckpt.pdparams").write_bytes(
+        torch_legacy(torch_object(legacy=True))
+    )  # the suffix tells nothing
     assert_same(weights.load(tmp_path / "ckpt.pdparams"), EXPECTED)
 
 
@@ -43,10 +45,18 @@ def test_torchscript_modules_become_dotted_names(tmp_path):
         return tensor(STORAGES[key][0], key, len(STORAGES[key][1]), offset, size, stride)
 
     conv = module("___torch_mangle_1", weight=row("slice"), training=b"\x89")
-    root = module("net", training=b"\x89", layers=module("inner", conv=conv, conv_1=conv), bias=row("half"))
-    (tmp_path / "net.pt").write_bytes(torch_zip(b"\x80\x02" + root + b".", **{"code/__torch__.py": "ignored"}))
+    root = module(
+        "net", training=b"\x89", layers=module("inner", conv=conv, conv_1=conv), bias=row("half")
+    )
+    (tmp_path / "net.pt").write_bytes(
+        torch_zip(b"\x80\x02" + root + b".", **{"code/__torch__.py": "ignored"})
+    )
     sliced = TENSORS["slice"][-1]
-    expected = {"layers.conv.weight": sliced, "layers.conv_1.weight": sliced, "bias": TENSORS["half"][-1]}
+    expected = {
+        "layers.conv.weight": sliced,
+        "layers.conv_1.weight": sliced,
+        "bias": TENSORS["half"][-1],
+    }
     assert_same(weights.load(tmp_path / "net.pt"), expected)
 
 
@@ -63,21 +73,37 @@ def test_torchscript_modules_become_dotted_names(tmp_path):
     ],
 )
 def test_torch_tensor_outside_its_storage(tmp_path, one):
-    assert "damaged" in refusal(tmp_path / "x.pth", torch_zip(b"\x80\x02" + dictionary(w=one) + b"."))
+    assert "damaged" in refusal(
+        tmp_path / "x.pth", torch_zip(b"\x80\x02" + dictionary(w=one) + b".")
+    )
 
 
 def test_torch_itself_agrees(tmp_path):
     torch = pytest.importorskip("torch", reason="torch is an oracle here, no dependency")
     base = torch.arange(60.0).reshape(3, 4, 5)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    obj = {"net": net.state_dict(), "t": base.transpose(0, 2), "s": base[1:, :, 2], "p": torch.nn.Parameter(base)}
-    obj |= {"bf16": torch.linspace(-3, 7, 9).bfloat16(), "half": base.half(), "size": base.shape, "lr": 0.1}
+    obj = {
+        "net": net.state_dict(),
+        "t": base.transpose(0, 2),
+        "s": base[1:, :, 2],
+        "p": torch.nn.Parameter(base),
+    }
+    obj |= {
+        "bf16": torch.linspace(-3, 7, 9).bfloat16(),
+        "half": base.half(),
+        "size": base.shape,
+        "lr": 0.1,
+    }
 
     def to_numpy(value):
         if isinstance(value, dict):
             return {key: to_numpy(item) for key, item in value.items()}
         if isinstance(value, torch.Tensor):
-            return value.detach().to(torch.float32 if value.dtype == torch.bfloat16 else value.dtype).numpy()
+            return (
+                value.detach()
+                .to(torch.float32 if value.dtype == torch.bfloat16 else value.dtype)
+                .numpy()
+            )
         return tuple(value) if isinstance(value, torch.Size) else value
 
     for new_zip in (True, False):

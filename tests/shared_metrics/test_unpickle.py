@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.shared_metrics.handmade import dictionary, refusal, tensor, torch_legacy, torch_object, torch_zip
+from tests.shared_metrics.handmade import (
+    dictionary,
+    refusal,
+    tensor,
+    torch_legacy,
+    torch_object,
+    torch_zip,
+)
 
 
 def evil_pickles(flag):
@@ -38,12 +45,18 @@ def evil_pickles(flag):
     yield "builtins.getattr", pickle.dumps(Call(getattr, "", "format"))
     yield "numpy.dtype(O8)", pickle.dumps({"w": np.array([None])})
     yield "numpy.dtype", pickle.dumps(np.zeros(2, [("a", "f4")]))
-    yield "_codecs.encode(zlib)", b"\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x00aX\x04\x00\x00\x00zlibtR."
+    yield (
+        "_codecs.encode(zlib)",
+        b"\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x00aX\x04\x00\x00\x00zlibtR.",
+    )
     yield (
         "state for type",
         b"\x80\x02cnumpy\ndtype\n}b.",
     )
-    yield "\\x1b[31m", b"\x80\x04\x8c\x02os\x8c\x08a\n\x1b[31mb\x93."  # no escape codes on the user's terminal
+    yield (
+        "\\x1b[31m",
+        b"\x80\x04\x8c\x02os\x8c\x08a\n\x1b[31mb\x93.",
+    )  # no escape codes on the user's terminal
 
 
 def test_hostile_pickles_are_refused_by_name_and_nothing_runs(tmp_path):
@@ -66,10 +79,23 @@ def declared_sizes():
     far, ends, small = "unpacks to far more than its size", "EOFError", "buffer is too small"
     zeros = torch_zip(torch_object(), {"0": ("", np.zeros(2**26, "u1"))}, zipfile.ZIP_DEFLATED)
     yield far, zeros
-    yield far, torch_zip(b"\x80\x02" + dictionary(w=tensor("FloatStorage", "0", 24, 0, (2**15, 2**15), (0, 0))) + b".")
-    yield far, b"\x80\x02]q\x00" + b"".join(b"]q%c(h%ch%ce" % (i + 1, i, i) for i in range(60)) + b"."  # 2**60 lists
+    yield (
+        far,
+        torch_zip(
+            b"\x80\x02"
+            + dictionary(w=tensor("FloatStorage", "0", 24, 0, (2**15, 2**15), (0, 0)))
+            + b"."
+        ),
+    )
+    yield (
+        far,
+        b"\x80\x02]q\x00" + b"".join(b"]q%c(h%ch%ce" % (i + 1, i, i) for i in range(60)) + b".",
+    )  # 2**60 lists
     megabyte = b"B" + struct.pack("<I", 2**20) + bytes(2**20) + b"q\x00"
-    yield far, b"\x80\x03" + megabyte + b"cbuiltins\ntuple\n(h\x00tR0" * 2000 + b"N."  # copied 2000 times
+    yield (
+        far,
+        b"\x80\x03" + megabyte + b"cbuiltins\ntuple\n(h\x00tR0" * 2000 + b"N.",
+    )  # copied 2000 times
     yield ends, b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"abc."  # BYTEARRAY8
     yield ends, b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc."  # BINBYTES8
     yield ends, b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"]"  # FRAME
@@ -96,7 +122,9 @@ def test_declared_sizes_are_held_against_the_file(tmp_path):
         "    except weights.UserError as error: print(error)\n"
         "assert weights.load(sys.argv[1] + '/memo') is None\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     for line, reason in zip(done.stdout.splitlines(), reasons, strict=True):
         assert "damaged" in line and reason in line

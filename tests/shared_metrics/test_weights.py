@@ -1,4 +1,6 @@
-"""Weights files: what is read from each container, what is refused, and that a save never harms the file before it."""
+"""Weights files: what is read from each container, what is refused, and that a save never harms the
+file before it.
+"""
 
 import os
 import pickle
@@ -18,15 +20,31 @@ from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.torch_files import LEGACY_MAGIC
 from tests.conftest import ROOT
-from tests.shared_metrics.handmade import assert_same, refusal, torch_legacy, torch_object, torch_zip
+from tests.shared_metrics.handmade import (
+    assert_same,
+    refusal,
+    torch_legacy,
+    torch_object,
+    torch_zip,
+)
 
 
 def state():
     return {
-        "generator": {"conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "bn._mean": np.zeros(3)},
+        "generator": {
+            "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+            "bn._mean": np.zeros(3),
+        },
         "ids": np.array([[1, -2]], dtype=np.int64),
         "iteration": 7,
-        "args": {"lr": 1e-4, "name": "目录 ü", "sizes": [1, 2], "pair": (3, "x"), "none": None, "on": True},
+        "args": {
+            "lr": 1e-4,
+            "name": "目录 ü",
+            "sizes": [1, 2],
+            "pair": (3, "x"),
+            "none": None,
+            "on": True,
+        },
         b"data": b"\x00\xff",
     }
 
@@ -69,16 +87,14 @@ def test_plain_pickles_of_every_protocol(tmp_path, protocol):
 
 def test_pickle_of_python_2_has_bytes_keys(tmp_path):
     """CIFAR's own files: protocol 2 of Python 2, str as SHORT_BINSTRING, numpy's dtype code too."""
-    raw = (
-        b"\x80\x02}q\x00(U\x04dataq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b"
-    )
-    raw += (
-        b"\x87Rq\x04(K\x01K\x01K\x02\x86cnumpy\ndtype\nq\x05U\x02u1K\x00K\x01\x87Rq\x06(K\x03U\x01|NNNJ\xff\xff\xff\xff"
-    )
+    raw = b"\x80\x02}q\x00(U\x04dataq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b"
+    raw += b"\x87Rq\x04(K\x01K\x01K\x02\x86cnumpy\ndtype\nq\x05U\x02u1K\x00K\x01\x87Rq\x06(K\x03U\x01|NNNJ\xff\xff\xff\xff"
     raw += b"J\xff\xff\xff\xffK\x00tb\x89U\x02\x07\xfftbU\x06labelsq\x07]q\x08(K\x06K\x09eu."
     path = tmp_path / "data_batch_1"
     path.write_bytes(raw)
-    assert_same(weights.load(path), {b"data": np.array([[7, 255]], dtype=np.uint8), b"labels": [6, 9]})
+    assert_same(
+        weights.load(path), {b"data": np.array([[7, 255]], dtype=np.uint8), b"labels": [6, 9]}
+    )
 
 
 def test_paddle_reads_ours_and_we_read_paddles(tmp_path):
@@ -87,9 +103,15 @@ def test_paddle_reads_ours_and_we_read_paddles(tmp_path):
     arrays = {name: tensor.numpy() for name, tensor in layer.state_dict().items()}
 
     paddle.save(layer.state_dict(), str(tmp_path / "flat.pdparams"))
-    assert_same(weights.load(tmp_path / "flat.pdparams"), arrays)  # no "StructuredToParameterName@@"
+    assert_same(
+        weights.load(tmp_path / "flat.pdparams"), arrays
+    )  # no "StructuredToParameterName@@"
 
-    nested = {"G": layer.state_dict(), "step": 3, "z": paddle.ones([2])}  # tensors become (name, array) pairs
+    nested = {
+        "G": layer.state_dict(),
+        "step": 3,
+        "z": paddle.ones([2]),
+    }  # tensors become (name, array) pairs
     paddle.save(nested, str(tmp_path / "nested.pdparams"))
     loaded = weights.load(tmp_path / "nested.pdparams")
     assert_same(loaded, {"G": arrays, "step": 3, "z": np.ones(2, np.float32)})
@@ -100,7 +122,9 @@ def test_paddle_reads_ours_and_we_read_paddles(tmp_path):
     layer.set_state_dict(paddle.load(str(tmp_path / "ours.pdparams"))["G"])
 
 
-@pytest.mark.parametrize("value", [np.array([None]), object(), {1: [lambda: 0]}, np.zeros(2, [("a", "f4")])])
+@pytest.mark.parametrize(
+    "value", [np.array([None]), object(), {1: [lambda: 0]}, np.zeros(2, [("a", "f4")])]
+)
 def test_save_refuses_what_load_would_refuse(tmp_path, value):
     with pytest.raises(ValueError, match="args.bad"):
         weights.save({"args": {"bad": value}}, tmp_path / "x.pdparams")
@@ -108,15 +132,23 @@ def test_save_refuses_what_load_would_refuse(tmp_path, value):
 
 
 def test_safetensors(tmp_path):
-    header = b'{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},'
-    header += (
-        b'"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]},"n":{"dtype":"I64","shape":[],"data_offsets":[12,20]}}'
+    header = (
+        b'{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},'
     )
-    raw = np.array([1.5, -2], "<f4").tobytes() + np.array([0x3F80, 0xC000], "<u2").tobytes() + struct.pack("<q", 9)
+    header += b'"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]},"n":{"dtype":"I64","shape":[],"data_offsets":[12,20]}}'
+    raw = (
+        np.array([1.5, -2], "<f4").tobytes()
+        + np.array([0x3F80, 0xC000], "<u2").tobytes()
+        + struct.pack("<q", 9)
+    )
     content = struct.pack("<Q", len(header)) + header + raw
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    expected = {"w": np.array([[1.5], [-2]], np.float32), "b": np.array([1, -2], np.float32), "n": np.array(9)}
+    expected = {
+        "w": np.array([[1.5], [-2]], np.float32),
+        "b": np.array([1, -2], np.float32),
+        "n": np.array(9),
+    }
     assert_same(weights.load(path), expected)
     assert "damaged" in refusal(path, content[:-1])
 
@@ -139,7 +171,9 @@ def test_damaged_files_are_named(tmp_path):
     assert "empty" in refusal(path, b"")
     assert "web page" in refusal(path, b"\n <!DOCTYPE html><html>404</html>")
     assert "compressed" in refusal(path, b"\xfd7zXZ\x00\x00")
-    assert "no weights file" in refusal(path, b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    assert "no weights file" in refusal(
+        path, b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
+    )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mu.npy", "x")
     assert "data.pkl" in refusal(path, path.read_bytes())
@@ -179,7 +213,12 @@ def test_digest_sees_everything_but_the_order_of_keys():
     assert weights.digest({"a": [1, 2], "b": [3]}) != weights.digest({"a": [1], "b": [2, 3]})
     # Layout in memory is no content, and checkpoints on disk rest on this very number.
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    same = [array, np.asfortranarray(array), array.astype(">f4"), np.repeat(array, 2, axis=1)[:, ::2]]
+    same = [
+        array,
+        np.asfortranarray(array),
+        array.astype(">f4"),
+        np.repeat(array, 2, axis=1)[:, ::2],
+    ]
     assert {weights.digest({"w": value, "n": np.float64(2)}) for value in same} == {
         "1ad8b0c23c05a3bf989c01f93b6b8dfb0cec18cbae9a68890c7efaf4503bc627"
     }
@@ -187,7 +226,10 @@ def test_digest_sees_everything_but_the_order_of_keys():
 
 def test_file_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
-    assert weights.file_sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        weights.file_sha256(tmp_path / "x")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 # ---- saving
@@ -209,10 +251,15 @@ def test_full_disk_leaves_the_old_file(tmp_path):
         "    try: save(*args)\n"
         "    except weights.UserError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True
+    )
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stderr
-    assert all(line.startswith(f"{path}: cannot be written (File too large; ") and "MiB free" in line for line in lines)
+    assert all(
+        line.startswith(f"{path}: cannot be written (File too large; ") and "MiB free" in line
+        for line in lines
+    )
     assert_same(weights.load(path), state())
     assert os.listdir(tmp_path) == [path.name]
 
@@ -285,7 +332,9 @@ def test_check_keys_lists_every_problem():
     with pytest.raises(UserError) as caught:
         weights.check_keys(expected, bad, "generator", "G.pth")
     message = str(caught.value)
-    assert message.startswith("G.pth: does not fit the generator (12 entries): 11 missing (layer0.weight, ")
+    assert message.startswith(
+        "G.pth: does not fit the generator (12 entries): 11 missing (layer0.weight, "
+    )
     assert "layer7.weight, ...)" in message and "layer8.weight" not in message
     assert "10 unexpected (other0, " in message
     assert "1 of another shape (layer11.weight: file (3, 2), network (2, 3))" in message
@@ -302,7 +351,9 @@ def test_load_into_is_all_or_nothing():
 
     wrong = dict(full, **{"0.weight": np.zeros((3, 2))})
     del wrong["1._mean"]
-    with pytest.raises(UserError, match=r"1 missing \(1\._mean\); 1 of another shape \(0\.weight: file \(3, 2\), "):
+    with pytest.raises(
+        UserError, match=r"1 missing \(1\._mean\); 1 of another shape \(0\.weight: file \(3, 2\), "
+    ):
         weights.load_into(layer, wrong, "generator", "G.pth")
     assert_same({name: tensor.numpy() for name, tensor in layer.state_dict().items()}, before)
 
@@ -313,7 +364,5 @@ def test_load_into_is_all_or_nothing():
 
 
 def test_the_modules_import_neither_paddle_nor_torch():
-    code = (
-        "import sys, shared_metrics.weights, shared_metrics.images\nassert not {'paddle', 'torch'} & set(sys.modules)"
-    )
+    code = "import sys, shared_metrics.weights, shared_metrics.images\nassert not {'paddle', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
