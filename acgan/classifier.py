@@ -9,7 +9,7 @@ import paddle
 from paddle import nn
 from PIL import Image
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
 
@@ -134,7 +134,7 @@ def save_small(path, network, imsize, width, classes, mean, std, accuracy, args)
         "args": args,
         "format": FORMAT,
     }
-    weights.save({**state, "sha256": weights.digest(state)}, path)
+    weights.save({**state, "sha256": files.digest(state)}, path)
 
 
 def load_classifier(path, model=""):
@@ -149,7 +149,7 @@ def load_classifier(path, model=""):
             f"--classifier_model {model}: unknown here; one of {', '.join(IMAGENET_SIDES)}"
         )
     state = weights.load(path)
-    info = {"file": Path(path).name, "sha256": weights.file_sha256(path)}
+    info = {"file": Path(path).name, "sha256": files.file_sha256(path)}
     if model:
         network = getattr(paddle.vision.models, model)(pretrained=False)
         weights.load_into(network, state, f"classifier {model}", path)

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from model import D_WIDTHS, G_WIDTHS, Architecture, Discriminator, Generator
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
+from shared_metrics.process import command
 from shared_metrics.runs import checkpoint
-from shared_metrics.runs.runtime import command
 from shared_metrics.unpickle import printable
 
 # How each reproduction initialises its networks.
@@ -94,7 +94,7 @@ def read_published(path, discriminator="", num_classes=None):
             weights.check_keys(expected, values, f"{what}, in the names used here", file)
     notes += _assumed(path, G, D)
     epoch = EPOCH.fullmatch(Path(path).stem)
-    source = {"file": Path(path).name, "sha256": weights.file_sha256(path), "family": arch.form}
+    source = {"file": Path(path).name, "sha256": files.file_sha256(path), "family": arch.form}
     return Published(arch, G, D, source | {"epoch": int(epoch[1]) if epoch else None}, tuple(notes))
 
 

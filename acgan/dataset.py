@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared_metrics.errors import UserError
 from shared_metrics.images import list_images, read_rgb, stacks
-from shared_metrics.runs.runtime import rng as make_rng
+from shared_metrics.process import rng as make_rng
 
 GROUP = 10  # classes of one AC-GAN: the paper trains 100 of them for ImageNet's 1000
 RANDOM = re.compile(r"random(?::([0-9]{1,9}))?")

@@ -14,12 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from recipes import PUBLISHED, RECIPES
+from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.flags import not_negative, positive, ranges
 from shared_metrics.images import save_png, to_uint8
 from shared_metrics.protocols import PROTOCOLS
 from shared_metrics.results import write_record
-from shared_metrics.runs import runtime
-from shared_metrics.runs.flags import not_negative, positive, ranges
 
 OWN, PEERS = (
     re.compile(r"iter_(\d{7,})\.pdparams"),
@@ -265,7 +265,7 @@ def choose_labels(args, classes):
             np.asarray(named, np.int64), len(seeds)
         )[:most]
     return seeds, np.array(
-        [runtime.rng(int(s), "label").integers(classes.number) for s in seeds], np.int64
+        [process.rng(int(s), "label").integers(classes.number) for s in seeds], np.int64
     )
 
 
@@ -367,11 +367,11 @@ def draw_all(generator, seeds, labels, args, bar):
 def main(argv=None):
     """Draw, save, score, record."""
     args = parse_args(argv)
-    print(runtime.configure_cpu())  # before Paddle is imported
-    runtime.choose_device(args.device)
+    print(process.configure_cpu())  # before Paddle is imported
+    process.choose_device(args.device)
     from convert import read_weights
     from evaluation import Evaluation, open_real, show_latents, show_nearest, show_samples
-    from shared_metrics import weights
+    from shared_metrics import files
 
     folder = Path(args.output_dir)
     class_folder = Path(args.class_result_path or folder / "class_results")
@@ -404,7 +404,7 @@ def main(argv=None):
 
     checkpoint = {
         "file": source.name,
-        "sha256": weights.file_sha256(source),
+        "sha256": files.file_sha256(source),
         "iteration": found.get("iteration"),
         "epoch": found.get("source", {}).get("epoch", args.which_epoch),
         "weights": kind,
@@ -477,10 +477,10 @@ def make_record(args, found, scores, checkpoint, samples, classes):
             {"score": score, "value": value, "source": f"Odena et al., ICML 2017; {how}"}
             for score, value, how in PUBLISHED.get(recipe, [])
         ],
-        "environment": runtime.environment(),
+        "environment": process.environment(),
         "command": "python test.py " + shlex.join(args.command),
     }
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dataset import ClassFolder, describe, make_dataset
 from recipes import RECIPES, describe_recipes
+from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.runs import runtime
-from shared_metrics.runs.flags import amount, not_negative, positive, share
+from shared_metrics.flags import amount, not_negative, positive, share
 from shared_metrics.runs.folder import run_folder
 
 DEFAULT = "imagenet128"
@@ -257,7 +257,7 @@ def notes(args, trainer):
     """
     import paddle
 
-    world, recipe = runtime.world_size(), RECIPES[args.recipe]
+    world, recipe = process.world_size(), RECIPES[args.recipe]
     lines = [
         f"{args.name}: recipe {args.recipe}, {world} process(es) on {paddle.get_device()}, Paddle "
         f"{paddle.__version__}",
@@ -277,8 +277,8 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    cpu = runtime.configure_cpu()  # before Paddle is imported
-    runtime.choose_device(args.device)
+    cpu = process.configure_cpu()  # before Paddle is imported
+    process.choose_device(args.device)
     import paddle
 
     from convert import read_weights
@@ -289,7 +289,7 @@ def main(argv=None):
         raise UserError(
             f"--amp {args.amp}: Paddle has no mixed precision on the CPU; leave the flag out"
         )
-    runtime.init_distributed()
+    process.init_distributed()
     data = make_dataset(args)
     held_out = None
     if args.held_out:
@@ -310,4 +310,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

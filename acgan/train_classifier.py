@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from dataset import ClassFolder
+from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.runs import runtime
-from shared_metrics.runs.flags import amount, not_negative, positive
+from shared_metrics.flags import amount, not_negative, positive
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.stop import check_finite
 
@@ -173,8 +173,8 @@ def train(network, batches, held_out, args, mean, std):
 def main(argv=None):
     """Read the data, train, save."""
     args = parse_args(argv)
-    print(runtime.configure_cpu())  # before Paddle is imported
-    runtime.choose_device(args.device)
+    print(process.configure_cpu())  # before Paddle is imported
+    process.choose_device(args.device)
     import paddle
 
     from classifier import SmallClassifier, save_small
@@ -201,4 +201,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

@@ -13,10 +13,10 @@ import paddle
 import paddle.nn.functional as F
 
 from model import with_labels
-from shared_metrics import weights
+from shared_metrics import files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import grid, save_png, to_uint8
-from shared_metrics.runs import checkpoint, runtime
+from shared_metrics.runs import checkpoint
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.evaluation import Evaluation
 from shared_metrics.runs.loader import Batches
@@ -61,12 +61,12 @@ class Trainer:
         self.G, self.D, self.arch, self.args = generator, discriminator, arch, args
         self.data, self.held_out = dataset, held_out
         self.iteration, self.best, self.resumed_from, self.notes = 0, {}, None, []
-        self.rank, self.world = runtime.rank(), runtime.world_size()
+        self.rank, self.world = process.rank(), process.world_size()
         self.folder, self.checkpoints = Path(args.output_dir), Path(args.check_path)
         self.per_epoch = max(1, len(dataset) // (args.batch_size * self.world))
         self.total = args.iterations or args.niter * self.per_epoch
         self.fixed_noise = self._rng("grid").standard_normal((10, arch.nz), dtype=np.float32)
-        runtime.broadcast_layers(self.G, self.D)
+        process.broadcast_layers(self.G, self.D)
         self.G_ema = copy.deepcopy(self.G) if args.ema_decay else None
         self.params_G = [p for p in self.G.parameters() if not p.stop_gradient]
         self.params_D = [p for p in self.D.parameters() if not p.stop_gradient]
@@ -82,7 +82,7 @@ class Trainer:
         return paddle.optimizer.Adam(lr, beta1=a.beta1, beta2=a.beta2, parameters=parameters)
 
     def _rng(self, stream, *counters):
-        return runtime.rng(self.args.seed, stream, *counters)
+        return process.rng(self.args.seed, stream, *counters)
 
     def _autocast(self):
         dtype = {"fp16": "float16", "bf16": "bfloat16"}.get(self.args.amp, "float16")
@@ -158,7 +158,7 @@ class Trainer:
         return {"G_loss": loss.detach(), "D_G_z2": F.sigmoid(s_fake).mean().detach()}
 
     def _step(self, optimizer, scaler, parameters):
-        runtime.average_gradients(parameters)
+        process.average_gradients(parameters)
         scaler.step(optimizer)
         scaler.update()
 
@@ -201,7 +201,7 @@ class Trainer:
                             self.save()  # once more, with the best scores so far
                         if done == self.total:
                             self.sample_classes()
-                    runtime.wait_for_all()
+                    process.wait_for_all()
                 if stop:
                     log.info(f"stopped after iteration {done}, saved {last}; go on with --resume")
                     return 128 + stop
@@ -217,7 +217,7 @@ class Trainer:
         for note in [*notes, *self.notes]:
             log.info(note)
         if self.rank == 0:
-            weights.save_json(vars(a), self.folder / "args.json")
+            files.save_json(vars(a), self.folder / "args.json")
             self.show_real(log)
         if self.iteration >= self.total:
             log.info(
@@ -230,7 +230,7 @@ class Trainer:
             self.evaluation = Evaluation(
                 self.folder, *given, pictures, len(self.data), log, self.iteration > 0
             )
-        runtime.wait_for_all()
+        process.wait_for_all()
 
     def _due(self, every):
         """Whether to save or sample now: every so many iterations, or, for 0, after the epochs 0,
@@ -363,7 +363,7 @@ class Trainer:
         """
         for network in (self.G, self.G_ema, self.D):
             if network is not None:
-                runtime.average_buffers(network)
+                process.average_buffers(network)
 
     def state(self):
         """Everything that a run needs to go on: the dict that a checkpoint holds."""

@@ -31,10 +31,10 @@ from pathlib import Path
 import numpy as np
 
 from model import VARIANTS, Architecture, Discriminator, Encoder, Generator, architecture
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
+from shared_metrics.process import command
 from shared_metrics.runs import checkpoint
-from shared_metrics.runs.runtime import command
 from shared_metrics.unpickle import printable
 
 # What a network's keys begin with, PaddleGAN's or NVlabs' (its encoder's are also ours).
@@ -124,7 +124,7 @@ def read_published(path, discriminator="", encoder="", **changes):
             weights.load_into(
                 net(arch), states[name], f"{name}, in the names used here", parts[name][1]
             )
-    source = {"file": Path(path).name, "sha256": weights.file_sha256(path), "family": family}
+    source = {"file": Path(path).name, "sha256": files.file_sha256(path), "family": family}
     source["iteration"] = _iteration(data, Path(path).name)
     nets = [states.get(name) for name in STEMS]
     return Published(family, arch, *nets, source, tuple(notes))

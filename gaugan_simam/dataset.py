@@ -11,8 +11,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
+from shared_metrics.flags import not_negative
 from shared_metrics.images import DAMAGE, MAX_PIXELS, SUFFIXES, list_images, read_rgb, stacks
-from shared_metrics.runs.flags import not_negative
 
 PREPROCESS = ("scale_shortside_and_crop", "resize_and_crop", "scale_width_and_crop", "fixed")
 GRAY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..255
@@ -481,6 +481,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    from shared_metrics.runs.runtime import command
+    from shared_metrics.process import command
 
     command(main)()

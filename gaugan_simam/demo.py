@@ -21,10 +21,10 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
 from dataset import read_label, resize_ids
+from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.flags import not_negative
 from shared_metrics.images import DAMAGE
-from shared_metrics.runs import runtime
-from shared_metrics.runs.flags import not_negative
 
 PAGE = Path(__file__).with_name("demo.html")
 MOST_BYTES = 2**25  # of one request
@@ -241,8 +241,8 @@ def open_server(host, port, app):
 def main(argv=None):
     """Load the network, serve the page until Ctrl-C."""
     args = parse_args(argv)
-    print(runtime.configure_cpu())  # before Paddle is imported
-    runtime.choose_device(args.device)
+    print(process.configure_cpu())  # before Paddle is imported
+    process.choose_device(args.device)
     from painter import load_painter
 
     painter = load_painter(args)
@@ -261,4 +261,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

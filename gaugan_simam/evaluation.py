@@ -128,7 +128,7 @@ class Evaluation:
         return segmenter
 
     def _prepare_inception(self):
-        from shared_metrics.features import KEEP, Extractor, check_metrics, read_real, statistics_of
+        from shared_metrics.scoring import KEEP, Extractor, check_metrics, read_real, statistics_of
 
         args, keep = self.args, KEEP if {"kid", "pr"} & set(self.inception) else 0
         self.extractor = Extractor(args.inception_weights, args.protocol)
@@ -148,7 +148,7 @@ class Evaluation:
         """
         images = self._watched(batches)
         if self.inception:
-            from shared_metrics.features import evaluate
+            from shared_metrics.scoring import evaluate
 
             result = evaluate(
                 images, self.extractor, self.inception, self.real, num_images=len(self.data)

@@ -16,9 +16,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
+from shared_metrics.files import writing
+from shared_metrics.flags import not_negative
 from shared_metrics.images import list_images, read_rgb
-from shared_metrics.runs.flags import not_negative
-from shared_metrics.weights import writing
 
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif")
 MOST = 1000  # colours that a palette may hold; far more are a photo's
@@ -181,6 +181,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    from shared_metrics.runs.runtime import command
+    from shared_metrics.process import command
 
     command(main)()

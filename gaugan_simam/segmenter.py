@@ -12,7 +12,7 @@ from paddle import nn
 from PIL import Image
 
 from dataset import resize_ids
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
 
@@ -182,7 +182,7 @@ def save_unet(path, network, width, num_classes, crop_size, scores, args):
         "num_classes": num_classes,
     }
     state |= {"crop_size": crop_size, "scores": scores, "args": args, "format": FORMAT}
-    weights.save({**state, "sha256": weights.digest(state)}, path)
+    weights.save({**state, "sha256": files.digest(state)}, path)
 
 
 def load_segmenter(path, mean=HALF, std=HALF, size=0, offset=0):
@@ -203,7 +203,7 @@ def load_segmenter(path, mean=HALF, std=HALF, size=0, offset=0):
             raise UserError(f"--segmenter_std {','.join(map(str, std))}: must be above 0")
         info = {
             "file": graph.name,
-            "sha256": weights.file_sha256(graph.with_suffix(".pdiparams")),
+            "sha256": files.file_sha256(graph.with_suffix(".pdiparams")),
             "model": "export",
         }
         return Segmenter(_exported(graph), mean, std, info, size, offset)
@@ -224,7 +224,7 @@ def load_segmenter(path, mean=HALF, std=HALF, size=0, offset=0):
     weights.load_into(network, state["segmenter"], "segmenter", path)
     info = {
         "file": Path(path).name,
-        "sha256": weights.file_sha256(path),
+        "sha256": files.file_sha256(path),
         "model": "train_segmenter.py",
     }
     info |= {"crop_size": state["crop_size"], "held_out": state["scores"]}

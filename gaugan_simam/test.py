@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from dataset import PREPROCESS, read_label
 from recipes import PUBLISHED, RECIPES
+from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.files import writing
+from shared_metrics.flags import not_negative, positive, ranges
 from shared_metrics.images import list_images
 from shared_metrics.protocols import PROTOCOLS
 from shared_metrics.results import write_record
-from shared_metrics.runs import runtime
-from shared_metrics.runs.flags import not_negative, positive, ranges
-from shared_metrics.weights import writing
 
 WRITTEN = {
     ".jpg": "JPEG",
@@ -351,7 +351,7 @@ def draw(painter, data, batch_size, z):
 def evaluate(args, painter):
     """Draw all pairs, save, score, record."""
     from evaluation import Evaluation, Shown, file_names, open_pairs
-    from shared_metrics.weights import file_sha256
+    from shared_metrics.files import file_sha256
 
     folder, found = Path(args.output_dir), painter.found
     z, data = make_latents(args, painter), open_pairs(args, painter.arch, found.get("args", {}))
@@ -472,7 +472,7 @@ def make_record(args, found, scores, checkpoint, samples):
             {"score": score, "value": value, "source": f"Park et al., CVPR 2019; {how}"}
             for score, value, how in PUBLISHED.get(recipe, [])
         ],
-        "environment": runtime.environment(),
+        "environment": process.environment(),
         "command": "python test.py " + shlex.join(args.command),
     }
 
@@ -480,8 +480,8 @@ def make_record(args, found, scores, checkpoint, samples):
 def main(argv=None):
     """Draw label maps, or draw and score a data set."""
     args = parse_args(argv)
-    print(runtime.configure_cpu())  # before Paddle is imported
-    runtime.choose_device("cpu" if args.cpu else args.device)
+    print(process.configure_cpu())  # before Paddle is imported
+    process.choose_device("cpu" if args.cpu else args.device)
     from painter import load_painter
 
     painter = load_painter(args)
@@ -493,4 +493,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

@@ -13,9 +13,10 @@ from pathlib import Path
 import config
 from dataset import PREPROCESS, describe, make_dataset
 from recipes import RECIPES, describe_recipes
+from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.runs import checkpoint, runtime
-from shared_metrics.runs.flags import amount, not_negative, positive, share
+from shared_metrics.flags import amount, not_negative, positive, share
+from shared_metrics.runs import checkpoint
 from shared_metrics.runs.folder import run_folder
 
 DEFAULT = "gaugan"
@@ -422,7 +423,7 @@ def notes(args, trainer):
     """
     import paddle
 
-    world, recipe = runtime.world_size(), RECIPES[args.recipe]
+    world, recipe = process.world_size(), RECIPES[args.recipe]
     first, number = trainer.decay()
     falling = (
         f", the rates falling to 0 in the {number:,} from {first:,} on"
@@ -456,8 +457,8 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    cpu = runtime.configure_cpu()  # before Paddle is imported
-    runtime.choose_device(args.device)
+    cpu = process.configure_cpu()  # before Paddle is imported
+    process.choose_device(args.device)
     import paddle
 
     from convert import read_weights
@@ -469,7 +470,7 @@ def main(argv=None):
         raise UserError(
             f"--amp {args.amp}: Paddle has no mixed precision on the CPU; leave the flag out"
         )
-    runtime.init_distributed()
+    process.init_distributed()
     arch = Architecture(**{f.name: getattr(args, f.name) for f in fields(Architecture)})
     data = make_dataset(args, arch)
     pairs, about_pairs = held_out(args, arch, data)
@@ -504,4 +505,4 @@ def resumes_foreign(args):
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from dataset import PREPROCESS, PairFolder
+from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.runs import runtime
-from shared_metrics.runs.flags import amount, not_negative, positive
+from shared_metrics.flags import amount, not_negative, positive
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.stop import check_finite
 
@@ -177,8 +177,8 @@ def told(scores):
 def main(argv=None):
     """Read the data, train, save."""
     args = parse_args(argv)
-    print(runtime.configure_cpu())  # before Paddle is imported
-    runtime.choose_device(args.device)
+    print(process.configure_cpu())  # before Paddle is imported
+    process.choose_device(args.device)
     import paddle
 
     from segmenter import UNet, save_unet
@@ -201,4 +201,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

@@ -13,10 +13,10 @@ import paddle
 import paddle.nn.functional as F
 
 from model import Architecture, semantics, sync_note
-from shared_metrics import weights
+from shared_metrics import files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import grid, save_png, to_uint8
-from shared_metrics.runs import checkpoint, runtime
+from shared_metrics.runs import checkpoint
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.evaluation import Evaluation
 from shared_metrics.runs.loader import Batches
@@ -130,13 +130,13 @@ class Trainer:
         self.data, self.held_out = dataset, held_out
         self.iteration, self.best, self.resumed_from = 0, {}, None
         self.notes = [sync_note(arch)] if sync_note(arch) else []
-        self.rank, self.world = runtime.rank(), runtime.world_size()
+        self.rank, self.world = process.rank(), process.world_size()
         self.folder = Path(args.output_dir)
         self.per_epoch = max(1, len(dataset) // (args.batch_size * self.world))
         self.total = (
             args.iterations or (args.epochs or args.niter + args.niter_decay) * self.per_epoch
         )
-        runtime.broadcast_layers(self.G, self.D, *([self.E] if self.E else []))
+        process.broadcast_layers(self.G, self.D, *([self.E] if self.E else []))
         self.G_ema = copy.deepcopy(self.G) if args.ema_decay else None
         trained = {"generator": self.G, "encoder": self.E} if self.E else {"generator": self.G}
         self.G_and_E = paddle.nn.LayerDict(trained)  # what G's optimizer updates
@@ -151,7 +151,7 @@ class Trainer:
         self.evaluation = None
 
     def _rng(self, stream, *counters):
-        return runtime.rng(self.args.seed, stream, *counters)
+        return process.rng(self.args.seed, stream, *counters)
 
     def _autocast(self):
         dtype = {"fp16": "float16", "bf16": "bfloat16"}.get(self.args.amp, "float16")
@@ -281,7 +281,7 @@ class Trainer:
         return logs
 
     def _step(self, optimizer, scaler, parameters):
-        runtime.average_gradients(parameters)
+        process.average_gradients(parameters)
         scaler.step(optimizer)
         scaler.update()
 
@@ -324,7 +324,7 @@ class Trainer:
                         if score:
                             self.evaluate(log)
                             self.save()  # once more, with the best scores so far
-                    runtime.wait_for_all()
+                    process.wait_for_all()
                 if stop:
                     log.info(f"stopped after iteration {done}, saved {last}; go on with --resume")
                     return 128 + stop
@@ -336,7 +336,7 @@ class Trainer:
         for note in [*notes, *self.notes]:
             log.info(note)
         if self.rank == 0:
-            weights.save_json(vars(a), self.folder / "args.json")
+            files.save_json(vars(a), self.folder / "args.json")
         if self.iteration >= self.total:
             log.info(
                 f"iteration {self.iteration} is done already: raise --iterations or --niter to go "
@@ -346,7 +346,7 @@ class Trainer:
             given = (a.real_stats, a.inception_weights, min(a.eval_samples, len(self.held_out)))
             real = (self.held_out.pictures, len(self.held_out))
             self.evaluation = Evaluation(self.folder, *given, *real, log, self.iteration > 0)
-        runtime.wait_for_all()
+        process.wait_for_all()
 
     def _batches(self):
         a = self.args
@@ -416,7 +416,7 @@ class Trainer:
         used or saved.
         """
         for network in filter(None, (self.G, self.G_ema, self.D)):
-            runtime.average_buffers(network)
+            process.average_buffers(network)
 
     def state(self):
         """Everything that a run needs to go on: the dict that a checkpoint holds."""

@@ -31,10 +31,10 @@ from pathlib import Path
 import numpy as np
 
 from model import D_WIDTHS, G_WIDTHS, Architecture, Discriminator, Generator, architecture
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
+from shared_metrics.process import command
 from shared_metrics.runs import checkpoint
-from shared_metrics.runs.runtime import command
 
 # What G's and D's keys begin with, by which a family is known.
 STEMS = {
@@ -149,7 +149,7 @@ def read_published(
     order = _color_order(family, path, color_order, notes)
     if order == "bgr":
         _swap_colors(G, D)
-    source = {"file": Path(path).name, "sha256": weights.file_sha256(path), "family": family}
+    source = {"file": Path(path).name, "sha256": files.file_sha256(path), "family": family}
     source |= {
         "iteration": _iteration(data, Path(path).name),
         "ema": averaged,

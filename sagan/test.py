@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from dataset import ClassFolder, center_crops
 from recipes import PUBLISHED, RECIPES
+from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.flags import not_negative, positive, ranges, ranges_or_none
 from shared_metrics.images import grid, list_images, save_png, to_uint8
 from shared_metrics.protocols import PROTOCOLS
 from shared_metrics.results import write_record
-from shared_metrics.runs import runtime
-from shared_metrics.runs.flags import not_negative, positive, ranges, ranges_or_none
 
 
 def parse_args(argv=None):
@@ -183,7 +183,7 @@ def choose_labels(args, num_classes, classes):
     if how == "data":
         weights = np.asarray(_class_counts(args, num_classes), np.float64)
     edges = np.cumsum(weights / weights.sum())
-    draws = np.array([runtime.rng(int(s), "label").random() for s in seeds])
+    draws = np.array([process.rng(int(s), "label").random() for s in seeds])
     return seeds, np.minimum(np.searchsorted(edges, draws, side="right"), num_classes - 1), how
 
 
@@ -245,7 +245,7 @@ def set_bn_stats(generator, mode, arch, batches, batch_size):
         layer.train()
     if mode == "batch":
         return
-    rng = runtime.rng(0, "standing")
+    rng = process.rng(0, "standing")
     with paddle.no_grad():
         for k in range(batches):
             for layer in norms:
@@ -292,11 +292,11 @@ def save_images(batches, folder, workers, bar):
 def main(argv=None):
     """Draw, save, score, record."""
     args = parse_args(argv)
-    print(runtime.configure_cpu())  # before Paddle is imported
-    runtime.choose_device("cpu" if args.disable_cuda else args.device)
+    print(process.configure_cpu())  # before Paddle is imported
+    process.choose_device("cpu" if args.disable_cuda else args.device)
     from convert import read_weights
     from model import Generator
-    from shared_metrics import weights
+    from shared_metrics import files, weights
 
     folder = Path(args.output_dir)
     check_folder(folder, args.overwrite)
@@ -320,7 +320,7 @@ def main(argv=None):
     source = found.get("source", {})
     checkpoint = {
         "file": Path(args.pretrained_model).name,
-        "sha256": weights.file_sha256(args.pretrained_model),
+        "sha256": files.file_sha256(args.pretrained_model),
         "iteration": found.get("iteration", source.get("iteration")),
         "weights": "ema" if average or source.get("ema") else "raw",
         "bn_stats": args.bn_stats,
@@ -428,7 +428,7 @@ def make_scorer(args, arch, number):
 
     Inception and the real images are read here, before anything is drawn. Real images of a folder
     are cropped and resized to the generator's size as in training; see
-    `shared_metrics.features.evaluate` for the scores.
+    `shared_metrics.scoring.evaluate` for the scores.
     """
     metrics = [name for name in args.metrics.split(",") if name not in ("", "none")]
     if not metrics and args.real:
@@ -437,7 +437,7 @@ def make_scorer(args, arch, number):
         )
     if not metrics:
         return count_only
-    from shared_metrics.features import (
+    from shared_metrics.scoring import (
         KEEP,
         Extractor,
         check_metrics,
@@ -507,10 +507,10 @@ def make_record(args, found, scores, checkpoint, samples):
         "samples": scores["samples"] | samples,
         "classes": found.get("classes", []),
         "published": published,
-        "environment": runtime.environment(),
+        "environment": process.environment(),
         "command": "python test.py " + shlex.join(args.command),
     }
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

@@ -7,9 +7,9 @@ import argparse
 
 from dataset import CROPS, describe, make_dataset
 from recipes import RECIPES, describe_recipes
+from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.runs import runtime
-from shared_metrics.runs.flags import amount, not_negative, positive, ranges_or_none, share
+from shared_metrics.flags import amount, not_negative, positive, ranges_or_none, share
 from shared_metrics.runs.folder import run_folder
 
 
@@ -266,7 +266,7 @@ def parse_args(argv=None):
     args = p.parse_args(argv)
     args.form, args.cards = RECIPES[args.recipe]["form"], RECIPES[args.recipe]["cards"]
     args.centercrop_size = args.centercrop_size or args.imsize
-    if not args.parallel and runtime.world_size() > 1:
+    if not args.parallel and process.world_size() > 1:
         raise UserError(
             "--parallel 0: this is one of several processes; start it without "
             "paddle.distributed.launch"
@@ -293,7 +293,7 @@ def check_device(args):
         raise UserError(
             f"--amp {args.amp}: Paddle has no mixed precision on the CPU; leave the flag out"
         )
-    if args.sync_bn and runtime.world_size() > 1:
+    if args.sync_bn and process.world_size() > 1:
         raise UserError(
             "--sync_bn: Paddle's SyncBatchNorm needs GPUs; give --no-sync_bn to train without it"
         )
@@ -305,7 +305,7 @@ def notes(args):
     """
     import paddle
 
-    world = runtime.world_size()
+    world = process.world_size()
     recipe = RECIPES[args.recipe]
     lines = [
         f"{args.name}: recipe {args.recipe}, {world} process(es) on {paddle.get_device()}, Paddle "
@@ -324,8 +324,8 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    cpu = runtime.configure_cpu()  # before Paddle is imported
-    runtime.choose_device("cpu" if args.disable_cuda else args.device)
+    cpu = process.configure_cpu()  # before Paddle is imported
+    process.choose_device("cpu" if args.disable_cuda else args.device)
     import paddle
 
     from convert import read_weights
@@ -333,7 +333,7 @@ def main(argv=None):
     from trainer import Trainer
 
     check_device(args)
-    runtime.init_distributed()
+    process.init_distributed()
     data = make_dataset(args)
     changes = {"z_dim": args.z_dim, "g_conv_dim": args.g_conv_dim, "d_conv_dim": args.d_conv_dim}
     attention = {"g_attention": args.g_attention, "d_attention": args.d_attention}
@@ -353,4 +353,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    runtime.command(main)()
+    process.command(main)()

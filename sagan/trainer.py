@@ -10,10 +10,10 @@ import paddle
 import paddle.nn.functional as F
 from PIL import Image
 
-from shared_metrics import weights
+from shared_metrics import files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import grid, save_png, to_uint8
-from shared_metrics.runs import checkpoint, runtime
+from shared_metrics.runs import checkpoint
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.evaluation import Evaluation
 from shared_metrics.runs.loader import Batches
@@ -95,14 +95,14 @@ class Trainer:
             dataset,
         )
         self.iteration, self.best, self.resumed_from, self.notes = 0, {}, None, []
-        self.rank, self.world = runtime.rank(), runtime.world_size()
+        self.rank, self.world = process.rank(), process.world_size()
         self.folder = Path(args.output_dir)
         self.fixed_z = paddle.to_tensor(
             self._rng("grid").standard_normal((10, args.z_dim)).astype("float32")
         )
         for attention in self.D.self_attn.values():
             attention.twice = args.adv_loss == "wgan_gp"
-        runtime.broadcast_layers(self.G, self.D)
+        process.broadcast_layers(self.G, self.D)
         if args.sync_bn and self.world > 1:
             self.G = synchronise_norms(self.G)
         self.G_ema = copy.deepcopy(self.G) if args.ema_decay else None
@@ -124,7 +124,7 @@ class Trainer:
         )
 
     def _rng(self, stream, *counters):
-        return runtime.rng(self.args.seed, stream, *counters)
+        return process.rng(self.args.seed, stream, *counters)
 
     def _autocast(self):
         dtype = {"fp16": "float16", "bf16": "bfloat16"}.get(self.args.amp, "float16")
@@ -225,7 +225,7 @@ class Trainer:
         return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
     def _step(self, optimizer, scaler, parameters):
-        runtime.average_gradients(parameters)
+        process.average_gradients(parameters)
         scaler.step(optimizer)
         scaler.update()
 
@@ -248,7 +248,7 @@ class Trainer:
             for note in [*notes, *self.notes]:
                 log.info(note)
             if self.rank == 0:
-                weights.save_json(vars(a), self.folder / "args.json")
+                files.save_json(vars(a), self.folder / "args.json")
             if self.iteration >= a.iterations:
                 log.info(
                     f"iteration {self.iteration} is done already: raise --iterations "
@@ -260,7 +260,7 @@ class Trainer:
                 self.evaluation = Evaluation(
                     self.folder, *given, pictures, len(self.data), log, self.iteration > 0
                 )
-            runtime.wait_for_all()
+            process.wait_for_all()
             for iteration in range(self.iteration, a.iterations):
                 losses = self.train_step(iteration, batches)
                 self.iteration = done = iteration + 1
@@ -288,7 +288,7 @@ class Trainer:
                         if score:
                             self.evaluate(log)
                             self.save()  # once more, with the best scores so far
-                    runtime.wait_for_all()
+                    process.wait_for_all()
                 if stop:
                     log.info(f"stopped after iteration {done}, saved {last}; go on with --resume")
                     return 128 + stop
@@ -362,7 +362,7 @@ class Trainer:
         """
         for network in (self.G, self.G_ema):
             if network is not None:
-                runtime.average_buffers(network)
+                process.average_buffers(network)
 
     def state(self):
         """Everything that a run needs to go on: the dict that a checkpoint holds."""
@@ -492,7 +492,7 @@ def join_samples(folder, most):
         first, *others = [
             Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE) for path in chosen
         ]
-        with weights.atomic_path(folder / "samples.gif") as temporary:
+        with files.atomic_path(folder / "samples.gif") as temporary:
             first.save(
                 temporary, format="GIF", save_all=True, append_images=others, duration=200, loop=0
             )

@@ -22,9 +22,9 @@ WORKER = """
 import json, os, sys, time
 from types import SimpleNamespace
 sys.path[:0] = [{sagan!r}, {root!r}]
-from shared_metrics.runs import runtime
+from shared_metrics import process
 if {tuned}:
-    runtime.configure_cpu()
+    process.configure_cpu()
 from train import parse_args
 args = parse_args({flags!r})
 import paddle
@@ -33,16 +33,16 @@ from model import Discriminator, Generator, architecture
 from shared_metrics.runs.loader import Batches
 from trainer import Trainer
 paddle.set_device("cpu")
-runtime.init_distributed()
+process.init_distributed()
 data = FakeData(args.imsize, 10)
 arch = architecture(args.form, args.imsize, 10, g_conv_dim=args.g_conv_dim, d_conv_dim=args.d_conv_dim)
 paddle.seed(0)
 trainer = Trainer(Generator(arch), Discriminator(arch), arch, args, data)
-rank, world = runtime.rank(), runtime.world_size()
+rank, world = process.rank(), process.world_size()
 batches = Batches(data, args.batch_size, 0, rank=rank, world=world)
 x, y = next(batches)
-trainer.d_update(x, y, 0, runtime.rng(0, "warm-up"))
-trainer.g_update(y[:8], 0, runtime.rng(0, "warm-up"))
+trainer.d_update(x, y, 0, process.rng(0, "warm-up"))
+trainer.g_update(y[:8], 0, process.rng(0, "warm-up"))
 start = time.perf_counter()
 for iteration in range({iterations}):
     losses = trainer.train_step(iteration, batches)
@@ -100,7 +100,7 @@ def environment(tuned):
 def train(args):
     """Print a table of the three variants."""
     sys.path.insert(0, str(ROOT))
-    from shared_metrics.runs.runtime import environment as machine
+    from shared_metrics.process import environment as machine
 
     variants = {
         "stock Paddle": (False, 1),

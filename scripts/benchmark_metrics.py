@@ -23,17 +23,17 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from shared_metrics.errors import UserError
-from shared_metrics.runs.flags import positive
-from shared_metrics.runs.runtime import command, configure_cpu, environment
+from shared_metrics.flags import positive
+from shared_metrics.process import command, configure_cpu, environment
 
 PEER_LIMIT = 600  # seconds to wait for a worker's start
 
 OURS = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from shared_metrics.runs.runtime import configure_cpu
+from shared_metrics.process import configure_cpu
 configure_cpu()
-from shared_metrics.extractor import Extractor
+from shared_metrics.features import Extractor
 features = Extractor("random", "pytorch-fid", batch_size=int(sys.argv[2])).features
 """
 PEER = """
@@ -109,7 +109,7 @@ def main(argv=None):
         ](args)
         print(f"{what}: {json.dumps(results[what], indent=2)}", flush=True)
     if args.output:
-        from shared_metrics.weights import save_json
+        from shared_metrics.files import save_json
 
         save_json(results, args.output)
 
@@ -252,8 +252,8 @@ def damage(args):
     """
     from PIL import Image, ImageFilter
 
-    from shared_metrics.features import KEEP, Extractor, evaluate, read_real
-    from shared_metrics.sources import open_source
+    from shared_metrics.image_sets import open_source
+    from shared_metrics.scoring import KEEP, Extractor, evaluate, read_real
 
     extractor = Extractor(args.inception_weights, batch_size=args.batch_size)
     real = read_real(args.real, extractor, KEEP, limit=args.limit, progress=True)

@@ -416,6 +416,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    from shared_metrics.runs.runtime import command
+    from shared_metrics.process import command
 
     command(main)()

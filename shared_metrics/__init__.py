@@ -1,7 +1,7 @@
 """What must be the same in every paper folder for results to be comparable: scores, weights, how a
 run is kept.
 
-Importing the package imports nothing else (Paddle least of all: `runs.runtime.configure_cpu()` has
+Importing the package imports nothing else (Paddle least of all: `process.configure_cpu()` has
 to come first).
 """
 

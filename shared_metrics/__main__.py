@@ -19,8 +19,8 @@ if (
 ):  # started by its path: modules here must not hide the standard library's `statistics`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from shared_metrics.runs.flags import not_negative, positive
-from shared_metrics.runs.runtime import (
+from shared_metrics.flags import not_negative, positive
+from shared_metrics.process import (
     choose_device,
     command,
     configure_cpu,
@@ -130,32 +130,32 @@ def main(argv=None):
 
 
 def score(args):
-    from shared_metrics import features, sources  # import Paddle: after configure_cpu
+    from shared_metrics import image_sets, scoring  # import Paddle: after configure_cpu
 
     metrics = tuple((COMMANDS[args.command][0] or args.metrics).split(","))
-    images = sources.open_source(args.images, classes=args.classes, limit=args.limit)
-    extractor = features.Extractor(args.inception_weights, args.protocol, args.batch_size)
+    images = image_sets.open_source(args.images, classes=args.classes, limit=args.limit)
+    extractor = scoring.Extractor(args.inception_weights, args.protocol, args.batch_size)
     how = {"share": (rank(), world_size()), "progress": is_main()}
     real = None
     if args.real:
-        keep = features.KEEP if {"kid", "pr"} & set(metrics) else 0
-        real = features.read_real(args.real, extractor, keep, args.classes, args.limit, **how)
-    return features.evaluate(
+        keep = scoring.KEEP if {"kid", "pr"} & set(metrics) else 0
+        real = scoring.read_real(args.real, extractor, keep, args.classes, args.limit, **how)
+    return scoring.evaluate(
         images, extractor, metrics, real, splits=args.splits, quarters=args.fid_curve, **how
     )
 
 
 def write_statistics(args):
-    from shared_metrics import features, sources
+    from shared_metrics import image_sets, scoring
     from shared_metrics.statistics import Statistics
 
-    if Path(args.images).is_file() and not features.holds_images(args.images):
+    if Path(args.images).is_file() and not scoring.holds_images(args.images):
         stats = Statistics.load(args.images, args.protocol)
     else:
-        images = sources.open_source(args.images, classes=args.classes, limit=args.limit)
-        extractor = features.Extractor(args.inception_weights, args.protocol, args.batch_size)
+        images = image_sets.open_source(args.images, classes=args.classes, limit=args.limit)
+        extractor = scoring.Extractor(args.inception_weights, args.protocol, args.batch_size)
         how = {"share": (rank(), world_size()), "progress": is_main()}
-        stats = features.statistics_of(images, extractor, args.keep, **how)
+        stats = scoring.statistics_of(images, extractor, args.keep, **how)
     if is_main():
         stats.save(args.output, args.format)
     return {"output": args.output, "number": stats.number, **stats.info}

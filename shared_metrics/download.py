@@ -16,7 +16,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
-from shared_metrics.weights import file_sha256
+from shared_metrics.files import file_sha256
 
 TIMEOUT = 30  # seconds without a byte
 

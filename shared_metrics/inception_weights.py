@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.download import fetch
 from shared_metrics.errors import UserError
 
@@ -101,7 +101,7 @@ def load_inception(source, shapes):
 
 
 def trunk_sha256(state):
-    return weights.digest({key: value for key, value in state.items() if key not in CLASSIFIER})
+    return files.digest({key: value for key, value in state.items() if key not in CLASSIFIER})
 
 
 def recognise(state, source):

@@ -9,7 +9,7 @@ Checked before writing this: scikit-image has the single-scale SSIM only, and py
 import numpy as np
 
 from shared_metrics.errors import UserError
-from shared_metrics.runs.runtime import rng
+from shared_metrics.process import rng
 
 WEIGHTS = (
     0.0448,

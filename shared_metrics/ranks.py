@@ -1,5 +1,5 @@
 """Adding up what several processes have gathered, over Paddle's process group
-(`runs.runtime.init_distributed`).
+(`process.init_distributed`).
 """
 
 import numpy as np

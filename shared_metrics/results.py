@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from shared_metrics.errors import UserError
-from shared_metrics.weights import save_json
+from shared_metrics.files import save_json
 
 FORMAT = 1
 NUMBER = (int, float)

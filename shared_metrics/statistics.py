@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.protocols import get_protocol
 
@@ -156,7 +156,7 @@ class Statistics:
 
     def sha256(self):
         """sha256 (hex) over mean and covariance."""
-        return weights.digest(dict(zip(("mean", "cov"), self.moments(), strict=True)))
+        return files.digest(dict(zip(("mean", "cov"), self.moments(), strict=True)))
 
     def save(self, path, form="npz"):
         """Write them, atomically.
@@ -178,7 +178,7 @@ class Statistics:
                 data["feats"] = self.features
         else:
             data = _peer_dict(form, mean, cov, self.number, path)
-        with weights.writing(path) as temporary, open(temporary, "wb") as file:
+        with files.writing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **data) if form == "npz" else pickle.dump(data, file, protocol=4)
 
     @classmethod

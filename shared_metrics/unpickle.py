@@ -14,10 +14,11 @@ from collections import OrderedDict
 
 import numpy as np
 
+from shared_metrics.files import SCALARS
+
 STRUCTURED_NAMES = (
     "StructuredToParameterName@@"  # paddle.save's table of automatic parameter names: no weights
 )
-SCALARS = (bool, int, float, complex, str, bytes, type(None))
 
 
 class Refused(Exception):

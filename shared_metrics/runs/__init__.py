@@ -2,5 +2,5 @@
 a plain loop calls.
 
 Import the modules by name (`from shared_metrics.runs import checkpoint`). This file imports
-nothing, so that `runtime.configure_cpu()` can run before Paddle is loaded.
+nothing, so that `process.configure_cpu()` can run before Paddle is loaded.
 """

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
-from shared_metrics.runs.runtime import is_main
+from shared_metrics.process import is_main
 from shared_metrics.runs.stop import NotFinite
 
 FORMAT = 1
@@ -150,7 +150,7 @@ def _save(path, state):
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {**state, "format": FORMAT}
-    weights.save({**state, "sha256": weights.digest(state)}, path)
+    weights.save({**state, "sha256": files.digest(state)}, path)
 
 
 def _first_not_finite(value, name=""):
@@ -186,7 +186,7 @@ def verified(state, path):
             f"{path}: checkpoint format {state['format']}, this version reads {FORMAT}."
         )
     sha256 = state.pop("sha256")
-    if weights.digest(state) != sha256:
+    if files.digest(state) != sha256:
         raise UserError(
             f"{path}: damaged, its contents do not match the sha256 stored in it. Use another "
             "checkpoint."

@@ -2,7 +2,7 @@
 of each.
 """
 
-from shared_metrics.features import Extractor, evaluate, read_real, statistics_of
+from shared_metrics.scoring import Extractor, evaluate, read_real, statistics_of
 
 
 class Evaluation:

@@ -3,8 +3,9 @@
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.runs import checkpoint, runtime
+from shared_metrics.runs import checkpoint
 from shared_metrics.runs.stop import lock_folder
 
 
@@ -30,7 +31,7 @@ def run_folder(args, checkpoints=None):
             "auto, or name another "
             "folder"
         )
-    if not runtime.is_main():
+    if not process.is_main():
         yield checkpoint.resume(args.resume, checkpoints)
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from shared_metrics.errors import UserError
-from shared_metrics.runs.runtime import rng
+from shared_metrics.process import rng
 
 
 class Batches:

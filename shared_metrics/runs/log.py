@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from shared_metrics.weights import atomic_path
+from shared_metrics.files import atomic_path
 
 ROW = re.compile(rb"^\S+ \S+ iteration (\d+)/")
 

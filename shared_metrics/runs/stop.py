@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from shared_metrics.errors import UserError
-from shared_metrics.runs.runtime import launched, world_size
+from shared_metrics.process import launched, world_size
 
 PARENT = os.getppid()  # the launcher, if there is one
 

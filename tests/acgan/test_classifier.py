@@ -9,7 +9,7 @@ import paddle
 import pytest
 from PIL import Image
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
 from shared_metrics.runs import checkpoint
@@ -103,7 +103,7 @@ def test_a_file_brings_the_very_network(acgan, tmp_path):
     found = acgan.classifier.load_classifier(tmp_path / "c.pdparams")
     x = paddle.randn([2, 3, 16, 16])
     assert np.array_equal(network(x).numpy(), found.network(x).numpy())
-    assert not found.network.training and found.info["sha256"] == weights.file_sha256(
+    assert not found.network.training and found.info["sha256"] == files.file_sha256(
         tmp_path / "c.pdparams"
     )
 
@@ -117,7 +117,7 @@ def test_damaged_and_foreign_files_are_named(acgan, tmp_path):
     with pytest.raises(UserError, match=r"c.pdparams: damaged"):
         load(path)
     del state["classifier"]["fc.bias"], state["sha256"]
-    weights.save(state | {"sha256": weights.digest(state)}, path)
+    weights.save(state | {"sha256": files.digest(state)}, path)
     with pytest.raises(UserError, match=r"1 missing \(fc.bias\)"):
         load(path)
     weights.save({"conv1.weight": np.zeros(3)}, path)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared_metrics import weights
-from shared_metrics.runs import checkpoint, runtime
+from shared_metrics import process, weights
+from shared_metrics.runs import checkpoint
 from shared_metrics.runs.log import RunLog
 from tests.acgan.test_convert import published, random_states, write
 from tests.contract.papers import PAPERS
@@ -30,7 +30,7 @@ def train(acgan, capfd, monkeypatch):
     monkeypatch.setattr(
         RunLog, "_curves", lambda log: None
     )  # drawing takes longer than all else here
-    main = runtime.command(acgan.train.main)
+    main = process.command(acgan.train.main)
 
     def run(*flags, draw=False):
         if draw:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from tests.acgan.networks import random_state, tensor, tiny, with_state
 from tests.conftest import run_cli, shared_dir
@@ -143,7 +143,7 @@ def test_both_files_of_every_form(acgan, tmp_path, form, imsize):
     assert found.architecture == arch
     assert_same(found.generator, G)
     assert_same(found.discriminator, D)
-    sha256 = weights.file_sha256(g_path)
+    sha256 = files.file_sha256(g_path)
     assert found.source == {"file": g_path.name, "sha256": sha256, "family": form, "epoch": 499}
     assert any("no ReLU after fc1" in note for note in found.notes)
 
@@ -336,7 +336,7 @@ def test_read_weights_takes_every_kind(acgan, tmp_path):
     assert sorted(both) == ["architecture", "discriminator", "generator", "source"]
     assert acgan.model.Architecture.from_dict(both["architecture"]) == arch
     weights.save(both, tmp_path / "converted.pdparams")
-    assert weights.digest(read(tmp_path / "converted.pdparams")) == weights.digest(both)
+    assert files.digest(read(tmp_path / "converted.pdparams")) == files.digest(both)
 
     state = {
         "generator": G,
@@ -384,7 +384,7 @@ def test_command(acgan, tmp_path, capsys):
     assert written["architecture"] == arch.to_dict()
     assert (written["source"]["file"], written["source"]["epoch"]) == (g_path.name, 7)
     again = acgan.convert.read_weights(tmp_path / "out.pdparams")
-    assert weights.digest(again) == weights.digest(written)
+    assert files.digest(again) == files.digest(written)
 
 
 def test_command_without_a_discriminator(acgan, tmp_path, capsys):

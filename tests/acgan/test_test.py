@@ -407,7 +407,7 @@ def test_inception_scores_in_the_same_pass(acgan, tmp_path, monkeypatch):
     """The images that Inception is given are those that the gallery and MS-SSIM saw, in order."""
     path = saved(acgan, tmp_path / "ckpt")
     seen = []
-    features = pytest.importorskip("shared_metrics.features")
+    features = pytest.importorskip("shared_metrics.scoring")
 
     class Extractor:
         def __init__(self, weights, protocol):
@@ -463,7 +463,7 @@ def test_a_failing_start_keeps_the_old_images(acgan, tmp_path, capsys, flags, to
     (tmp_path / "images").mkdir()
     old = tmp_path / "images" / "seed00000_class000.png"
     old.write_bytes(b"old")
-    main = acgan.test.runtime.command(acgan.test.main)
+    main = acgan.test.process.command(acgan.test.main)
     path = saved(acgan, tmp_path / "ckpt")
     flags = [
         "--pretrained_model",

@@ -7,10 +7,10 @@ Usage: two_steps.py OUT. Writes OUT/rank<r>.pdparams: the networks after the ite
 import sys
 from pathlib import Path
 
-from shared_metrics.runs import runtime
+from shared_metrics import process
 
-runtime.choose_device("cpu")
-runtime.init_distributed()
+process.choose_device("cpu")
+process.init_distributed()
 import numpy as np
 import paddle
 
@@ -21,7 +21,7 @@ from tests.acgan.networks import random_state
 from tests.acgan.trainers import ARCH, Data, still, tiny_args
 from trainer import Trainer
 
-out, rank, world = Path(sys.argv[1]), runtime.rank(), runtime.world_size()
+out, rank, world = Path(sys.argv[1]), process.rank(), process.world_size()
 share = slice(8 // world * rank, 8 // world * (rank + 1))
 arch = Architecture(**ARCH)
 G, D = Generator(arch), Discriminator(arch)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from scripts import make_toy_data
-from shared_metrics import weights
-from shared_metrics.runs import checkpoint, runtime
+from shared_metrics import process, weights
+from shared_metrics.runs import checkpoint
 from tests.contract.papers import PAPERS
 
 TINY = PAPERS["gaugan_simam"].tiny_flags
@@ -38,7 +38,7 @@ def train(paper, capfd, monkeypatch):
     """
     folder = paper("gaugan_simam")
     monkeypatch.chdir(folder.folder)
-    main = runtime.command(folder.train.main)
+    main = process.command(folder.train.main)
 
     def run(*flags):
         code = 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from tests.conftest import run_cli, shared_dir
 from tests.gaugan_simam.networks import arrays, randomize, tensor, tiny
@@ -134,7 +134,7 @@ def test_nvlabs(gaugan, tmp_path, prefix):
     found = gaugan.convert.read_published(path, d_path, crop_size=32)
     assert found.family == "nvlabs" and found.architecture == replace(arch, z_dim=256, nef=64)
     assert not found.architecture.simam and found.source["iteration"] is None
-    assert found.source["sha256"] == weights.file_sha256(path)
+    assert found.source["sha256"] == files.file_sha256(path)
     assert_same(found.generator, G)
     assert_same(found.discriminator, D)
     alone = gaugan.convert.read_published(path, crop_size=32)
@@ -434,8 +434,8 @@ def test_command(gaugan, tmp_path, capsys):
         assert words in out
     assert "crop_size 32 (as given)" in out and "--crop_size changes" not in out
     written = weights.load(tmp_path / "out.pdparams")
-    assert weights.digest(written["generator"]) == weights.digest(G)
-    assert weights.digest(written["discriminator"]) == weights.digest(D)
+    assert files.digest(written["generator"]) == files.digest(G)
+    assert files.digest(written["discriminator"]) == files.digest(D)
     found = gaugan.model.Architecture.from_dict(written["architecture"])
     assert (found.label_nc, found.no_instance, found.norm_G) == (4, True, SMALL["norm_G"])
     assert written["source"]["file"] == source.name

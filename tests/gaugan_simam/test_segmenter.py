@@ -6,7 +6,7 @@ import pytest
 from paddle import nn
 from PIL import Image
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
 from tests.conftest import run_cli
@@ -98,7 +98,7 @@ def test_odd_sizes_come_back_whole(gaugan):
 def test_damaged_and_foreign_files_are_named(gaugan, tmp_path):
     load, path = gaugan.segmenter.load_segmenter, tmp_path / "s.pdparams"
     unet_file(gaugan, path)
-    assert load(path).info["sha256"] == weights.file_sha256(path)
+    assert load(path).info["sha256"] == files.file_sha256(path)
     # Pictures of any size are brought to the side that it was trained on.
     large = (
         np.random.default_rng(0)
@@ -176,7 +176,7 @@ def test_exported_networks(gaugan, tmp_path, ids):
     how = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.1), offset=4, size=4)
     found = gaugan.segmenter.load_segmenter(stem, **how)
     assert found.predict(image).tolist() == [[[4, 6], [4, 6]]]
-    assert found.info["sha256"] == weights.file_sha256(tmp_path / "net" / "model.v1.pdiparams")
+    assert found.info["sha256"] == files.file_sha256(tmp_path / "net" / "model.v1.pdiparams")
     assert not (tmp_path / "run").exists()
 
 

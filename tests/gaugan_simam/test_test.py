@@ -7,7 +7,7 @@ import paddle
 import pytest
 from PIL import Image
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
 from shared_metrics.runs import checkpoint
@@ -337,7 +337,7 @@ def test_a_style_needs_an_encoder(gaugan, tmp_path):
     path = saved(gaugan, tmp_path, use_vae=True)
     state = weights.load(path)
     del state["encoder"], state["sha256"]
-    weights.save(state | {"sha256": weights.digest(state)}, path)
+    weights.save(state | {"sha256": files.digest(state)}, path)
     with pytest.raises(UserError, match="--style_image x.jpg: .* holds no encoder.*convert.py"):
         gaugan.painter.Painter(path).style("x.jpg")
 
@@ -454,7 +454,7 @@ def test_segmentation_of_generated_and_real(gaugan, tmp_path, monkeypatch):
 
 def test_inception_sees_the_pictures_in_order(gaugan, tmp_path, monkeypatch):
     path, root, out = saved(gaugan, tmp_path / "w"), pairs(tmp_path / "d"), tmp_path / "out"
-    features = pytest.importorskip("shared_metrics.features")
+    features = pytest.importorskip("shared_metrics.scoring")
     seen, real = [], []
 
     class Extractor:
@@ -541,7 +541,7 @@ def test_a_failing_start_keeps_the_old_pictures(gaugan, tmp_path, capsys, flags,
         *flags.split(),
     ]
     with pytest.raises(SystemExit) as stopped:
-        gaugan.test.runtime.command(gaugan.test.main)(
+        gaugan.test.process.command(gaugan.test.main)(
             [*map(str, flags), "--overwrite", "--device", "cpu"]
         )
     error = capsys.readouterr().err

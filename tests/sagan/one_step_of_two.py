@@ -7,10 +7,10 @@ Usage: one_step_of_two.py OUT. Writes OUT/rank<r>.pdparams: the networks after t
 import sys
 from pathlib import Path
 
-from shared_metrics.runs import runtime
+from shared_metrics import process
 
-runtime.choose_device("cpu")
-runtime.init_distributed()
+process.choose_device("cpu")
+process.init_distributed()
 import numpy as np
 import paddle
 
@@ -20,7 +20,7 @@ from shared_metrics.runs import checkpoint
 from tests.sagan.test_trainer import Data, freeze_norms, tiny_args
 from trainer import Trainer
 
-out, rank, world = Path(sys.argv[1]), runtime.rank(), runtime.world_size()
+out, rank, world = Path(sys.argv[1]), process.rank(), process.world_size()
 share = slice(8 // world * rank, 8 // world * (rank + 1))
 arch = architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4)
 paddle.seed(rank)  # ranks that start apart must be brought together

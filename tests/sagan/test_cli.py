@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared_metrics import weights
-from shared_metrics.runs import checkpoint, runtime
+from shared_metrics import process, weights
+from shared_metrics.runs import checkpoint
 from tests.contract.papers import PAPERS
 
 TINY = PAPERS["sagan"].tiny_flags
@@ -19,7 +19,7 @@ TINY = PAPERS["sagan"].tiny_flags
 @pytest.fixture
 def train(paper, capfd):
     """Function that runs train.py's main on flags and returns (exit code, stdout, stderr)."""
-    main = runtime.command(paper("sagan").train.main)
+    main = process.command(paper("sagan").train.main)
 
     def run(*flags):
         code = 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from tests.conftest import run_cli, shared_dir
 from tests.sagan.published_layouts import (
@@ -118,7 +118,7 @@ def test_studiogan(sagan, tmp_path, old, prefix):
         90000,
         False,
     )
-    assert found.source["sha256"] == weights.file_sha256(g_path)
+    assert found.source["sha256"] == files.file_sha256(g_path)
     alone = sagan.convert.read_published(g_path)
     assert alone.discriminator is None and alone.architecture.g_conv_dim == 8
 
@@ -393,9 +393,9 @@ def test_read_weights_takes_every_kind(sagan, tmp_path):
     assert sorted(published) == ["architecture", "discriminator", "generator", "source"]
     assert sagan.model.Architecture.from_dict(published["architecture"]) == arch
     own = read(save(tmp_path / "own.pdparams", published | {"iteration": 3}))
-    assert own["iteration"] == 3 and weights.digest(own["generator"]) == weights.digest(G)
+    assert own["iteration"] == 3 and files.digest(own["generator"]) == files.digest(G)
     bare = read(save(tmp_path / "bare.pdparams", G))
-    assert list(bare) == ["generator"] and weights.digest(bare["generator"]) == weights.digest(G)
+    assert list(bare) == ["generator"] and files.digest(bare["generator"]) == files.digest(G)
 
 
 # ---- the command ----
@@ -418,8 +418,8 @@ def test_command(sagan, tmp_path):
     ):
         assert words in out
     written = paddle.load(str(tmp_path / "out.pdparams"), return_numpy=True)
-    assert weights.digest(written["generator"]) == weights.digest(G)
-    assert weights.digest(written["discriminator"]) == weights.digest(D)
+    assert files.digest(written["generator"]) == files.digest(G)
+    assert files.digest(written["discriminator"]) == files.digest(D)
     assert written["architecture"] == arch.to_dict() and written["source"]["file"] == source.name
 
 

@@ -10,7 +10,7 @@ import paddle
 import pytest
 from PIL import Image
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
 from tests.conftest import run_cli
@@ -91,7 +91,7 @@ def test_standing_statistics_are_the_mean_over_fresh_batches(sagan):
     """
     G = small_generator(sagan)
     sagan.test.set_bn_stats(G, "standing", G.arch, 3, 16)
-    rng = sagan.test.runtime.rng(0, "standing")
+    rng = sagan.test.process.rng(0, "standing")
     means = []
     for _ in range(3):
         z = rng.standard_normal((16, 8), dtype=np.float32)
@@ -141,7 +141,7 @@ def test_images_grid_and_record(sagan, tmp_path):
     assert np.abs(image - sagan.test.to_uint8(expected.numpy())[0].astype(int)).max() <= 1
     record = json.loads((tmp_path / "raw" / "results.json").read_text())
     assert record["checkpoint"]["weights"] == "raw" and record["checkpoint"]["iteration"] == 3
-    assert record["checkpoint"]["sha256"] == weights.file_sha256(path)
+    assert record["checkpoint"]["sha256"] == files.file_sha256(path)
     assert record["samples"]["number"] == 8 and record["recipe"] == "cifar10"
     assert record["samples"]["seed"] == "0-2,9" and record["samples"]["labels"] == "dog,owl"
     assert {"score": "fid", "value": 9.4252} == {
@@ -205,7 +205,7 @@ def test_a_failing_start_keeps_the_old_images(sagan, tmp_path):
     (tmp_path / "images").mkdir()
     old = tmp_path / "images" / "seed00000_class000.png"
     old.write_bytes(b"old")
-    main = sagan.test.runtime.command(sagan.test.main)
+    main = sagan.test.process.command(sagan.test.main)
     for flags in (
         ["--pretrained_model", "/nowhere"],
         ["--pretrained_model", str(saved(sagan, tmp_path)), "--metrics", "fid"],

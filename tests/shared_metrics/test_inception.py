@@ -10,7 +10,7 @@ import pytest
 
 from shared_metrics import inception_weights, weights
 from shared_metrics.errors import UserError
-from shared_metrics.extractor import Extractor, bilinear, prepare
+from shared_metrics.features import Extractor, bilinear, prepare
 from shared_metrics.inception import InceptionV3
 from tests.conftest import shared_dir
 

@@ -7,17 +7,17 @@ import pytest
 from PIL import Image
 
 from shared_metrics import __main__ as cli
-from shared_metrics import features
+from shared_metrics import scoring
 from shared_metrics.errors import UserError
 from shared_metrics.statistics import Statistics
 from tests.conftest import ROOT, run_cli
-from tests.shared_metrics.test_features import StandIn, folder_of, pictures
+from tests.shared_metrics.test_scoring import StandIn, folder_of, pictures
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """The stand-in in place of the network."""
-    monkeypatch.setattr(features, "Extractor", StandIn)
+    monkeypatch.setattr(scoring, "Extractor", StandIn)
 
 
 def run(capsys, *args):

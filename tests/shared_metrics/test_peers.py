@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared_metrics import scores
-from shared_metrics.extractor import Extractor, prepare
+from shared_metrics.features import Extractor, prepare
 from tests.conftest import shared_dir
 
 

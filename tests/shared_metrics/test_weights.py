@@ -16,7 +16,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.torch_files import LEGACY_MAGIC
 from tests.conftest import ROOT
@@ -57,7 +57,7 @@ def test_save_and_load_give_back_the_same(tmp_path):
     weights.save(state(), path)
     loaded = weights.load(path)
     assert_same(loaded, state())
-    assert weights.digest(loaded) == weights.digest(state())
+    assert files.digest(loaded) == files.digest(state())
     loaded["ids"][:] = 0  # writable
     assert os.listdir(tmp_path) == [path.name]
 
@@ -189,12 +189,12 @@ def test_a_flipped_bit_changes_the_digest(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.index(np.float32(5).tobytes()) + 1] ^= 1  # inside conv.weight
     path.write_bytes(content)
-    assert weights.digest(weights.load(path)) != weights.digest(state())
+    assert files.digest(weights.load(path)) != files.digest(state())
 
 
 def test_digest_sees_everything_but_the_order_of_keys():
-    one = weights.digest(state())
-    assert weights.digest(dict(reversed(list(state().items())))) == one
+    one = files.digest(state())
+    assert files.digest(dict(reversed(list(state().items())))) == one
     changes = [
         lambda s: s["args"].update(lr=np.nextafter(1e-4, 1)),
         lambda s: s["args"].update(on=1),
@@ -208,9 +208,9 @@ def test_digest_sees_everything_but_the_order_of_keys():
     for index, change in enumerate(changes):
         changed = state()
         change(changed)
-        digests.add(weights.digest(changed))
+        digests.add(files.digest(changed))
         assert len(digests) == index + 2
-    assert weights.digest({"a": [1, 2], "b": [3]}) != weights.digest({"a": [1], "b": [2, 3]})
+    assert files.digest({"a": [1, 2], "b": [3]}) != files.digest({"a": [1], "b": [2, 3]})
     # Layout in memory is no content, and checkpoints on disk rest on this very number.
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     same = [
@@ -219,7 +219,7 @@ def test_digest_sees_everything_but_the_order_of_keys():
         array.astype(">f4"),
         np.repeat(array, 2, axis=1)[:, ::2],
     ]
-    assert {weights.digest({"w": value, "n": np.float64(2)}) for value in same} == {
+    assert {files.digest({"w": value, "n": np.float64(2)}) for value in same} == {
         "1ad8b0c23c05a3bf989c01f93b6b8dfb0cec18cbae9a68890c7efaf4503bc627"
     }
 
@@ -227,7 +227,7 @@ def test_digest_sees_everything_but_the_order_of_keys():
 def test_file_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert (
-        weights.file_sha256(tmp_path / "x")
+        files.file_sha256(tmp_path / "x")
         == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
 
@@ -246,7 +246,7 @@ def test_full_disk_leaves_the_old_file(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))\n"
         "noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype('u1')\n"
         "for save, content in ((weights.save, {'w': np.zeros(10**5)}), (images.save_png, noise),\n"
-        "                      (weights.save_json, ['x' * 10**6])):\n"
+        "                      (files.save_json, ['x' * 10**6])):\n"
         "    args = (noise, sys.argv[1]) if save is images.save_png else (content, sys.argv[1])\n"
         "    try: save(*args)\n"
         "    except weights.UserError as error: print(error)\n"
@@ -292,12 +292,12 @@ def test_atomic_path_on_failure_and_success(tmp_path):
     path = tmp_path / "out.png"
     path.write_text("old")
     for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), weights.atomic_path(path) as temporary:
+        with pytest.raises(error), files.atomic_path(path) as temporary:
             assert temporary.parent == tmp_path and temporary.suffix == ".png" and temporary != path
             temporary.write_text("half")
             raise error
         assert path.read_text() == "old" and os.listdir(tmp_path) == ["out.png"]
-    with weights.atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["out.png"]
@@ -314,10 +314,10 @@ def test_save_where_nothing_can_be_written(tmp_path):
 
 def test_save_json(tmp_path):
     path = tmp_path / "args.json"
-    weights.save_json({"name": "ü", "lr": 1e-4}, path)
+    files.save_json({"name": "ü", "lr": 1e-4}, path)
     assert path.read_text(encoding="utf-8") == '{\n  "name": "ü",\n  "lr": 0.0001\n}\n'
     with pytest.raises(ValueError):
-        weights.save_json({"fid": float("nan")}, path)
+        files.save_json({"fid": float("nan")}, path)
     assert "ü" in path.read_text(encoding="utf-8")
 
 

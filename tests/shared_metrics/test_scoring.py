@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared_metrics import features, scores
+from shared_metrics import scores, scoring
 from shared_metrics.errors import UserError
-from shared_metrics.features import evaluate, read_real, statistics_of
+from shared_metrics.image_sets import open_source
 from shared_metrics.protocols import get_protocol
-from shared_metrics.sources import open_source
+from shared_metrics.scoring import evaluate, read_real, statistics_of
 from shared_metrics.statistics import Statistics
 from tests.conftest import ROOT, run_cli
 
@@ -86,8 +86,8 @@ def test_all_scores_of_one_pass_equal_the_functions_of_arrays(extractor):
 def test_memory_holds_no_features_for_fid_and_is(extractor, monkeypatch):
     """With the number known, nothing that grows is kept."""
     kept = []
-    monkeypatch.setattr(features.Statistics, "_keep", lambda self, *rows: kept.append(rows))
-    done = features._Pass(pictures(), extractor, ("fid", "is"), None, 10, 0)
+    monkeypatch.setattr(scoring.Statistics, "_keep", lambda self, *rows: kept.append(rows))
+    done = scoring._Pass(pictures(), extractor, ("fid", "is"), None, 10, 0)
     assert not kept and not done.logits and all(part.features is None for part in done.parts)
 
 
@@ -182,7 +182,7 @@ def test_classes_choose_images(tmp_path):
 @pytest.mark.parametrize("kind", ["array", "folder", "npz", "npz of a class", "function"])
 def test_the_shares_of_several_processes_make_the_whole(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(
-        "shared_metrics.sources.BATCH_BYTES", 3 * 192
+        "shared_metrics.image_sets.BATCH_BYTES", 3 * 192
     )  # batches of a folder end after 3 pictures
     fakes = pictures(23)
     np.savez(tmp_path / "i.npz", images=fakes, labels=np.arange(23) % 2)
@@ -352,11 +352,11 @@ def test_two_processes_score_each_image_once(tmp_path):
         "import json, sys\n"
         + STAND_IN
         + """
-from shared_metrics.runs import runtime
-from shared_metrics.features import evaluate, read_real
-runtime.choose_device("cpu")
-runtime.init_distributed()
-share = runtime.rank(), runtime.world_size()
+from shared_metrics import process
+from shared_metrics.scoring import evaluate, read_real
+process.choose_device("cpu")
+process.init_distributed()
+share = process.rank(), process.world_size()
 extractor = StandIn()
 real = read_real("reals.npy", extractor, keep=20, share=share)
 found = evaluate("fakes.npy", extractor, ("fid", "is", "kid", "pr"), real, keep=10, quarters=True, share=share)

@@ -3,7 +3,7 @@ codes.
 
 Nothing here imports Paddle before it is needed: `configure_cpu()` must run first.
 
-    from shared_metrics.runs.runtime import configure_cpu
+    from shared_metrics.process import configure_cpu
     print(configure_cpu())
     import paddle
 """

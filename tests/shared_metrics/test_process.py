@@ -13,8 +13,8 @@ import zlib
 import numpy as np
 import pytest
 
+from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.runs import runtime
 from tests.conftest import ROOT
 
 AMD = "processor : 0\nvendor_id\t: AuthenticAMD\nmodel name : AMD EPYC\nflags\t\t: fpu avx avx2{}\n"
@@ -32,17 +32,17 @@ AMD = "processor : 0\nvendor_id\t: AuthenticAMD\nmodel name : AMD EPYC\nflags\t\
     ],
 )
 def test_mkl_is_told_on_amd_only(cpuinfo, expected):
-    assert runtime.mkl_cpu_type(cpuinfo) == expected
+    assert process.mkl_cpu_type(cpuinfo) == expected
 
 
 NAMES = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]
 CONFIGURE = """
 import json, os
-from shared_metrics.runs import runtime
-runtime._cpuinfo = lambda: os.environ.get("FAKE_CPUINFO", "")
-runtime.usable_cores = lambda: 6
-runtime.platform.machine = lambda: os.environ.get("FAKE_MACHINE", "x86_64")
-line = runtime.configure_cpu()
+from shared_metrics import process
+process._cpuinfo = lambda: os.environ.get("FAKE_CPUINFO", "")
+process.usable_cores = lambda: 6
+process.platform.machine = lambda: os.environ.get("FAKE_MACHINE", "x86_64")
+line = process.configure_cpu()
 import sys
 assert "paddle" not in sys.modules
 print(json.dumps([line] + [os.environ.get(n) for n in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")]))
@@ -80,9 +80,9 @@ def test_configure_cpu_sets_threads_and_never_overrides_the_user():
 
 @pytest.mark.skipif(not hasattr(os, "confstr"), reason="glibc only")
 def test_the_allocator_keeps_memory_unless_the_user_chose():
-    if runtime.platform.libc_ver()[0] != "glibc":
+    if process.platform.libc_ver()[0] != "glibc":
         pytest.skip("glibc only")
-    every = set(runtime.MALLOPT)
+    every = set(process.MALLOPT)
     assert all(name in configure()[0] for name in every)
     line = configure(MALLOC_TOP_PAD_="0")[0]
     assert "TOP_PAD" not in line and "MMAP_MAX" in line
@@ -106,14 +106,14 @@ def test_ranks_share_the_cores_though_the_launcher_leaks_a_one():
 
 
 def test_usable_cores_and_shares(monkeypatch):
-    assert 1 <= runtime.usable_cores() <= os.cpu_count()
+    assert 1 <= process.usable_cores() <= os.cpu_count()
     for ranks, share in (("1", 6), ("4", 1), ("16", 1)):
         monkeypatch.setenv("PADDLE_LOCAL_SIZE", ranks)
-        assert runtime.threads_per_rank(6) == share
+        assert process.threads_per_rank(6) == share
 
 
 def test_no_module_of_runs_loads_paddle():
-    modules = "runtime, checkpoint, loader, log, stop"
+    modules = "checkpoint, loader, log, stop"
     code = (
         f"import sys; from shared_metrics.runs import {modules}; sys.exit('paddle' in sys.modules)"
     )
@@ -122,16 +122,16 @@ def test_no_module_of_runs_loads_paddle():
 
 def test_devices():
     paddle = pytest.importorskip("paddle")
-    assert runtime.choose_device("cpu") == paddle.get_device() == "cpu"
+    assert process.choose_device("cpu") == paddle.get_device() == "cpu"
     for wrong in ("tpu", "gpu:", "gpu:x", "cpu:1", "auto:0", ""):
         with pytest.raises(UserError, match="--device"):
-            runtime.choose_device(wrong)
+            process.choose_device(wrong)
     if paddle.is_compiled_with_cuda():
         pytest.skip("this Paddle has CUDA")
-    assert runtime.choose_device("auto") == "cpu"
+    assert process.choose_device("auto") == "cpu"
     for name in ("gpu", "gpu:0"):
         with pytest.raises(UserError, match="--device gpu.*no CUDA"):
-            runtime.choose_device(name)
+            process.choose_device(name)
 
 
 def test_one_process_never_calls_a_collective(monkeypatch):
@@ -142,39 +142,39 @@ def test_one_process_never_calls_a_collective(monkeypatch):
     net = paddle.nn.BatchNorm1D(2)
     net(paddle.ones([3, 2])).sum().backward()
     before = net.bias.grad.numpy()
-    runtime.init_distributed()
-    runtime.average_gradients(net.parameters())
-    runtime.broadcast_layers(net)
-    runtime.average_buffers(net)
-    runtime.wait_for_all()
+    process.init_distributed()
+    process.average_gradients(net.parameters())
+    process.broadcast_layers(net)
+    process.average_buffers(net)
+    process.wait_for_all()
     np.testing.assert_array_equal(net.bias.grad.numpy(), before)
-    assert (runtime.rank(), runtime.world_size(), runtime.is_main()) == (0, 1, True)
+    assert (process.rank(), process.world_size(), process.is_main()) == (0, 1, True)
 
 
 def test_random_numbers_have_no_state():
-    first = runtime.rng(7, "latent", 3, 1).standard_normal(4)
-    np.testing.assert_array_equal(first, runtime.rng(7, "latent", 3, 1).standard_normal(4))
+    first = process.rng(7, "latent", 3, 1).standard_normal(4)
+    np.testing.assert_array_equal(first, process.rng(7, "latent", 3, 1).standard_normal(4))
     by_design = np.random.default_rng([7, zlib.crc32(b"latent"), 3, 1]).standard_normal(4)
     np.testing.assert_array_equal(first, by_design)
     for other in ((8, "latent", 3, 1), (7, "augment", 3, 1), (7, "latent", 1, 3), (7, "latent", 3)):
-        assert not np.array_equal(first, runtime.rng(*other).standard_normal(4))
+        assert not np.array_equal(first, process.rng(*other).standard_normal(4))
 
 
 def test_environment_names_the_commit(tmp_path, monkeypatch):
     pytest.importorskip("paddle")
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "train.py")])
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    found = runtime.environment()
+    found = process.environment()
     assert found["commit"] is None and found["gpu"] is None and "cores" in found["cpu"]
     json.dumps(found)
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "train.py").write_text("pass")
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *arguments], check=True)
-    commit = runtime.environment()["commit"]
+    commit = process.environment()["commit"]
     assert len(commit) == 40
     (tmp_path / "train.py").write_text("changed")
-    assert runtime.environment()["commit"] == commit + "-dirty"
+    assert process.environment()["commit"] == commit + "-dirty"
 
 
 @pytest.mark.parametrize(
@@ -195,42 +195,42 @@ def test_a_user_mistake_is_one_line_and_code_2(monkeypatch, capsys, error, code,
 
     monkeypatch.setattr(sys, "argv", ["some/train.py"])
     with pytest.raises(SystemExit) as ended:
-        runtime.command(main)([])
+        process.command(main)([])
     assert ended.value.code == code and capsys.readouterr().err == said
 
 
 def test_exit_codes_pass_and_bugs_keep_their_traceback():
-    assert runtime.command(lambda: None)() is None
+    assert process.command(lambda: None)() is None
     with pytest.raises(SystemExit) as ended:
-        runtime.command(lambda: 143)()
+        process.command(lambda: 143)()
     assert ended.value.code == 143
     with pytest.raises(ZeroDivisionError):
-        runtime.command(lambda: 1 / 0)()
+        process.command(lambda: 1 / 0)()
 
 
 RANK = """
 import os, sys, time
-from shared_metrics.runs import runtime
-runtime.configure_cpu()
+from shared_metrics import process
+process.configure_cpu()
 import numpy as np
 import paddle
 from shared_metrics.runs.stop import StopSignals
 
-out, r = sys.argv[1], runtime.rank()
-runtime.choose_device("cpu")
-runtime.init_distributed()
+out, r = sys.argv[1], process.rank()
+process.choose_device("cpu")
+process.init_distributed()
 paddle.seed(r)
 nn = paddle.nn
 net, head = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1D(4)), nn.Linear(2, 1)
-runtime.broadcast_layers(net, head)
+process.broadcast_layers(net, head)
 start = net[0].weight.numpy()
 net(paddle.to_tensor(np.arange(12, dtype="f4").reshape(4, 3) ** (r + 1))).square().sum().backward()
 if r == 0:
     (head.weight * 2).sum().backward()          # rank 1 has no gradient for it; nobody has one for head.bias
 own = net[0].weight.grad.numpy()
 running = net[1]._mean.numpy()
-runtime.average_gradients([*net.parameters(), *head.parameters()])
-runtime.average_buffers(net)
+process.average_gradients([*net.parameters(), *head.parameters()])
+process.average_buffers(net)
 np.savez(f"{out}/rank{r}.npz", start=start, own=own, mean=net[0].weight.grad.numpy(), head=head.weight.grad.numpy(),
          no_grad=head.bias.grad is None and net[1]._mean.grad is None, running=running, average=net[1]._mean.numpy(),
          threads=int(os.environ["OMP_NUM_THREADS"]))
@@ -252,7 +252,7 @@ for i in range(2):
     if r == i:
         time.sleep(0.5)
         open(f"{out}/work{i}", "w").close()
-    runtime.wait_for_all()
+    process.wait_for_all()
     assert os.path.exists(f"{out}/work{i}")
 loop("own", 20 if r == 1 else None)
 loop("launcher")

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from shared_metrics.runs import flags
+from shared_metrics import flags
 
 
 @pytest.mark.parametrize(

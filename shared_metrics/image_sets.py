@@ -19,7 +19,7 @@ import numpy as np
 
 from shared_metrics.errors import UserError
 from shared_metrics.images import list_images, read_rgb
-from shared_metrics.runs.runtime import usable_cores
+from shared_metrics.process import usable_cores
 
 BATCH_BYTES = 2**27
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif")
