@@ -96,8 +96,8 @@ def test_a_known_number_changes_nothing(protocol):
     extractor, fakes = StandIn(protocol=protocol), pictures(37)  # noqa: F821
     known = evaluate(iter([fakes[:20], fakes[20:]]), extractor, ("is",), num_images=37)
     assert known["scores"] == pytest.approx(
-        evaluate(iter([fakes]), extractor, ("is",))["scores"], rel=1e-9
-    )
+        evaluate(iter([fakes]), extractor, ("is",))["scores"], rel=1e-9, abs=1e-8
+    )  # float32 features depend a little on how many images a matrix product takes
     expected = {"tf": (0, 2020, False), "mmagic": (1, None, True)}[
         protocol
     ]  # its own resize, order kept, equal parts
