@@ -113,8 +113,8 @@ def parse_args(argv=None):
     The original's words are turned into ours here: nothing else reads them.
     """
     args = with_recipe(parser(), RECIPES, argv)
-    recipe = RECIPES[args.recipe]
-    args.form = recipe["form"]
+    args.form = RECIPES[args.recipe]["form"]
+    args.cards = RECIPES[args.recipe]["cards"]
     if args.centercrop_size > args.imsize:
         raise UserError(
             f"--centercrop_size {args.centercrop_size}: must lie in 1..{args.imsize} (--imsize)"

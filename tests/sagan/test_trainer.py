@@ -26,7 +26,7 @@ def tiny_args(train, tmp_path, **changes):
     flags = [*TINY.split(), "--output_dir", tmp_path]
     for name, value in changes.items():
         flags += [f"--{name}", value]
-    return train.parse_args(flags)
+    return train.parse_args([str(flag) for flag in flags])
 
 
 class Data:
