@@ -2,8 +2,8 @@
 
     python scripts/benchmark.py metrics features fid
 
-features   images/s of the features: Inception's, ours and pytorch-fid's (where it is installed), and
-           EfficientNet-Lite0's (where the extra `offline` is installed), in turns
+features   images/s of Inception's features, ours and pytorch-fid's (where it is installed),
+           and of EfficientNet-Lite0's (where the extra `offline` is installed), in turns
 fid        seconds of the Frechet distance of two 2048-d Gaussians: ours and scipy.linalg.sqrtm's, in turns
 memory     peak memory of `python -m shared_metrics stats` on few and on many images
 damage     scores of images as they are, blurred, noisy and of few classes: do they order the damage?

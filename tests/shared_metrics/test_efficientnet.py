@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: the reference's numbers, the paper's table, and where the weights come from."""
+"""EfficientNet-Lite0: the reference's numbers, the paper's table, where the weights come from."""
 
 import sys
 import tarfile
