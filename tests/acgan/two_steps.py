@@ -1,4 +1,4 @@
-"""Run by test_two_processes.py, alone and under paddle.distributed.launch: two iterations on shared
+"""Run by tests/contract, alone and under paddle.distributed.launch: two iterations on shared
 global batches.
 
 Usage: two_steps.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iterations.

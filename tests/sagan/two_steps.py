@@ -1,7 +1,7 @@
-"""Run by test_two_processes.py, alone and under paddle.distributed.launch: one iteration on a
+"""Run by tests/contract, alone and under paddle.distributed.launch: one iteration on a
 shared global batch.
 
-Usage: one_step_of_two.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iteration.
+Usage: two_steps.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iteration.
 """
 
 import sys
