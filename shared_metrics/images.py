@@ -110,6 +110,23 @@ def _to_rgb(image):
     return image.convert("RGB")  # reads the file to its end
 
 
+def middle_square(path, side):
+    """The picture in a file, its short side resized to `side` (bilinear) and the middle square cut
+    out of it, turned as its EXIF orientation says: PIL image. Raises: UserError as `read_rgb`.
+    """
+    image = read_rgb(path, min_side=side, rotate=True)
+    short = min(image.size)
+    box = []
+    for length in image.size:
+        resized = side * length // short
+        start = round((resized - side) / 2)
+        box.append((start * length / resized, (start + side) * length / resized))
+    (left, right), (top, bottom) = box
+    # Resampling only what is kept gives the pixels of resizing all of it, and a very long picture
+    # costs nothing.
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+
+
 def stacks(items, read, skip_bad=False, batch=32):
     """Batches of uint8 (n, H, W, 3): the pictures of a sequence of items, `batch` items at a time.
 
