@@ -97,9 +97,8 @@ def read_published(path, discriminator="", ema=None, color_order="auto", data=No
     states, files = published.gather(path, _split, data, discriminator=discriminator)
     averaged = _choose_average(states, ema, path)
     family, _ = published.recognise(states["generator"], FAMILIES, "SAGAN", path)
-    if discriminator and not published.matches(
-        states["discriminator"], FAMILIES[family]["discriminator"]
-    ):
+    keys = FAMILIES[family]["discriminator"]
+    if discriminator and not published.matches(states["discriminator"], keys):
         raise UserError(
             f"--discriminator {discriminator}: holds no discriminator of the {family} family"
         )
@@ -114,15 +113,13 @@ def read_published(path, discriminator="", ema=None, color_order="auto", data=No
     if family == "atmosphere":
         _fold_affine(states["generator"], notes)
     _drop_dead_skips(states.get("discriminator", {}), arch, notes)
-    color_order = _color_order(family, path, color_order, notes)
+    order = _color_order(family, path, color_order, notes)
     # Paddle draws orthogonal matrices even where no values are wanted: seconds for nothing.
     published.check_shapes(states, NETWORKS, replace(arch, init="xavier"), files)
-    if color_order == "bgr":
+    if order == "bgr":
         _swap_colors(**states)
-    iteration = _iteration(data, Path(path).name)
-    source = published.source(
-        path, family, iteration=iteration, ema=averaged, color_order=color_order
-    )
+    about = {"iteration": _iteration(data, path), "ema": averaged, "color_order": order}
+    source = published.source(path, family, **about)
     return published.Published(family, arch, states, source, notes)
 
 
@@ -151,8 +148,10 @@ def _split(data, path):
     """{"generator": {key: array}, "generator_ema": ..., "discriminator": ...} of a file's dict."""
     data = data if isinstance(data, dict) else {}
     if "G_state_dict" in data:
-        states = {"generator": data["G_state_dict"], "discriminator": data.get("D_state_dict")}
-        return {net: _arrays(state) for net, state in states.items() if state is not None}
+        states = {"generator": _arrays(data["G_state_dict"])}
+        if data.get("D_state_dict") is not None:
+            states["discriminator"] = _arrays(data["D_state_dict"])
+        return states
     state = _arrays(data.get("state_dict", data))
     state.pop("generator_ema.steps", None)  # MMagic's count of averaging steps
     nets = ("generator", "generator_ema", "discriminator")
@@ -212,13 +211,14 @@ def _tables_of_one_hot_layers(state):
 
     Its later versions have linear layers on one-hot labels: (channels, classes), u for v.
     """
+    swapped = {"weight_u": "weight_v", "weight_v": "weight_u"}
     result = {}
     for key, value in state.items():
         layer, _, leaf = key.rpartition(".")
         if re.search(r"\.bn[12]\.(gain|bias)$", layer):
-            leaf = {"weight_u": "weight_v", "weight_v": "weight_u"}.get(leaf, leaf)
+            key = f"{layer}.{swapped.get(leaf, leaf)}"
             value = value.T
-        result[f"{layer}.{leaf}"] = value
+        result[key] = value
     return result
 
 
@@ -281,7 +281,7 @@ def _architecture(G, family, sizes, changes, path, notes):
     form = family if family in ("studiogan", "mmgen") else "sagan"
     if form == "mmgen" and not sizes["cbn_spectral"]:
         form = "mmgen-biggan"
-    values = {"skip_relu": _skip_relu(family, Path(path).name)}
+    values = {"skip_relu": _assumed(family, path)[0]}
     values |= {name: value for name, value in changes.items() if value is not None}
     if "sn_eps" in values:
         values |= dict.fromkeys(("block_sn_eps", "attention_sn_eps"), values["sn_eps"])
@@ -310,24 +310,23 @@ def _sizes_of_generator(G, imsize, path):
     }
 
 
-def _skip_relu(family, name):
-    """Whether skips of D's blocks take ReLU(x), the doing of an in-place ReLU."""
-    if family == "mmgen":  # its files' names tell: woReUinplace, wReLUinplace
-        match = re.search(r"(?:^|[_-])(wo|w)rel?uinplace", name.lower())
-        return match[1] == "w" if match else _from_studiogan(name)
-    return family in ("voletiv", "studiogan")
+def _assumed(family, path):
+    """(skip_relu, colour order) of a file, by its family and name.
 
-
-def _from_studiogan(name):
-    return "cvt" in name.lower()  # MMGeneration's name for weights converted from StudioGAN
+    An in-place ReLU makes skips of D's blocks take ReLU(x). MMGeneration trained on BGR; its names
+    tell of the ReLU (woReUinplace, wReLUinplace), and of weights converted from StudioGAN (cvt).
+    """
+    if family != "mmgen":
+        return family in ("voletiv", "studiogan"), "rgb"
+    name = Path(path).name.lower()
+    match = re.search(r"(?:^|[_-])(wo|w)rel?uinplace", name)
+    skip_relu = match[1] == "w" if match else "cvt" in name
+    return skip_relu, "rgb" if "cvt" in name else "bgr"
 
 
 def _color_order(family, path, flag, notes):
-    """The order of the file's networks: MMGeneration trained on BGR, all others on RGB."""
-    order = flag
-    if flag == "auto":
-        order = "bgr" if family == "mmgen" and not _from_studiogan(Path(path).name) else "rgb"
-    text = f"{order}{', permuted to RGB' if order == 'bgr' else ''}"
+    order = _assumed(family, path)[1] if flag == "auto" else flag
+    text = "bgr, permuted to RGB" if order == "bgr" else order
     notes.append(published.note("color_order", text, given=flag != "auto"))
     return order
 
@@ -375,10 +374,10 @@ def _drop_dead_skips(D, arch, notes):
             notes.append(f"dropped D's {name}.snconv2d0: the original builds it and never uses it")
 
 
-def _iteration(data, name):
+def _iteration(data, path):
     """The step count that the file or its name tells, or None. MMGeneration counts updates of D."""
     meta = data.get("meta") if isinstance(data.get("meta"), dict) else {}
-    match = re.search(r"step=(\d+)", name)  # StudioGAN
+    match = re.search(r"step=(\d+)", Path(path).name)  # StudioGAN
     step = match[1] if match else data.get("step", meta.get("iter"))
     return None if step is None else int(step)
 
@@ -415,10 +414,8 @@ def _describe(result):
     arch = result.architecture
     averaged = "averaged" if result.source["ema"] else "raw"
     yield f"{result.family}, {arch.imsize} px, {arch.num_classes} classes"
-    yield (
-        f"G ({averaged}): width {arch.g_conv_dim}, z_dim {arch.z_dim}, attention at "
-        f"{list(arch.g_attention)}"
-    )
+    sides = list(arch.g_attention)
+    yield f"G ({averaged}): width {arch.g_conv_dim}, z_dim {arch.z_dim}, attention at {sides}"
     d_line = f"width {arch.d_conv_dim}, attention at {list(arch.d_attention)}"
     yield f"D: {d_line if 'discriminator' in result.networks else 'none in the file'}"
 

@@ -163,8 +163,13 @@ def arrays(state, prefix=r"(?!)"):
         value = np.asarray(value) if isinstance(value, (np.ndarray, np.generic, int)) else None
         if value is None or value.dtype.kind not in "biuf":
             return {}
-        result[re.sub(prefix, "", str(key))] = value
+        result[_new(re.sub(prefix, "", str(key)), result)] = value
     return result
+
+
+def _new(name, state):
+    """`name`, or one that no network has, where two entries of a file become one."""
+    return f"{name} (twice)" if name in state else name
 
 
 # ---- keys ----
@@ -205,11 +210,13 @@ def rename(state, table, torch=False, transposed=r"(?!)", dropped=r"\bnum_batche
     for key, value in state.items():
         if re.search(dropped, key):
             continue
+        name = key
         for pattern, replacement in (table | TORCH if torch else table).items():
-            key = re.sub(pattern, replacement, key)
-        if torch and value.ndim == 2 and re.fullmatch(transposed, key):
+            name = re.sub(pattern, replacement, name)
+        if torch and value.ndim == 2 and re.fullmatch(transposed, name):
             value = value.T
-        result[key] = np.ascontiguousarray(value, np.float32)  # a number, [], becomes [1]
+        # whose copies of a number, [], are of shape [1]
+        result[_new(name, result)] = np.ascontiguousarray(value, np.float32)
     return result
 
 

@@ -379,6 +379,13 @@ def test_refusals(sagan, tmp_path):
         convert.read_published(save(tmp_path / "other.pth", {"a.b": np.zeros(3)}))
     with pytest.raises(UserError, match="no SAGAN weights of a known family"):
         convert.read_published(save(tmp_path / "list.pth", [1, 2]))
+    with pytest.raises(UserError, match="no SAGAN weights of a known family"):
+        convert.read_published(save(tmp_path / "none.pth", {"G_state_dict": None}))
+    stray = translate(D, STUDIOGAN_PLACES[1], STUDIOGAN_LAYERS) | {"stray": np.zeros(3)}
+    stray = save(tmp_path / "stray.pth", {"state_dict": stray})
+    G_file = save(tmp_path / "G.pth", translate(G, STUDIOGAN_PLACES[0], OLD_STUDIOGAN_LAYERS))
+    with pytest.raises(UserError, match=r"stray.pth: .*discriminator.* 1 unexpected \(stray\)"):
+        convert.read_published(G_file, stray)
     with pytest.raises(UserError, match="in this repository's layout already"):
         convert.read_published(
             save(tmp_path / "own.pdparams", convert.read_published(mmgen).saved())

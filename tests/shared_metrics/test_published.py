@@ -152,6 +152,8 @@ def test_arrays():
     arrays = published.arrays(state, published.DATA_PARALLEL)
     assert list(arrays) == ["a.b", "submodule.c", "4"]
     assert all(isinstance(value, np.ndarray) for value in arrays.values())
+    clash = published.arrays({"module.a": 1, "a": 2}, published.DATA_PARALLEL)
+    assert clash == {"a": 1, "a (twice)": 2}
     assert list(published.arrays(state)) == ["module.a.module.b", "submodule.c", "4"]
     for wrong in (None, [1], {"a": "text"}, {"a": {}}, {"a": [1.0]}, {"a": np.array(["x"])}):
         assert published.arrays(wrong) == {}
@@ -194,6 +196,8 @@ def test_rename_translates_names_and_layout():
     assert result["snfc.weight"].flags.c_contiguous
     assert result["conv.weight"].tolist() == [[0, 1], [2, 3]] and result["sigma"].tolist() == [2]
     assert all(value.dtype == np.float32 for value in result.values())
+    clash = published.rename({"a.w": np.ones(1), "b.w": np.zeros(1)}, {"^a": "c", "^b": "c"})
+    assert {key: value.tolist() for key, value in clash.items()} == {"c.w": [1], "c.w (twice)": [0]}
     kept = published.rename(state, {}, transposed=r"lin\.weight", dropped=r"^bn\.")
     assert list(kept) == ["lin.weight", "conv.weight", "gamma"]
     assert kept["lin.weight"].shape == (2, 3)  # Paddle's layout already
