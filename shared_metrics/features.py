@@ -12,7 +12,7 @@ from PIL import Image
 
 from shared_metrics import inception_weights
 from shared_metrics.errors import UserError
-from shared_metrics.inception import InceptionV3
+from shared_metrics.inception import FEATURES, InceptionV3
 from shared_metrics.process import threads_per_rank, usable_cores
 from shared_metrics.protocols import get_protocol
 
@@ -79,8 +79,11 @@ class Extractor:
             resized and scaled.
         batch_size: images in one pass through the network; features do not depend on it.
     `info` tells {"source", "sha256", "comparable", "protocol", "variant"} and belongs beside every
-    number.
+    number; `dimensions` is the length of an image's features.
     """
+
+    name = "inception"
+    dimensions = FEATURES
 
     def __init__(self, weights="auto", protocol="tf", batch_size=32):
         self.protocol, self.batch_size = get_protocol(protocol), batch_size
@@ -114,7 +117,7 @@ class Extractor:
                     "0..255 "
                     "(images.to_uint8 turns a generator's [-1, 1] into that)"
                 )
-        out = [np.zeros((0, 2048), np.float32)]
+        out = [np.zeros((0, FEATURES), np.float32)]
         if len(groups) == 1:
             whole = groups[0]
             inputs = (prepare(whole[i : i + size], variant) for i in range(0, len(whole), size))
