@@ -79,7 +79,7 @@ class Extractor:
             resized and scaled.
         batch_size: images in one pass through the network; features do not depend on it.
     `info` tells {"source", "sha256", "comparable", "protocol", "variant"} and belongs beside every
-    number; `dimensions` is the length of an image's features.
+    number.
     """
 
     name = "inception"
@@ -117,7 +117,7 @@ class Extractor:
                     "0..255 "
                     "(images.to_uint8 turns a generator's [-1, 1] into that)"
                 )
-        out = [np.zeros((0, FEATURES), np.float32)]
+        out = [np.zeros((0, 2048), np.float32)]
         if len(groups) == 1:
             whole = groups[0]
             inputs = (prepare(whole[i : i + size], variant) for i in range(0, len(whole), size))
