@@ -26,6 +26,8 @@ from shared_metrics.scores import (
 )
 from shared_metrics.statistics import Statistics, hashed
 
+__all__ = ["Extractor", "FeatureScores", "Scores", "evaluate", "read_real", "statistics_of"]
+
 METRICS = ("fid", "is", "kid", "pr")
 AGAINST_REAL = ("fid", "kid", "pr")
 KEEP = 10_000  # features kept for KID, precision and recall: 82 MB of Inception's
@@ -328,43 +330,14 @@ def _source(images, number):
     return images if isinstance(images, Source) else open_source(images, number)
 
 
-def open_scores(metrics, number, real="", pictures=None, data=None, weights="auto", protocol="tf"):
-    """`Scores` ready to take images. Weights and real images are read here, so that a mistake is
-    told before anything is drawn.
-
-    Args:
-        metrics: of METRICS; none of them to count only.
-        number: how many images will come.
-        real: the value of --real: statistics file, array file or folder.
-        pictures: function of a list of files that yields their pictures as the paper reads them, in
-            batches of uint8 (n, H, W, 3); None: a folder's pictures are taken as they are.
-        data: `Source` of the real images where --real is not given.
-        weights, protocol: of Inception, see `features.Extractor`.
-    """
-    against = [name for name in metrics if name in AGAINST_REAL]
-    if real and not against:
-        raise UserError(
-            f"--real {real}: is for --metrics {','.join(AGAINST_REAL)}; name one of them or leave "
-            "the flag out"
-        )
-    if not metrics:
-        return Scores()
-    extractor = Extractor(weights, protocol)
-    stats = None
-    if against and (real or data):
-        keep = KEEP if {"kid", "pr"} & set(metrics) else 0
-        stats = read_real(real or data, extractor, keep, pictures=pictures, progress=True)
-    scores = Scores([FeatureScores(extractor, metrics, stats, number=number)])
-    scores.check_enough(number)
-    return scores
-
-
 def read_real(source, extractor, keep=0, classes="", limit=None, pictures=None, **how):
     """`Statistics` of real images from a statistics file (.npz, .pkl) or from the images themselves
     (folder, .npz, .npy, `Source`).
 
     Args: keep, how many features to keep (`KEEP` for KID, precision and recall); classes and limit
-        as in `image_sets.open_source`; pictures as in `open_scores`; how as in `statistics_of`.
+        as in `image_sets.open_source`; pictures, function of a list of
+        files that yields their pictures as a paper reads them, in batches (None: a folder's
+        pictures are taken as they are); how as in `statistics_of`.
     Raises: UserError when they are of another protocol or other weights than the extractor's.
     """
     if isinstance(source, Source):

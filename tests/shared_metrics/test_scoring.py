@@ -19,7 +19,6 @@ from shared_metrics.scoring import (
     FeatureScores,
     Scores,
     evaluate,
-    open_scores,
     read_real,
     statistics_of,
 )
@@ -422,49 +421,6 @@ def test_two_networks_score_in_one_pass(extractor):
     assert record["real"]["sha256"] == one.real.sha256() != record["real_mirrored"]["sha256"]
     with pytest.raises(UserError, match="of 12 features an image, not Inception's 2048"):
         FeatureScores(extractor, ("fid",), two.real)
-
-
-def test_without_a_network_images_are_counted(tmp_path):
-    """One image is enough to count; the rest of a record's part is there."""
-    scored = open_scores([], 1)
-    scored.update(pictures(1, size=(4, 6)))
-    record = scored.result()
-    assert record["samples"] == {"number": 1, "resolution": "6x4"}
-    assert (record["scores"], record["inception"], record["real"]) == ({}, None, None)
-    assert record["comparable"] is False and record["images_per_second"] > 0
-
-
-def test_what_is_opened_before_anything_is_drawn(monkeypatch, tmp_path):
-    """Real images of a folder as the paper reads them, of a data set where --real is not given; and
-    the mistakes.
-    """
-    monkeypatch.setattr(scoring, "Extractor", StandIn)  # noqa: F821
-    folder = folder_of(tmp_path / "f", pictures(6))
-
-    def white(files):
-        yield np.full((len(files), 8, 8, 3), 255, np.uint8)
-
-    for metrics, how, mean in (
-        (["fid"], {"real": folder}, None),
-        (["fid"], {"real": folder, "pictures": white}, 1.0),
-        (["fid", "is"], {"data": open_source(np.zeros((5, 8, 8, 3), np.uint8), name="mine")}, 0.0),
-    ):
-        (part,) = open_scores(metrics, 9, weights="random", **how).by_network
-        assert part.real.source == ("mine" if "data" in how else str(folder))
-        assert part.real.number == (5 if "data" in how else 6)
-        if mean is not None:
-            assert part.real.mean == pytest.approx(StandIn().mix.sum(0) * mean, rel=1e-5)  # noqa: F821
-    (tmp_path / "empty").mkdir()
-    for metrics, how, told in (
-        (["is"], {"real": folder}, f"--real {folder}: is for --metrics fid,kid,pr"),
-        ([], {"real": folder}, f"--real {folder}: is for --metrics fid,kid,pr"),
-        (["fid"], {}, "--metrics fid: needs real images"),
-        (["fid"], {"real": tmp_path / "nowhere"}, "nowhere: no folder of images"),
-        (["fid"], {"real": tmp_path / "empty", "pictures": white}, "empty: no images"),
-        (["is"], {}, r"1 image\(s\) to score"),
-    ):
-        with pytest.raises(UserError, match=told):
-            open_scores(metrics, 1, weights="random", **how)
 
 
 def test_protocols_by_name():
