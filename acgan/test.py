@@ -156,7 +156,7 @@ def load_generator(state, args, path):
     return generator, kind
 
 
-def draw(generator, noise, labels, path=""):
+def draw(generator, noise, labels, path):
     """uint8 images (N, S, S, 3) of noise (N, nz), the class's one-hot over its first entries."""
     import paddle
 
@@ -187,7 +187,7 @@ def main(argv=None):
     generator, kind = load_generator(state, args, path)
     arch = generator.arch
     data, classes = open_real(args, arch, state)
-    class_folder = Path(args.class_result_path or Path(args.output_dir) / "class_results")
+    class_folder = Path(args.class_result_path or f"{args.output_dir}/class_results")
     output = testing.Output(
         args,
         patterns=[testing.NAMED, *PICTURES],
@@ -211,18 +211,14 @@ def main(argv=None):
             measures.update(images, labels[part])
             gallery.update(images, labels[part])
 
-    record = testing.about_weights(args, state, kind, RECIPES) | scores.result()
+    of_paper = measures.result()
+    record = testing.make_record(args, state, kind, RECIPES, scores.result(), of_paper)
     record["samples"] |= testing.about_seeds(args, seeds, labels)
     record["samples"]["latents"] += ", the class's one-hot over its first entries"
     record["checkpoint"]["epoch"] = state.get("source", {}).get("epoch", args.which_epoch)
-    of_paper = measures.result()
-    record["scores"] = of_paper["scores"] | record["scores"]
-    record = of_paper | record | {"paper": "acgan"}
-    record |= {"classes": classes.names, "class_indices": classes.indices}
-    record["published"] = [
-        {"score": score, "value": value, "source": f"Odena et al., ICML 2017; {how}"}
-        for score, value, how in PUBLISHED.get(record["recipe"], [])
-    ]
+    record |= {"paper": "acgan", "classes": classes.names, "class_indices": classes.indices}
+    rows = PUBLISHED.get(record["recipe"], [])
+    record["published"] = testing.published(rows, "Odena et al., ICML 2017")
     folder = output.folder
     show_samples(gallery, classes, folder, class_folder)
     noise = testing.latents((seeds[0] + np.arange(10)) % 2**32, arch.nz)

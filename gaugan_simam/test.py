@@ -125,18 +125,15 @@ def main(argv=None):
             measures.update(labels, images, photos)
             sheet.update(panels)
 
-    record = testing.about_weights(args, state, painter.kind, RECIPES) | scores.result()
     of_paper = measures.result()
-    record["scores"] = of_paper["scores"] | record["scores"]
-    record = of_paper | record | {"paper": "gaugan_simam", "architecture": state["architecture"]}
+    record = testing.make_record(args, state, painter.kind, RECIPES, scores.result(), of_paper)
+    record |= {"paper": "gaugan_simam", "architecture": state["architecture"]}
     drawn = latents is not None and not args.style_image
     seeds = testing.choose_seeds(args, len(data))
     record["samples"] |= testing.about_seeds(args, seeds) if drawn else {"seed": None}
     record["samples"]["data"] = describe(data)
-    record["published"] = [
-        {"score": score, "value": value, "source": f"Park et al., CVPR 2019; {how}"}
-        for score, value, how in PUBLISHED.get(record["recipe"], [])
-    ]
+    rows = PUBLISHED.get(record["recipe"], [])
+    record["published"] = testing.published(rows, "Park et al., CVPR 2019")
     save_png(sheet.grid(), output.folder / "grid.png")
     output.finish(record, own=of_paper["scores"])
 

@@ -163,16 +163,6 @@ def choose_images(args, num_classes, names):
     return names, *testing.choose_labels(args, num_classes, names, counts)
 
 
-def published_scores(recipe):
-    """The recipe's published numbers as a record lists them."""
-    rows = []
-    for where, inception_score, fid, how in PUBLISHED.get(recipe, []):
-        source = f"{where}; {how}"
-        rows.append({"score": "is", "value": inception_score, "source": source})
-        rows.append({"score": "fid", "value": fid, "source": source})
-    return rows
-
-
 def main(argv=None):
     """Draw, write, score, record."""
     args = parse_args(argv)
@@ -199,10 +189,12 @@ def main(argv=None):
             gallery.update(images, labels[part])
 
     recipe = None if "source" in state else args.recipe
-    record = testing.about_weights(args, state, kind, RECIPES, recipe) | scores.result()
+    record = testing.make_record(args, state, kind, RECIPES, scores.result(), recipe=recipe)
     record["samples"] |= testing.about_seeds(args, seeds, labels)
-    record |= {"paper": "sagan", "classes": classes}
-    record["published"] = published_scores(record["recipe"])
+    record |= {"paper": "sagan", "classes": classes, "published": []}
+    for where, inception_score, fid, how in PUBLISHED.get(record["recipe"], []):
+        rows = [("is", inception_score, how), ("fid", fid, how)]
+        record["published"] += testing.published(rows, where)
     sheet = gallery.grid(lambda label: classes[label] if classes else str(label))
     save_png(sheet, output.folder / "grid.png")
     output.finish(record)

@@ -408,12 +408,14 @@ class Gallery:
 # ---- what is recorded ----
 
 
-def about_weights(args, state, kind, recipes, recipe=None):
-    """What every record tells of the weights and of how they were trained.
+def make_record(args, state, kind, recipes, result, own=None, recipe=None):
+    """The record of a test but for what is the paper's alone: `paper`, `published`, ...
 
-    Args: state, the dict that convert.py reads; kind, "ema" or "raw"; recipes, of the paper; recipe,
-        that of weights that do not tell it.
+    Args: state, the dict that convert.py reads; kind, "ema" or "raw"; recipes, of the paper;
+        result, of `scoring.Scores`; own, what the paper itself measures: its `scores`, and further
+        entries; recipe, that of weights that do not tell it.
     """
+    own = own or {"scores": {}}
     trained = state.get("args", {})
     source = state.get("source", {})
     recipe = trained.get("recipe", recipe)
@@ -422,7 +424,7 @@ def about_weights(args, state, kind, recipes, recipe=None):
     for name, value in recipes.get(recipe, {}).items():
         if name in trained and trained[name] != value:
             departures[name] = trained[name]
-    return {
+    record = {
         "name": args.name or trained.get("name", ""),
         "dataset": "/".join(Path(path).parts[-2:]) if path else "unknown",
         "recipe": recipe,
@@ -438,6 +440,14 @@ def about_weights(args, state, kind, recipes, recipe=None):
         "environment": process.environment(),
         "command": "python test.py " + shlex.join(args.command),
     }
+    return own | result | record | {"scores": own["scores"] | result["scores"]}
+
+
+def published(rows, where):
+    """Published numbers as a record lists them, of rows (score, value, how it was measured)."""
+    return [
+        {"score": name, "value": value, "source": f"{where}; {how}"} for name, value, how in rows
+    ]
 
 
 def about_seeds(args, seeds, labels=None):

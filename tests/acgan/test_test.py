@@ -426,8 +426,8 @@ def test_batch_statistics_depend_on_the_batch(acgan, tmp_path):
         args = acgan.test.parse_args(["--no_ema", "--bn_stats", mode])
         G, _ = acgan.test.load_generator(weights.load(path), args, path)
         alone, beside = (
-            acgan.test.draw(G, noise[:2], labels[:2]),
-            acgan.test.draw(G, noise, labels)[:2],
+            acgan.test.draw(G, noise[:2], labels[:2], path),
+            acgan.test.draw(G, noise, labels, path)[:2],
         )
         assert np.array_equal(alone, beside) == same
 
