@@ -60,7 +60,7 @@ class FeatureScores:
             check_metrics(metrics, network, real)
             keep = keep if {"kid", "pr"} & set(metrics) else 0
         self.network = network
-        self.metrics = tuple(metrics or ())
+        self.metrics = tuple(dict.fromkeys(metrics or ()))  # each once
         self.real = real
         self.splits = splits
         self.parts = [new_statistics(network, keep) for _ in range(4 if quarters else 1)]

@@ -264,6 +264,11 @@ def test_metrics_that_cannot_be_had_are_told_before_the_pass(extractor, tmp_path
             evaluate(never, extractor, metrics, against)
 
 
+def test_a_metric_named_twice_is_computed_once(extractor):
+    twice = evaluate(pictures(), extractor, ("is", "is"))["scores"]
+    assert twice == evaluate(pictures(), extractor, ("is",))["scores"]
+
+
 def test_too_few_images(extractor):
     real = statistics_of(pictures(), extractor, keep=50)
     for images in (pictures(0), pictures(1)):
