@@ -10,6 +10,7 @@ damage     scores of images as they are, blurred, noisy and of few classes: do t
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -276,8 +277,9 @@ def damage(args):
     whole = open_source(args.images, limit=number)
 
     def altered(change):
-        for numbers, images in whole.read(args.batch_size, 0, 1):
-            yield [change(n, image) for n, image in zip(numbers, images, strict=True)]
+        numbers = itertools.count()
+        for images in whole.read(args.batch_size, 0, 1):
+            yield [change(next(numbers), image) for image in images]
 
     def blurred(n, image):
         return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1)))
