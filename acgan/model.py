@@ -85,7 +85,8 @@ class Architecture(PlainFields):
         """
         unpadded = self.form == "clvrai" and self.imsize > 32
         rows = []
-        i, side = 3, self.imsize
+        i = 3
+        side = self.imsize
         for n, (width, stride) in enumerate(zip(D_WIDTHS, D_STRIDES, strict=True), 1):
             o = width * self.ndf // 64
             padding = 0 if unpadded and stride == 1 else 1

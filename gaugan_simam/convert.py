@@ -166,7 +166,8 @@ def _rename(state, family, net, path, notes):
 
 def _rebuild_v(state, prefix, path):
     """Set weight_v (and converge weight_u) of one layer, from its weight_orig and weight_u."""
-    W, u = state.get(f"{prefix}weight_orig"), state[f"{prefix}weight_u"]
+    W = state.get(f"{prefix}weight_orig")
+    u = state[f"{prefix}weight_u"]
     if W is None or W.ndim != 4 or u.shape != W.shape[:1]:
         raise UserError(
             f"{path}: {prefix}weight_u fits no {prefix}weight_orig; the file is damaged"
@@ -177,7 +178,8 @@ def _rebuild_v(state, prefix, path):
         v /= max(np.linalg.norm(v), 1e-12)
         u = W @ v
         u /= max(np.linalg.norm(u), 1e-12)
-    state[f"{prefix}weight_u"], state[f"{prefix}weight_v"] = u, v
+    state[f"{prefix}weight_u"] = u
+    state[f"{prefix}weight_v"] = v
 
 
 # ---- what the networks are ----
@@ -191,7 +193,9 @@ def _architecture(states, family, changes, path, notes):
             raise UserError(f"{path}: {name} is {value} in the file, not {changes[name]}")
     if changes.get("norm_G", norm).replace("syncbatch", "batch") != norm:
         raise UserError(f"{path}: norm_G is {norm} in the file, not {changes['norm_G']}")
-    released, trained = RELEASED.get(channels, ("", {})) if family == "nvlabs" else ("", {})
+    released, trained = "", {}
+    if family == "nvlabs":
+        released, trained = RELEASED.get(channels, ("", {}))
     assumed = {
         "variant": family,
         "crop_size": 256,
@@ -209,9 +213,9 @@ def _architecture(states, family, changes, path, notes):
         if name in sizes or (name == "norm_G" and "instance" in norm):
             continue  # the file tells
         value = getattr(arch, name)
-        given = name in changes or (name in labels and "label_nc" in changes)
+        chosen = name in changes or (name in labels and "label_nc" in changes)
         flag = OPPOSITES[name] if value is True else name
-        notes.append(published.note(name, value, given, flag))
+        notes.append(published.note(name, value, chosen, flag))
     if family == "nvlabs":
         notes.append("NVlabs' weights are under CC BY-NC-SA 4.0: for non-commercial use only")
     if released:
@@ -223,7 +227,9 @@ def _architecture(states, family, changes, path, notes):
 
 def _sizes(states, path):
     """(fields that shapes and keys tell, channels of the map, norm_G without "sync")."""
-    G, D, E = (states.get(net) for net in ("generator", "discriminator", "encoder"))
+    G = states["generator"]
+    D = states.get("discriminator")
+    E = states.get("encoder")
     published.shape(G, "conv_img.weight", 4, path)
     if "fc.weight" not in G:
         raise UserError(f"{path}: lacks fc.weight")
@@ -287,18 +293,19 @@ def main(argv=None):
         encoder="file of the VAE's encoder, latest_net_E.pth (default: none)",
     )
     add = p.add_argument
-    told = " (default: the family's)"
+    default = " (default: the family's)"
     # fmt: off
     add("--variant", choices=list(VARIANTS),
-        help="activations, norms and initialisation of the networks" + told)
-    add("--crop_size", type=flags.positive, help="width of G's images in pixels" + told)
-    add("--aspect_ratio", type=flags.amount, help="width / height of G's images" + told)
+        help="activations, norms and initialisation of the networks" + default)
+    add("--crop_size", type=flags.positive, help="width of G's images in pixels" + default)
+    add("--aspect_ratio", type=flags.amount, help="width / height of G's images" + default)
     add("--num_upsampling_layers", choices=["normal", "more", "most"],
-        help="doublings of the side in G" + told)
-    add("--norm_G", help="batch or syncbatch in place of the other, the rest as in the file" + told)
-    add("--simam_lambda", type=flags.amount, help="SimAM's lambda" + told)
+        help="doublings of the side in G" + default)
+    add("--norm_G",
+        help="batch or syncbatch in place of the other, the rest as in the file" + default)
+    add("--simam_lambda", type=flags.amount, help="SimAM's lambda" + default)
     for name, no in OPPOSITES.items():
-        add(f"--{name}", action="store_true", default=None, help="insist" + told)
+        add(f"--{name}", action="store_true", default=None, help="insist" + default)
         add(f"--{no}", dest=name, action="store_false", default=None,
             help=f"the opposite of --{name}")
     # fmt: on

@@ -281,7 +281,11 @@ class SNConv(Conv):
     def kernel(self):
         """W / sigma, sigma = u^T W v; the gradient goes through sigma, with u and v constant."""
         with paddle.amp.auto_cast(enable=False):
-            u, v = self.power_iteration() if self.training else (self.weight_u, self.weight_v)
+            if self.training:
+                u, v = self.power_iteration()
+            else:
+                u = self.weight_u
+                v = self.weight_v
             return self.weight_orig / paddle.dot(u, paddle.matmul(self.weight_orig.flatten(1), v))
 
 

@@ -289,7 +289,7 @@ def _architecture(G, family, sizes, changes, path, notes):
     eps = f"{arch.sn_eps:g} (blocks {arch.block_sn_eps:g}, attention {arch.attention_sn_eps:g})"
     assumed = {"bn_eps": f"{arch.bn_eps:g}", "sn_eps": eps, "skip_relu": arch.skip_relu}
     for name, value in assumed.items():
-        notes.append(published.note(name, value, given=changes.get(name) is not None))
+        notes.append(published.note(name, value, chosen=changes.get(name) is not None))
     if family == "atmosphere":
         notes.append("BatchNorm kept the last batch's statistics alone: try --bn_stats standing")
     return arch
@@ -327,7 +327,7 @@ def _assumed(family, path):
 def _color_order(family, path, flag, notes):
     order = _assumed(family, path)[1] if flag == "auto" else flag
     text = "bgr, permuted to RGB" if order == "bgr" else order
-    notes.append(published.note("color_order", text, given=flag != "auto"))
+    notes.append(published.note("color_order", text, chosen=flag != "auto"))
     return order
 
 

@@ -107,7 +107,8 @@ class Architecture(PlainFields):
     def d_blocks(self):
         """Rows of D's table: [(name, channels in, channels out, halves?, side of the output)]."""
         rows = []
-        i, side = 3, self.imsize
+        i = 3
+        side = self.imsize
         for n, times in enumerate(D_WIDTHS[self.imsize]):
             o = self.d_conv_dim * times
             down = n < D_HALVINGS[self.imsize]
@@ -254,7 +255,8 @@ class SelfAttention(nn.Layer):
 
     def __init__(self, C, arch):
         super().__init__()
-        eps, bias = arch.attention_sn_eps, arch.attention_bias
+        eps = arch.attention_sn_eps
+        bias = arch.attention_bias
         self.snconv1x1_theta = SNConv2D(C, C // 8, 1, arch, eps, bias)
         self.snconv1x1_phi = SNConv2D(C, C // 8, 1, arch, eps, bias)
         self.snconv1x1_g = SNConv2D(C, C // 2, 1, arch, eps, bias)

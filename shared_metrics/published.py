@@ -238,10 +238,12 @@ def agree(sizes, phrases, files):
     """
     if not sizes.keys() >= {"generator", "discriminator"}:
         return
-    g_file, d_file = files["generator"], files["discriminator"]
+    g_file = files["generator"]
+    d_file = files["discriminator"]
     flag = "" if g_file == d_file else "--discriminator "
     for name, phrase in phrases.items():
-        G, D = sizes["generator"][name], sizes["discriminator"][name]
+        G = sizes["generator"][name]
+        D = sizes["discriminator"][name]
         if G != D:
             raise UserError(
                 f"{flag}{d_file}: D is {phrase.format(D)}, the G of {g_file} {phrase.format(G)}"
@@ -276,10 +278,10 @@ def check_shapes(states, networks, arch, files):
         weights.check_keys(shapes, state, f"{name}, in the names used here", files[name])
 
 
-def note(name, value, given, flag=None):
-    """The line on a value that no file tells: it is the user's or the family's."""
+def note(name, value, chosen, flag=None):
+    """The line on a value that no file tells: chosen by the user, or else the family's."""
     how = f"not in the file: by family; convert.py --{flag or name} changes it"
-    return f"{name} {value} ({'as given' if given else how})"
+    return f"{name} {value} ({'as given' if chosen else how})"
 
 
 # ---- the command ----
@@ -306,7 +308,8 @@ def convert(p, read, describe, argv=None):
         lines on one, the first of which follows the file's name.
     """
     args = vars(p.parse_args(argv))
-    src, dst = args.pop("src"), Path(args.pop("dst"))
+    src = args.pop("src")
+    dst = Path(args.pop("dst"))
     for file in (src, *(args[network] for network in args.pop("further"))):
         if file and dst.exists() and Path(file).exists() and dst.samefile(file):
             raise UserError(f"{dst}: is the source itself; give another name to write to")

@@ -35,8 +35,7 @@ def numbers(net):
     return trainable, sum(int(v.size) for v in state.values()), len(state)
 
 
-# ---- published sizes
-# -------------------------------------------------------------------------------------------------
+# ---- published sizes ----
 
 # G and D: trainable numbers, numbers and keys of the state dict as published; clvrai's with torch's
 # num_batches_tracked (one number and one key a BatchNorm), which Paddle does not have.
@@ -110,11 +109,11 @@ def test_every_layer_has_the_tables_shape(model, form, imsize):
 
     arch, key = tiny(model, form, imsize, ngf=8, ndf=12, init="paddle"), (form, imsize)
     channels = [c // 8 for c in G_CHANNELS[key][1:-1]] + [3]
-    found = shapes_of(model.Generator(arch), "tconv", paddle.zeros([2, 7]))
-    assert found == [(2, c, side, side) for c, side in zip(channels, G_SIDES[key], strict=True)]
+    shapes = shapes_of(model.Generator(arch), "tconv", paddle.zeros([2, 7]))
+    assert shapes == [(2, c, side, side) for c, side in zip(channels, G_SIDES[key], strict=True)]
     D = model.Discriminator(arch)
-    found = shapes_of(D, "conv", paddle.zeros([2, 3, imsize, imsize]))
-    assert found == [(2, 3 * 2**i, side, side) for i, side in enumerate(D_SIDES[key])]
+    shapes = shapes_of(D, "conv", paddle.zeros([2, 3, imsize, imsize]))
+    assert shapes == [(2, 3 * 2**i, side, side) for i, side in enumerate(D_SIDES[key])]
     inputs = 96 * D_SIDES[key][-1] ** 2
     assert (D.fc_dis.weight.shape, D.fc_aux.weight.shape) == ([inputs, 1], [inputs, 3])
 
@@ -201,12 +200,12 @@ def test_batch_norm_constants(model):
     import paddle
 
     arch = tiny(model)
-    found = [
+    layers = [
         m for net in (model.Generator(arch), model.Discriminator(arch)) for m in net.sublayers()
     ]
-    found = [m for m in found if isinstance(m, paddle.nn.BatchNorm2D)]
-    assert len(found) == 3 + 5
-    for norm in found:
+    norms = [m for m in layers if isinstance(m, paddle.nn.BatchNorm2D)]
+    assert len(norms) == 3 + 5
+    for norm in norms:
         C = norm.weight.shape[0]
         norm._variance.set_value(paddle.zeros([C]))
         norm.eval()
@@ -217,8 +216,7 @@ def test_batch_norm_constants(model):
         assert norm._variance.numpy() == pytest.approx(0.1 * 9, rel=0.3)
 
 
-# ---- dropout and noise in D's blocks
-# ---------------------------------------------------------------------------------
+# ---- dropout and noise in D's blocks ----
 
 
 def activations(D, x):
@@ -280,8 +278,7 @@ def test_activation_noise_in_training_only(model):
     assert np.array_equal(D(x)[1].numpy(), quiet(x)[1].numpy())
 
 
-# ---- the label, gradients
-# --------------------------------------------------------------------------------------------
+# ---- the label, gradients ----
 
 
 def test_with_labels_overwrites_the_first_entries(model):
@@ -313,8 +310,7 @@ def test_gradients_reach_every_parameter(model, form, imsize):
     assert D(paddle.zeros([1, 3, imsize, imsize]))[0].shape == [1]
 
 
-# ---- initialisation
-# --------------------------------------------------------------------------------------------------
+# ---- initialisation ----
 
 
 def split(net):

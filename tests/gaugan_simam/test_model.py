@@ -18,8 +18,7 @@ def model(paper):
     return paper("gaugan_simam").model
 
 
-# ---- published sizes
-# -------------------------------------------------------------------------------------------------
+# ---- published sizes ----
 
 
 @pytest.fixture
@@ -108,9 +107,9 @@ def test_side_lengths_of_the_discriminator(model):
     import paddle
 
     D = model.Discriminator(tiny(model, label_nc=12, ndf=1))
-    found = D(paddle.zeros([1, 17, 256, 256]))
-    assert [[x.shape[2] for x in scale] for scale in found] == SIDES
-    assert [x.shape[1] for x in found[0]] == [1, 2, 4, 8, 16, 32, 1]
+    scales = D(paddle.zeros([1, 17, 256, 256]))
+    assert [[x.shape[2] for x in scale] for scale in scales] == SIDES
+    assert [x.shape[1] for x in scales[0]] == [1, 2, 4, 8, 16, 32, 1]
     D = model.Discriminator(tiny(model, "nvlabs", label_nc=2))
     assert [len(scale) for scale in D(paddle.zeros([1, 7, 32, 32]))] == [5, 5]
     widths = model.architecture("photopen").d_blocks()
@@ -125,8 +124,7 @@ def test_side_lengths_of_the_discriminator(model):
     ]
 
 
-# ---- whole networks
-# --------------------------------------------------------------------------------------------------
+# ---- whole networks ----
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,7 @@ def numbers(net):
     return trainable, sum(int(v.size) for v in state.values()), len(state)
 
 
-# ---- published sizes
-# -------------------------------------------------------------------------------------------------
+# ---- published sizes ----
 
 # form, side, classes: G trainable, G numbers, G keys, D trainable, D numbers, D keys, all as
 # published, and how many BatchNorms of G carry torch's num_batches_tracked (one number and one key
@@ -133,8 +132,7 @@ def test_attention_stands_where_each_form_has_it(model):
     )
 
 
-# ---- whole networks
-# --------------------------------------------------------------------------------------------------
+# ---- whole networks ----
 
 
 @pytest.mark.parametrize(
@@ -238,8 +236,7 @@ def test_export_equals_the_eager_network(model, tmp_path):
     np.testing.assert_allclose(exported, model.Generator.forward(G, z, y).numpy(), atol=1e-5)
 
 
-# ---- initialisation
-# --------------------------------------------------------------------------------------------------
+# ---- initialisation ----
 
 
 def weights(net):
@@ -277,11 +274,11 @@ def test_orthogonal_reaches_every_weight(model, form):
 def test_biases_sigma_and_embeddings_at_the_start(model, form):
     arch = tiny(model, form, init="xavier")
     for net in (model.Generator(arch), model.Discriminator(arch)):
-        found = {
+        layers = {
             n: m for n, m in net.named_sublayers() if getattr(m, "weight_orig", None) is not None
         }
-        assert any(m.bias is not None for m in found.values())
-        for name, layer in found.items():
+        assert any(m.bias is not None for m in layers.values())
+        for name, layer in layers.items():
             if layer.bias is None:
                 continue
             fan_in = (

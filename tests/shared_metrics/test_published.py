@@ -1,4 +1,4 @@
-"""published.py: what every convert.py does round its tables, on a toy paper of one-layer networks."""
+"""published.py: what every convert.py does round its tables, on a paper of one-layer networks."""
 
 import json
 from dataclasses import dataclass
@@ -269,9 +269,9 @@ def test_check_shapes_draws_no_weights():
 
 def test_note():
     note = published.note
-    assert note("eps", 3, given=True) == "eps 3 (as given)"
+    assert note("eps", 3, chosen=True) == "eps 3 (as given)"
     text = "(not in the file: by family; convert.py --eps changes it)"
-    assert note("eps", 3, given=False) == f"eps 3 {text}"
+    assert note("eps", 3, chosen=False) == f"eps 3 {text}"
     assert note("eps", 3, False, "no_eps") == f"eps 3 {text.replace('--', '--no_')}"
 
 
@@ -284,7 +284,7 @@ def toy(src, discriminator="", eps=None):
     arch = Architecture(eps=eps or 1e-5)
     published.check_shapes(states, dict.fromkeys(states, network), arch, where)
     source = published.source(src, "old", iteration=7)
-    notes = [published.note("eps", arch.eps, given=eps is not None)]
+    notes = [published.note("eps", arch.eps, chosen=eps is not None)]
     return published.Published("old", arch, states, source, notes)
 
 
