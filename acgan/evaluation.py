@@ -233,7 +233,8 @@ class Measures:
 
     def result(self):
         """What a record tells of them: scores, per_class {name: scores} and the classifier."""
-        scores, per_class = {}, {}
+        scores = {}
+        per_class = {}
 
         def put(name, values):
             for label, value in values.items():
@@ -320,7 +321,8 @@ def show_nearest(gallery, data, classes, path, count=5):
             query = gallery.images[label][0].astype(np.int16)
             distances[label].append(np.abs(query - real).mean((1, 2, 3)))
     real_images = RealImages(data)
-    cells, nearest = [], {}
+    cells = []
+    nearest = {}
     for label in rows:
         row = np.concatenate(distances[label])
         order = np.argsort(row, kind="stable")[:count]

@@ -41,10 +41,10 @@ def parser():
         real="class folders of real images, of which the generator's are taken, or statistics",
         output_dir="./results",
     )
-    testing.label_flag(p)
-    p.add_argument("--class_result_path", default="",
-                   help="for a picture a class (default: OUTPUT_DIR/class_results)")
-
+    add = p.add_argument_group("classes").add_argument
+    testing.label_flag(add)
+    add("--class_result_path", default="",
+        help="for a picture a class (default: OUTPUT_DIR/class_results)")
     add = p.add_argument_group("the paper's scores").add_argument
     add("--classifier", default="",
         help="for acc: a file of `shared_metrics.judges classifier`, or ImageNet weights")
@@ -88,7 +88,8 @@ def find_weights(args):
             f"--check_path {folder}: no such folder. Give the folder of checkpoints, or "
             "--pretrained_model"
         )
-    own, epochs = {}, {}  # files by iterations, and by epochs
+    own = {}  # files by iterations
+    epochs = {}  # and by epochs
     for path in folder.iterdir():
         if match := OWN.fullmatch(path.name):
             own[int(match[1])] = path
@@ -105,15 +106,16 @@ def find_weights(args):
     wanted = max(epochs, default=None) if args.which_epoch is None else args.which_epoch
     if wanted not in epochs:
         last = ", ".join(map(str, sorted(epochs)[-10:]))
+        there = f"epochs {last}" if last else "no whole epoch"
         raise UserError(
-            f"--which_epoch {wanted}: {folder} holds {f'epochs {last}' if last else 'no whole epoch'}"
-            "; give one of them, or leave the flag out"
+            f"--which_epoch {wanted}: {folder} holds {there}; give one of them, or leave the flag "
+            "out"
         )
     return epochs[wanted]
 
 
 def _by_epoch(own):
-    """{epoch: file} of {iterations done: checkpoint}: epoch 0 ends with batches_per_epoch of them."""
+    """{epoch: file} of {iterations: checkpoint}: epoch 0 ends with batches_per_epoch of them."""
     from shared_metrics import weights
 
     state = weights.load(own[max(own)]) if own else None
@@ -211,8 +213,9 @@ def main(argv=None):
             measures.update(images, labels[part])
             gallery.update(images, labels[part])
 
+    result = scores.result()  # before what takes time of its own
     of_paper = measures.result()
-    record = testing.make_record(args, state, kind, RECIPES, scores.result(), of_paper)
+    record = testing.make_record(args, state, kind, RECIPES, result, of_paper)
     record["samples"] |= testing.about_seeds(args, seeds, labels)
     record["samples"]["latents"] += ", the class's one-hot over its first entries"
     record["checkpoint"]["epoch"] = state.get("source", {}).get("epoch", args.which_epoch)

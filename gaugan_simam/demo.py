@@ -128,12 +128,10 @@ def create_app(painter, names, local=True):
 
     @app.errorhandler(HTTPException)
     def refused(error):
-        told = (
-            f"more than {MOST_BYTES >> 20} MB; send less"
-            if error.code == 413
-            else f"{error.code} {error.name}"
-        )
-        return Response(told, error.code, mimetype="text/plain")
+        line = f"{error.code} {error.name}"
+        if error.code == 413:
+            line = f"more than {MOST_BYTES >> 20} MB; send less"
+        return Response(line, error.code, mimetype="text/plain")
 
     return app
 

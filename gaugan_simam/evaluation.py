@@ -118,7 +118,8 @@ class Measures:
         """What a record tells of them: scores, and with a segmenter what it is and iou {class id:
         {"iou", "iou_real"}} of the classes that occur.
         """
-        scores, ious = {}, {}
+        scores = {}
+        ious = {}
         if self.l1:
             scores["l1"] = self.difference / self.number
         if not self.segmenter:

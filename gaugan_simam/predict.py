@@ -34,8 +34,9 @@ def network_flags(p, words=()):
     testing.weight_flags(p)
     p.add_argument("--config-file", "-c", default="",
                    help="photopen.yaml: tells what bare weights do not, such as crop_size")
-    p.add_argument("--cpu", action="store_true", help="the same as --device cpu")
     original_words(p, ORIGINAL | dict(words))
+    add = p.add_argument_group("of the original: what became one of the flags above").add_argument
+    add("--cpu", action="store_true", help="--device cpu")
 
 
 def style_flag(p):
@@ -46,8 +47,10 @@ def style_flag(p):
 
 def parse_args(argv=None):
     """The flags as a namespace."""
-    p = new_parser(__doc__.partition("\n")[0],
-                   "python predict.py --semantic_label_path L --weight_path W --output_path O [flags]")
+    p = new_parser(
+        __doc__.partition("\n")[0],
+        "python predict.py --semantic_label_path L --weight_path W --output_path O [flags]",
+    )
     p.add_argument("--semantic_label_path", required=True,
                    help="a label map, one id a pixel, or a folder of them")
     p.add_argument("--output_path", default="",

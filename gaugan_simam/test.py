@@ -1,7 +1,7 @@
 """Draw the pairs of a data set with a trained GauGAN, and score the pictures.
 
 Panels label | generated | real, and scores:
-    python test.py --pretrained_model W.pdparams --data_path .../coco_stuff --metrics fid,miou --segmenter S.pdparams
+    python test.py --pretrained_model W.pdparams --data_path .../coco_stuff --metrics fid,l1
 Label maps alone, as PaddleGAN's photopen.py, go to predict.py:
     python test.py --semantic_label_path L.png --weight_path W.pdparams --output_path O.jpg
 """
@@ -125,8 +125,9 @@ def main(argv=None):
             measures.update(labels, images, photos)
             sheet.update(panels)
 
+    result = scores.result()  # before what takes time of its own
     of_paper = measures.result()
-    record = testing.make_record(args, state, painter.kind, RECIPES, scores.result(), of_paper)
+    record = testing.make_record(args, state, painter.kind, RECIPES, result, of_paper)
     record |= {"paper": "gaugan_simam", "architecture": state["architecture"]}
     drawn = latents is not None and not args.style_image
     seeds = testing.choose_seeds(args, len(data))

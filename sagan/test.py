@@ -29,20 +29,20 @@ def parser():
     p = new_parser(__doc__, "python test.py --pretrained_model PATH [flags; --help lists them]")
     testing.weight_flags(p, bn_stats=["running", "standing", "batch"])
     p.add_argument("--standing_batches", type=positive, default=16,
-                   help="batches for --bn_stats standing")
+                   help="for --bn_stats standing: averaged anew over so many batches")
     testing.drawing_flags(p, batch_size=64)
     testing.record_flags(p, num_samples=NUM_SAMPLES, metrics="",
                          real="image folder or statistics file of the real images")
-    testing.label_flag(p)
-    p.add_argument("--test_data_path", default="",
-                   help="class folders to name the classes, and for --labels data, then the default")
-
-    add = p.add_argument_group("for bare weights, which do not tell their architecture").add_argument
+    add = p.add_argument_group("classes").add_argument
+    testing.label_flag(add)
+    add("--test_data_path", default="",
+        help="class folders: to name the classes, and for --labels data, then the default")
+    add = p.add_argument_group("for bare weights, which do not tell their shape").add_argument
     add("--recipe", default="sagan128", choices=list(RECIPES), help="that they were trained by")
     add("--imsize", type=positive, help="side of the images, if not the recipe's")
     add("--z_dim", type=positive, help="length of the latent vector, if not the recipe's")
     add("--g_conv_dim", type=positive, help="base width of G, if not the recipe's")
-    add("--g_attention", type=ranges_or_none, help="resolutions with attention, if not the recipe's")
+    add("--g_attention", type=ranges_or_none, help="resolutions with attention, e.g. 32 or none")
     add("--num_classes", type=not_negative, default=0, help="expected number; 0: the file's")
 
     original_words(p, ORIGINAL)

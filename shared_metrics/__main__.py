@@ -6,7 +6,8 @@
 FAKES and REALS are folders of images (searched through their sub-folders) or .npz / .npy files of
 uint8 (N, H, W, 3); REALS also a statistics file of ours or of a peer. Several processes or cards
 share the images:
-    python -m paddle.distributed.launch --nproc_per_node 2 .../shared_metrics/__main__.py evaluate FAKES --real REALS
+    python -m paddle.distributed.launch --nproc_per_node 2 .../shared_metrics/__main__.py \\
+        evaluate FAKES --real REALS
 """
 
 import argparse

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -67,13 +68,13 @@ def open_source(images, number=None, classes="", limit=None, name=""):
         raise ValueError("classes and limit are for a folder or a file only")
     if isinstance(images, np.ndarray):
         array = _checked(images, "array")
-        return Source(name or "array", len(array), lambda *share: _slices(array, *share))
+        return Source(name or "array", len(array), partial(_slices, array))
     if callable(images):
         if number is None:
             raise ValueError("a function that makes images needs `number`, how many to ask for")
-        return Source(name or "function", number, lambda *share: _calls(images, number, *share))
+        return Source(name or "function", number, partial(_calls, images, number))
     if isinstance(images, Iterable):
-        return Source(name or "iterable", number, lambda *share: iter(images))
+        return Source(name or "iterable", number, lambda size, start, step: iter(images))
     raise ValueError(
         f"images: {type(images).__name__} is no folder, file, uint8 array, function or iterable"
     )
@@ -98,7 +99,7 @@ def _folder(folder, classes, limit):
     if lossy:
         kind = f"{lossy} of {len(files)} files are lossy (JPEG or the like)"
         notes = (f"{folder}: {kind}, which moves FID",)
-    return Source(str(folder), len(files), lambda *share: _decode(files, *share), notes)
+    return Source(str(folder), len(files), partial(_decode, files), notes)
 
 
 def _spread(number, limit):
@@ -119,9 +120,9 @@ def _choose(classes, names, where):
         elif first.isdigit() and last.isdigit() and int(first) <= int(last) < len(names):
             chosen.update(range(int(first), int(last) + 1))
         else:
-            known = ", ".join(map(str, names[:12])) + (", ..." if len(names) > 12 else "")
+            first = ", ".join(map(str, names[:12])) + (", ..." if len(names) > 12 else "")
             raise UserError(
-                f"--classes {classes}: no class {part!r} in {where} (it has {len(names)}: {known})"
+                f"--classes {classes}: no class {part!r} in {where} (it has {len(names)}: {first})"
             )
     return sorted(chosen)
 
@@ -135,7 +136,8 @@ def _decode(files, size, start, step):
             ahead = (pool.submit(_pixels, file) for file in files[start::step])
             waiting = deque(islice(ahead, size))
             while waiting:
-                batch, size_in_bytes = [], 0
+                batch = []
+                size_in_bytes = 0
                 while waiting and len(batch) < size and size_in_bytes < BATCH_BYTES:
                     batch.append(waiting.popleft().result())
                     size_in_bytes += batch[-1].nbytes
@@ -195,14 +197,14 @@ def _array_file(path, classes, limit):
         chosen[candidates[_spread(len(candidates), limit)]] = True
     if not chosen.any():
         raise UserError(f"{path}: holds no images")
-    return Source(
-        str(path), int(chosen.sum()), lambda *share: _stream(path, member, chosen, *share)
-    )
+    return Source(str(path), int(chosen.sum()), partial(_stream, path, member, chosen))
 
 
 def _find_images(path):
     """(name inside, number, labels or None) of a file's one uint8 array (N, H, W, 3)."""
-    images, contents, labels = [], [], None
+    images = []  # (name inside, number)
+    contents = []
+    labels = None
     for name in _members(path):
         with _open(path, name) as file:
             shape, fortran, dtype = _header(file)

@@ -1,5 +1,6 @@
-"""Scores of images as they are made (push), or of a set of images (pull): FID, Inception Score, KID,
-precision and recall, in one pass.
+"""FID, Inception Score, KID, precision and recall in one pass over images.
+
+Of images as they are made (push), or of a set of them (pull, `evaluate`):
 
     scores = Scores([FeatureScores(Extractor(), ("fid", "is"), real, number=50_000)])
     for images in ...:                 # uint8 (n, H, W, 3)
@@ -73,7 +74,7 @@ class FeatureScores:
         return InceptionScore(number, splits, protocol.is_seed, protocol.is_equal_splits)
 
     def update(self, images, numbers):
-        """Take uint8 RGB images, an array (n, H, W, 3) or a list, and their numbers (n,) among all."""
+        """Take uint8 RGB images, array (n, H, W, 3) or list, and their numbers (n,) among all."""
         features = None
         if self.metrics != ("is",):
             features = self.network.features(images)
@@ -114,7 +115,8 @@ class FeatureScores:
         """({name: score}, notes for a reader of them) of `count` images of that resolution."""
         stats = self.statistics()
         real = self.real
-        scores, notes = {}, []
+        scores = {}
+        notes = []
         if "fid" in self.metrics:
             scores |= frechet_distance(stats.mean, stats.cov, real.mean, real.cov)
         if "fid" in self.metrics and len(self.parts) > 1:
@@ -132,7 +134,8 @@ class FeatureScores:
         if "pr" in self.metrics:
             if min(len(stats.features), len(real.features)) <= NEIGHBOURS:
                 raise UserError(
-                    f"--metrics pr: needs more than {NEIGHBOURS} images on either side; leave pr out"
+                    f"--metrics pr: needs more than {NEIGHBOURS} images on either side; leave pr "
+                    "out"
                 )
             scores |= precision_recall(real.features, stats.features, NEIGHBOURS)
         notes += _notes(self, count, resolution)
@@ -386,7 +389,8 @@ def check_match(real, network):
     """UserError when the statistics were made with another resize, other weights or another network
     than this.
     """
-    ours, theirs = network.info, real.info
+    ours = network.info
+    theirs = real.info
     kind = network.name.capitalize()
     made = f"{real.source or 'the statistics of the real images'}: made"
     if real.mean.size != network.dimensions:
@@ -436,7 +440,8 @@ def check_metrics(metrics, network, real):
 
 def _notes(scored, count, resolution):
     """What a reader of these `FeatureScores` should know."""
-    network, real = scored.network, scored.real
+    network = scored.network
+    real = scored.real
     if not network.info["comparable"]:
         kind = network.name.capitalize()
         yield f"random {kind} weights: these numbers compare with nothing but their like"

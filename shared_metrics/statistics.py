@@ -33,26 +33,30 @@ class Statistics:
     """
 
     def __init__(self, keep=0, **info):
-        self.keep, self.info = keep, info
+        self.keep = keep
+        self.info = info
         self.source = None  # the file or folder they come from, for the result record
         self.number = 0
-        self.kept = (
-            np.zeros(0, np.int64),
-            None,
-        )  # numbers of the kept images (k,), their features (k, D) float32
-        self._sum = self._outer = self._moments = None
-        self._waiting, self._rows = [], 0
+        # numbers of the kept images (k,), their features (k, D) float32
+        self.kept = np.zeros(0, np.int64), None
+        self._sum = None
+        self._outer = None
+        self._moments = None  # (mean, covariance) where a file tells these alone
+        self._waiting = []  # rows not yet added to the sums
+        self._rows = 0
 
     @classmethod
     def from_moments(cls, mean, cov, number=None, **info):
         """Statistics with this mean (D,) and covariance (D, D); they cannot be updated further."""
         stats = cls(**info)
-        mean, cov = np.asarray(mean, np.float64), np.asarray(cov, np.float64)
+        mean = np.asarray(mean, np.float64)
+        cov = np.asarray(cov, np.float64)
         if mean.ndim != 1 or cov.shape != (mean.size, mean.size):
             raise ValueError(f"mean {mean.shape} and covariance {cov.shape}: need (D,) and (D, D)")
         if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
             raise ValueError("mean or covariance holds NaN or infinite values")
-        stats.number, stats._moments = number, (mean, cov)
+        stats.number = number
+        stats._moments = mean, cov
         return stats
 
     def update(self, features, indices=None):
@@ -88,7 +92,8 @@ class Statistics:
         features = features if old[1] is None else np.concatenate([old[1], features])
         if len(indices) > self.keep:
             chosen = np.argpartition(hashed(indices), self.keep - 1)[: self.keep]
-            indices, features = indices[chosen], features[chosen]
+            indices = indices[chosen]
+            features = features[chosen]
         order = np.argsort(indices, kind="stable")
         self.kept = indices[order], features[order]
 
@@ -101,9 +106,12 @@ class Statistics:
         if not self._rows:
             return
         x = np.concatenate(self._waiting)
-        self._waiting, self._rows = [], 0
+        self._waiting = []
+        self._rows = 0
         if self._sum is None:
-            self._sum, self._outer = np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
+            dimensions = x.shape[1]
+            self._sum = np.zeros(dimensions)
+            self._outer = np.zeros((dimensions, dimensions))
         self._sum += x.sum(axis=0)
         self._outer += x.T @ x
 

@@ -44,8 +44,7 @@ def weight_flags(parser, bn_stats=("running", "batch")):
     add("--no_ema", dest="use_ema", action="store_false", default=argparse.SUPPRESS,
         help="the raw G")
     add("--bn_stats", default="running", choices=bn_stats,
-        help="BatchNorm statistics: of training, or of each batch drawn (standing: of "
-             "--standing_batches)")
+        help="BatchNorm statistics: those of training, or of each batch drawn")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
 
 
@@ -79,9 +78,9 @@ def record_flags(parser, num_samples, metrics, real, output_dir="./test_result")
     add("--protocol", default="tf", choices=list(PROTOCOLS), help="how the scores are computed")
 
 
-def label_flag(parser):
-    """Add the flag of the classes to draw."""
-    parser.add_argument("--labels", default="uniform",
+def label_flag(add):
+    """Add the flag of the classes to draw, by a parser's or a group's `add_argument`."""
+    add("--labels", default="uniform",
         help="uniform, data (as often as in the real images), or classes by name or number, e.g. "
              "cat,dog or 0-9: each is drawn from every seed")
 # fmt: on
@@ -129,8 +128,9 @@ def chosen_metrics(args, own=()):
 
 
 def open_scores(args, metrics, number, pictures=None, data=None):
-    """`scoring.Scores` ready to take `number` images. Weights and real images are read here, so that
-    a mistake is told before anything is drawn.
+    """`scoring.Scores` ready to take `number` images.
+
+    Weights and real images are read here, so that a mistake is told before anything is drawn.
 
     Args:
         args: real (statistics file, array file or folder), inception_weights, protocol.
@@ -239,8 +239,9 @@ def _once(flag, values):
 
 
 def latents(seeds, z_dim):
-    """z (N, z_dim) float32, one standard normal row a seed: `np.random.RandomState(seed).randn(z_dim)`,
-    so that any framework can draw the same.
+    """z (N, z_dim) float32, one standard normal row a seed.
+
+    It is `np.random.RandomState(seed).randn(z_dim)`, so any framework can draw the same.
     """
     rows = [np.random.RandomState(seed).randn(z_dim) for seed in seeds]
     return np.stack(rows).astype(np.float32)

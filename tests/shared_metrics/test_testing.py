@@ -1,4 +1,4 @@
-"""What every test.py does alike: seeds and labels, the folder it writes, the record, its mistakes."""
+"""What every test.py does alike: seeds, labels, the folder it writes, the record, its mistakes."""
 
 import argparse
 import importlib
