@@ -1,5 +1,6 @@
-"""The ten classes of one AC-GAN out of a folder of class folders -> (image, label) arrays (Odena et
-al., sec. 4).
+"""The ten classes of one AC-GAN (Odena et al., sec. 4) -> (image, label) arrays.
+
+They are chosen among the sub-folders of a folder of class folders.
 """
 
 import re
@@ -41,31 +42,35 @@ class ClassFolder:
         root = Path(root).expanduser()
         if not root.is_dir():
             raise UserError(
-                f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of "
-                "images per class, "
+                f"{flag} {root}: no such folder. "
+                "Give the folder that holds one sub-folder of images per class, "
                 "e.g. .../imagenet/train"
             )
         names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not names:
             raise UserError(
-                f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one "
-                "sub-folder per class"
+                f"{flag} {root}: no sub-folders. "
+                f"Expected {root.name}/<class>/<image>, one sub-folder per class"
             )
-        self.class_indices = choose_classes(names, classes, class_seed, f"{flag} {root}")
+        where = f"{flag} {root}"
+        self.class_indices = choose_classes(names, classes, seed=class_seed, where=where)
         self.class_total = len(names)
         self.classes = [names[i] for i in self.class_indices]
-        self.files, self.labels, self.counts = [], [], []
+        self.files = []
+        self.labels = []
+        self.counts = []
         for label, name in enumerate(self.classes):
             files = list_images(root / name)
             if not files:
                 raise UserError(
-                    f"{flag} {root / name}: no images in this class folder. Add images or choose "
-                    "others by --classes"
+                    f"{flag} {root / name}: no images in this class folder. "
+                    "Add images or choose others by --classes"
                 )
             self.files += files
             self.labels += [label] * len(files)
             self.counts.append(len(files))
-        self.imsize, self.flip = imsize, flip
+        self.imsize = imsize
+        self.flip = flip
 
     def __len__(self):
         return len(self.files)
@@ -75,15 +80,12 @@ class ClassFolder:
         return str(self.files[index])
 
     def load(self, index, rng):
-        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64. Raises UserError naming
-        a bad file.
+        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64.
+
+        Raises: UserError naming a bad file.
         """
-        x = (
-            np.asarray(middle(self.files[index], self.imsize), np.float32).transpose(2, 0, 1)
-            / 255.0
-            * 2.0
-            - 1.0
-        )
+        image = middle(self.files[index], self.imsize)
+        x = np.asarray(image, np.float32).transpose(2, 0, 1) / 255.0 * 2.0 - 1.0
         if self.flip and rng.random() < 0.5:
             x = x[:, :, ::-1]
         return np.ascontiguousarray(x), np.int64(self.labels[index])
@@ -96,25 +98,25 @@ class ClassFolder:
 def choose_classes(names, text, seed=0, where="--dataroot"):
     """Positions, ascending, of the classes that --classes picks among all class names.
 
-    Args: names, sorted; where, the flag and folder they come from, for messages; text, a list of
-            names, or one of
+    Args:
+        names: all class names, sorted.
+        text: a list of names, or one of
             auto: all when there are at most ten, else the published group 10-20, or 0-10 when there
                 are fewer than 20;
             10-20: positions from 10 up to but not including 20, as the reference codes slice;
             3,17,40-45: several; random, random:N: ten or N of them, drawn with `seed`;
             names with commas between them; where every part is the name of a folder, it is never
-            read as a number.
+                read as a number.
+        where: the flag and folder they come from, for messages.
     Raises: UserError naming --classes and what there is, when a class does not exist, is named
         twice, or none is left.
     """
     by_name_only = not isinstance(text, str)
     parts = text if by_name_only else [part.strip() for part in text.split(",")]
     text = ",".join(parts)
-    total, there, position = (
-        len(names),
-        existing(names, where),
-        {name: i for i, name in enumerate(names)},
-    )
+    total = len(names)
+    there = existing(names, where)
+    position = {name: i for i, name in enumerate(names)}
     if text == "auto" and not by_name_only:
         start = GROUP if total >= 2 * GROUP else 0
         return list(range(start, min(total, start + GROUP)))
@@ -127,7 +129,9 @@ def choose_classes(names, text, seed=0, where="--dataroot"):
             raise UserError(f"--classes {text}: cannot draw {count} of {there}")
         picked = make_rng(seed, "classes").permutation(total)[:count].tolist()
     elif all(POSITIONS.fullmatch(part) for part in parts) and not by_name_only:
-        picked = [i for part in parts for i in _positions(part, total, there)]
+        picked = []
+        for part in parts:
+            picked += _positions(part, total, there)
     else:
         raise UserError(
             f"--classes {text or repr(text)}: no class folder '{unknown[0]}' among {there}"
@@ -139,13 +143,14 @@ def choose_classes(names, text, seed=0, where="--dataroot"):
 
 
 def _positions(part, total, there):
-    """ "7" -> [7]; "10-20" -> 10 to 19."""
+    """The positions of one part: 7 alone, or 10 to 19 for 10-20."""
     first, end = POSITIONS.fullmatch(part).groups()
-    first, end = int(first), int(end) if end else int(first) + 1
+    first = int(first)
+    end = int(end) if end else first + 1
     if first >= end:
         raise UserError(
-            f"--classes {part}: holds no class; the end is not counted, so {first}-{first + 1} is "
-            "one class"
+            f"--classes {part}: holds no class; "
+            f"the end is not counted, so {first}-{first + 1} is one class"
         )
     if end > total:
         raise UserError(f"--classes {part}: reaches past {there}")
@@ -159,8 +164,9 @@ def existing(names, where):
 
 
 def group_name(indices, total):
-    """The group in words: "all 10 classes", "classes 10-20 of 1000" (20 not counted) or "classes 3,
-    17, 40 of 1000".
+    """The group in words.
+
+    "all 10 classes", "classes 10-20 of 1000" (20 not counted) or "classes 3, 17, 40 of 1000".
     """
     if len(indices) == total:
         return f"all {total} classes"
@@ -170,8 +176,9 @@ def group_name(indices, total):
 
 
 def middle(path, imsize):
-    """The picture in a file with its short side resized to imsize (bilinear), then the middle
-    square, as PIL image.
+    """The picture in a file with its short side resized to imsize, then the middle square.
+
+    A PIL image; bilinear, as the reference codes resize.
     """
     image = read_rgb(path, min_side=imsize, rotate=True)
     short = min(image.size)
@@ -182,14 +189,15 @@ def middle(path, imsize):
         box.append((start * side / resized, (start + imsize) * side / resized))
     (left, right), (top, bottom) = box
     # Resampling only what is kept gives the pixels of resizing all of it, and a very long picture
-    # costs nothing.
+    # costs no more.
     return image.resize((imsize, imsize), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
 
 
 def center_crops(files, imsize, skip_bad=False):
     """Batches of uint8 (n, imsize, imsize, 3): the files' pictures as in training, not flipped.
 
-    skip_bad leaves out those that cannot be read. Raises: UserError naming such a file otherwise.
+    skip_bad leaves out those that cannot be read.
+    Raises: UserError naming such a file otherwise.
     """
     return stacks(files, lambda path: middle(path, imsize), skip_bad)
 
@@ -200,22 +208,26 @@ def make_dataset(args):
         raise UserError(
             "--dataroot is missing. Give the folder that holds one sub-folder of images per class"
         )
-    data = ClassFolder(args.data_path, args.imsize, args.classes, args.class_seed, args.flip)
+    data = ClassFolder(
+        args.data_path,
+        args.imsize,
+        classes=args.classes,
+        class_seed=args.class_seed,
+        flip=args.flip,
+    )
     if args.num_classes and args.num_classes != len(data.classes):
+        group = group_name(data.class_indices, data.class_total)
         raise UserError(
             f"--num_classes {args.num_classes}: --classes {args.classes} chooses "
-            f"{len(data.classes)} "
-            f"({group_name(data.class_indices, data.class_total)}); leave --num_classes out or "
-            "change --classes"
+            f"{len(data.classes)} ({group}); leave --num_classes out or change --classes"
         )
     return data
 
 
 def describe(data):
-    """One line on a data set for the log: images, the group, its classes, the smallest and largest
-    class.
-    """
-    low, high = min(data.counts), max(data.counts)
+    """One line on a data set for the log: images, the group, its classes and their sizes."""
+    low = min(data.counts)
+    high = max(data.counts)
     names = ", ".join(data.classes[:10]) + (", ..." if len(data.classes) > 10 else "")
     size = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     group = group_name(data.class_indices, data.class_total)
