@@ -241,9 +241,9 @@ class Run:
         args = self.args
         return Evaluation(
             self.folder,
-            real=args.real_stats,
-            inception_weights=args.inception_weights,
-            eval_samples=self.eval_samples,
+            args.real_stats,
+            args.inception_weights,
+            self.eval_samples,
             pictures=lambda: self.real.pictures(args.skip_bad_images),
             count=len(self.real),
             log=self._log,
