@@ -43,7 +43,8 @@ class ClassFolder:
         self.classes = [names[i] for i in self.class_indices]
         self.files, self.labels = class_files(root, self.classes, flag)
         self.counts = np.bincount(self.labels).tolist()
-        self.imsize, self.flip = imsize, flip
+        self.imsize = imsize
+        self.flip = flip
 
     def __len__(self):
         return len(self.files)
@@ -53,15 +54,12 @@ class ClassFolder:
         return str(self.files[index])
 
     def load(self, index, rng):
-        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64. Raises UserError naming
-        a bad file.
+        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64.
+
+        Raises: UserError naming a bad file.
         """
-        x = (
-            np.asarray(middle_square(self.files[index], self.imsize), np.float32).transpose(2, 0, 1)
-            / 255.0
-            * 2.0
-            - 1.0
-        )
+        image = middle_square(self.files[index], self.imsize)
+        x = np.asarray(image, np.float32).transpose(2, 0, 1) / 255.0 * 2.0 - 1.0
         if self.flip and rng.random() < 0.5:
             x = x[:, :, ::-1]
         return np.ascontiguousarray(x), self.labels[index]

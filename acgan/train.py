@@ -87,7 +87,8 @@ def parser():
     p.set_defaults(sample_every=0, save_every=0)  # by epochs
     add = p.add_argument_group("run, by epochs and folder").add_argument
     add("--save_freq", type=positive, default=5,
-        help="epochs between checkpoints and sample grids, where --save_every, --sample_every are 0")
+        help="epochs between checkpoints and sample grids, "
+             "where --save_every, --sample_every are 0")
     for name, folder in (("check", "checkpoints"), ("result", "results"),
                          ("class_result", "class_results"), ("log", "log")):
         add(f"--{name}_path", default="", help=f"if not OUTPUT_DIR/{folder}")
@@ -131,8 +132,9 @@ def main(argv=None):
     names = ("imsize", "nz", "ngf", "ndf", "form", "fc_relu", "init", "dropout", "activation_noise")
     fields = {name: getattr(args, name) for name in names}
     arch = Architecture(num_classes=len(data.classes), **fields)
-    paddle.seed(args.seed)
-    trainer = Trainer(Generator(arch), Discriminator(arch), arch, args, data, held_out)
+    paddle.seed(args.seed)  # the first weights
+    networks = Generator(arch), Discriminator(arch)
+    trainer = Trainer(*networks, arch=arch, args=args, dataset=data, held_out=held_out)
     images = args.batch_size * process.world_size()
     length = f"{trainer.total:,} iterations of {images} images, {trainer.per_epoch:,} an epoch"
     notes = [configured, *run_notes(args, RECIPES[args.recipe]), length, describe(data)]

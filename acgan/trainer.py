@@ -1,4 +1,4 @@
-"""AC-GAN's losses, its two updates and the training loop (Odena, Olah, Shlens, ICML 2017, sec. 3)."""
+"""AC-GAN's losses, its two updates and the training loop (Odena et al., ICML 2017, sec. 3)."""
 
 import copy
 from itertools import islice
@@ -17,9 +17,11 @@ from shared_metrics.runs.training import Run, Update, start_from
 
 
 def source_loss(logits, real):
-    """-E[log P(S = real)] or -E[log P(S = fake)] from D's source logits (N,): a half of -L_S
-    (eq. 2).
+    """-E[log P(S = real)] or -E[log P(S = fake)], a half of -L_S (eq. 2).
+
+    Args: logits (N,), D's source logits; real, whether S = real.
     """
+    # -log s(a) = softplus(-a) and -log(1 - s(a)) = softplus(a), which no logit overflows.
     return F.softplus(-logits if real else logits).mean()
 
 
@@ -61,6 +63,7 @@ class Trainer:
         self.update_G = self._update(self.G, args.g_lr)
         self.update_D = self._update(self.D, args.d_lr)
         self.G_ema = copy.deepcopy(self.G) if args.ema_decay else None
+        # Under the names of a checkpoint.
         self.networks = {
             "generator": self.G,
             "generator_ema": self.G_ema,
@@ -87,14 +90,16 @@ class Trainer:
         """
         rng = self._rng("step", iteration, self.rank)
         paddle.seed(int(rng.integers(2**31)))  # dropout and activation noise
-        # c ~ p_c: uniform, whatever the real batch holds
+        # c ~ p_c: uniform, whatever the real batch holds.
         y_fake = rng.integers(self.arch.num_classes, size=len(y))
         noise = rng.standard_normal((len(y), self.arch.nz), dtype=np.float32)
         z = paddle.to_tensor(with_labels(noise, y_fake, self.arch.num_classes))
         y_fake = paddle.to_tensor(y_fake)
         with self.update_G.autocast():
             fake = self.G(z)  # X_fake = G(c, z)
-        logs = self.d_update(paddle.to_tensor(x), paddle.to_tensor(y), fake.detach(), y_fake)
+        real = paddle.to_tensor(x)
+        y = paddle.to_tensor(y)
+        logs = self.d_update(real, y, fake=fake.detach(), y_fake=y_fake)
         return logs | self.g_update(fake, y_fake, iteration)
 
     def d_update(self, real, y, fake, y_fake):
@@ -125,11 +130,11 @@ class Trainer:
         return self.update_D.step()
 
     def g_update(self, fake, y_fake, iteration):
-        """One Adam step of G, which maximises L_C - L_S (eq. 2, 3) by making D say "real" and the
-        class; then G's exponential moving average.
+        """One Adam step of G, which maximises L_C - L_S (eq. 2, 3); then its moving average.
 
-        Of L_S it raises E[log P(S = real | X_fake)] instead of lowering E[log P(S = fake | X_fake)],
-        which is flat while D knows the fakes; so do both reproductions.
+        It makes D say "real" and the class. Of L_S it raises E[log P(S = real | X_fake)] instead of
+        lowering E[log P(S = fake | X_fake)], which is flat while D knows the fakes; so do both
+        reproductions.
         """
         a = self.args
         with self.update_D.frozen():
@@ -138,14 +143,15 @@ class Trainer:
             loss = source_loss(s_fake, real=True) + class_loss(c_fake, y_fake, a.class_loss)
             self.update_G.backward(loss, G_loss=loss, D_G_z2=F.sigmoid(s_fake).mean())
         logs = self.update_G.step()
-        if self.G_ema is not None:
+        if self.G_ema is not None:  # decay 0 copies G
             ema_update(self.G_ema, self.G, a.ema_decay if iteration >= a.ema_start else 0.0)
         return logs
 
     def train(self, notes=()):
         """Step, log, show, score, save, until the last iteration or a signal.
 
-        Args: notes, lines for the head of the log. Returns: 0, or 128 + the signal.
+        Args: notes, lines for the head of the log.
+        Returns: 0, or 128 + the signal.
         Raises: NotFinite when a loss is NaN.
         """
         a = self.args
@@ -167,14 +173,20 @@ class Trainer:
 
     def _run(self, notes):
         a = self.args
-        about = {"classes": self.data.classes, "class_indices": self.data.class_indices}
-        about |= {"class_total": self.data.class_total, "batches_per_epoch": self.per_epoch}
+        about = {
+            "paper": "acgan",
+            "architecture": self.arch.to_dict(),
+            "classes": self.data.classes,
+            "class_indices": self.data.class_indices,
+            "class_total": self.data.class_total,
+            "batches_per_epoch": self.per_epoch,
+        }
         return Run(
             a,
             self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
-            about={"paper": "acgan", "architecture": self.arch.to_dict(), **about},
+            about=about,
             check=self.check,
             real=self.data,
             per_epoch=self.per_epoch,
@@ -198,15 +210,17 @@ class Trainer:
         return images
 
     def show_real(self):
-        """Write real_samples.png, to compare the grids with: one row a class (ten at most), ten of
-        its images. Returns: the picture.
+        """Write real_samples.png, to compare the grids with, and return the picture.
+
+        One row a class (ten at most), ten of its images.
         """
         labels = np.asarray(self.data.labels)
         side = self.arch.imsize
         cells = []
         for y in self.shown:
             readable = self._readable(self.data, np.flatnonzero(labels == y))
-            images = [x for x, _ in islice(readable, 10)] or [np.zeros((3, side, side), np.float32)]
+            images = [x for x, _ in islice(readable, 10)]
+            images = images or [np.zeros((3, side, side), np.float32)]  # none can be read: gray
             cells += (images * 10)[:10]  # a small class shows its images again
         names = [self.data.classes[y] for y in self.shown]
         picture = grid(to_uint8(np.stack(cells)), 10, row_labels=names)
@@ -233,8 +247,9 @@ class Trainer:
         save_png(picture, path)
 
     def held_out_accuracy(self, most=1000):
-        """D's class accuracy, in eval mode, on up to `most` held-out images spread over the
-        classes; NaN where none can be read.
+        """D's class accuracy, in eval mode, on held-out images; NaN where none can be read.
+
+        most: images at most, spread over the classes.
         """
         number = min(most, len(self.held_out))
         chosen = np.linspace(0, len(self.held_out) - 1, number).astype(int)
@@ -243,18 +258,17 @@ class Trainer:
         seen = 0
         self.D.eval()
         while batch := list(islice(items, self.args.batch_size)):
-            x, y = (np.stack(part) for part in zip(*batch, strict=True))
+            images, labels = zip(*batch, strict=True)
+            x = paddle.to_tensor(np.stack(images))
             with paddle.no_grad():
-                _, logits = self.D(paddle.to_tensor(x))
-            right += int((logits.numpy().argmax(1) == y).sum())
+                _, logits = self.D(x)
+            right += int((logits.numpy().argmax(1) == np.stack(labels)).sum())
             seen += len(batch)
         self.D.train()
         return right / seen if seen else float("nan")
 
     def _readable(self, data, indices):
-        """Items of a data set one by one; --skip_bad_images leaves out those that cannot be
-        read.
-        """
+        """Items of a data set one by one; --skip_bad_images leaves out unreadable ones."""
         for i in indices:
             try:
                 yield data.load(int(i), self._rng("show", int(i)))
@@ -272,9 +286,11 @@ class Trainer:
             yield self.generate(noise, rng.integers(self.arch.num_classes, size=n))
 
     def start_from(self, state, source):
-        """Begin a new run from the weights in `state` (`convert.read_weights`): of G, D or both.
+        """Begin a new run from the weights in `state`: of G, D or both.
 
-        Returns: lines for the log. Raises: UserError when they are of another network.
+        Args: state, see `convert.read_weights`; source, the file.
+        Returns: lines for the log.
+        Raises: UserError when they are of another network.
         """
         self.check_architecture(state, source)
         return start_from(self.networks, state, source)
@@ -288,7 +304,10 @@ class Trainer:
         self.check_architecture(state, source)
 
     def check_architecture(self, state, source):
-        """Networks of another form can have weights of the same shapes: never mix them."""
+        """Raise UserError where a checkpoint is of another architecture.
+
+        Networks of another form can have weights of the same shapes.
+        """
         theirs = state.get("architecture", {})
         ours = self.arch.to_dict()
         names = ("form", "fc_relu") if "generator" in state else ("form",)  # fc_relu is G's
@@ -298,6 +317,6 @@ class Trainer:
                 wrong.append(f"{name} {theirs[name]} there, {ours[name]} here")
         if wrong:
             raise UserError(
-                f"{source}: weights of another network ({'; '.join(wrong)}). Give the --recipe "
-                "they belong to"
+                f"{source}: weights of another network ({'; '.join(wrong)}). "
+                "Give the --recipe they belong to"
             )

@@ -35,35 +35,35 @@ class ClassFolder:
         root = Path(root).expanduser()
         if not root.is_dir():
             raise UserError(
-                f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of "
-                "images per class, "
+                f"{flag} {root}: no such folder. "
+                "Give the folder that holds one sub-folder of images per class, "
                 "e.g. .../imagenet/train"
             )
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not folders:
             raise UserError(
-                f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one "
-                "sub-folder per class"
+                f"{flag} {root}: no sub-folders. "
+                f"Expected {root.name}/<class>/<image>, one sub-folder per class"
             )
         self.classes = [p.name for p in folders]
-        self.files, self.labels, self.counts = [], [], []
+        self.files = []
+        self.labels = []
+        self.counts = []
         for label, folder in enumerate(folders):
             files = list_images(folder)
             if not files:
                 raise UserError(
-                    f"{flag} {folder}: no images in this class folder. Add images or remove the "
-                    "folder"
+                    f"{flag} {folder}: no images in this class folder. "
+                    "Add images or remove the folder"
                 )
             self.files += files
             self.labels += [label] * len(files)
             self.counts.append(len(files))
-        self.imsize, self.crop, self.zoom, self.flip, self.normalize = (
-            imsize,
-            crop,
-            zoom,
-            flip,
-            normalize,
-        )
+        self.imsize = imsize
+        self.crop = crop
+        self.zoom = zoom
+        self.flip = flip
+        self.normalize = normalize
 
     def __len__(self):
         return len(self.files)
@@ -73,10 +73,11 @@ class ClassFolder:
         return str(self.files[index])
 
     def load(self, index, rng):
-        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64. Raises UserError naming
-        a bad file.
+        """Image float32 (3, imsize, imsize) in [-1, 1] and its label int64.
+
+        Raises: UserError naming a bad file.
         """
-        image = square(self.files[index], self.imsize, self.crop, rng, self.zoom)
+        image = square(self.files[index], self.imsize, self.crop, rng=rng, zoom=self.zoom)
         return to_array(image, rng, self.flip, self.normalize), np.int64(self.labels[index])
 
     def pictures(self, skip_bad=False):
@@ -85,8 +86,11 @@ class ClassFolder:
 
 
 class Cifar10Batches:
-    """The training part of CIFAR-10 as its authors publish it: the unpacked folder
-    `cifar-10-batches-py`.
+    """The training part of CIFAR-10 as its authors publish it, images uint8 (50000, 3, 32, 32).
+
+    Args: root, the unpacked folder `cifar-10-batches-py` or the one that holds it; the others as in
+        `ClassFolder`.
+    Raises: UserError for another imsize than 32 and for a file that is missing or damaged.
     """
 
     def __init__(self, root, imsize, flip=False, normalize=True):
@@ -103,7 +107,8 @@ class Cifar10Batches:
         names = weights.load(root / "batches.meta")[b"label_names"]
         self.classes = [n.decode() for n in names]
         self.counts = np.bincount(self.labels, minlength=len(self.classes)).tolist()
-        self.flip, self.normalize = flip, normalize
+        self.flip = flip
+        self.normalize = normalize
 
     def __len__(self):
         return len(self.images)
@@ -114,7 +119,8 @@ class Cifar10Batches:
 
     def pictures(self, skip_bad=False):
         """The images as scores see them: batches of uint8 (n, 32, 32, 3). None is unreadable."""
-        return (self.images[i : i + 32].transpose(0, 2, 3, 1) for i in range(0, len(self), 32))
+        for i in range(0, len(self), 32):
+            yield self.images[i : i + 32].transpose(0, 2, 3, 1)
 
     def load(self, index, rng):
         """Image float32 (3, 32, 32) in [-1, 1] and its label int64."""
@@ -123,12 +129,11 @@ class Cifar10Batches:
 
 
 class FakeData:
-    """Noise images with uniform labels: tries out a machine's speed and memory without any data
-    set.
-    """
+    """Noise images with uniform labels: to try out a machine's speed and memory without data."""
 
     def __init__(self, imsize, num_classes, length=10_000):
-        self.imsize, self.length = imsize, length
+        self.imsize = imsize
+        self.length = length
         self.classes = [str(i) for i in range(num_classes)]
         self.counts = [(length + num_classes - 1 - i) // num_classes for i in range(num_classes)]
 
@@ -142,8 +147,8 @@ class FakeData:
     def pictures(self, skip_bad=False):
         """Raises UserError: noise has no scores."""
         raise UserError(
-            "--dataset fake: noise cannot be compared with; give --real_stats or leave "
-            "--eval_every out"
+            "--dataset fake: noise cannot be compared with; "
+            "give --real_stats or leave --eval_every out"
         )
 
     def load(self, index, rng):
@@ -153,44 +158,46 @@ class FakeData:
 
 
 def square(path, imsize, crop, rng=None, zoom=1.0):
-    """The picture in a file as a square PIL image of `imsize` pixels; crop and zoom as in
-    `ClassFolder`.
+    """The picture in a file as a square PIL image of `imsize` pixels.
+
+    Args: crop and zoom, as in `ClassFolder`; rng, numpy Generator, for crop "random".
+    Raises: UserError naming the file.
     """
     size = (imsize, imsize)
-    image = read_rgb(
-        path, min_side=None if crop == "none" else math.ceil(imsize / zoom), rotate=True
-    )
+    # A large JPEG is decoded smaller, yet never below the size of what is cut out of it.
+    min_side = None if crop == "none" else math.ceil(imsize / zoom)
+    image = read_rgb(path, min_side=min_side, rotate=True)
     if crop == "none":
         if image.size != size:
             raise UserError(
-                f"{path}: {image.width}x{image.height} px, but --dont_resize needs "
-                f"{imsize}x{imsize}"
+                f"{path}: {image.width}x{image.height} px, "
+                f"but --dont_resize needs {imsize}x{imsize}"
             )
         return image
     if crop == "squash":
         return image.resize(size, Image.Resampling.BILINEAR)
     side = max(1, round(min(image.size) * zoom))
-    left, top = image.width - side, image.height - side
-    left, top = (
-        (rng.integers(left + 1), rng.integers(top + 1))
-        if crop == "random"
-        else (left // 2, top // 2)
-    )
+    left = (image.width - side) // 2
+    top = (image.height - side) // 2
+    if crop == "random":
+        left = rng.integers(image.width - side + 1)
+        top = rng.integers(image.height - side + 1)
     return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
 def center_crops(files, imsize, skip_bad=False):
-    """Batches of uint8 (n, imsize, imsize, 3): the middle squares of the files' pictures, resized,
-    not flipped.
+    """Batches of uint8 (n, imsize, imsize, 3): the files' middle squares, resized, not flipped.
 
-    skip_bad leaves out those that cannot be read. Raises: UserError naming such a file otherwise.
+    skip_bad leaves out those that cannot be read.
+    Raises: UserError naming such a file otherwise.
     """
     return stacks(files, lambda path: square(path, imsize, "center"), skip_bad)
 
 
 def to_array(image, rng, flip, normalize):
-    """PIL RGB image -> float32 (3, H, W); [-1, 1] when `normalize`, else [0, 1]; mirrored with
-    probability 1/2.
+    """PIL RGB image -> float32 (3, H, W); [-1, 1] when `normalize`, else [0, 1].
+
+    With `flip` it is mirrored with probability 1/2.
     """
     x = np.asarray(image, np.float32).transpose(2, 0, 1) / 255.0
     if flip and rng.random() < 0.5:
@@ -199,15 +206,16 @@ def to_array(image, rng, flip, normalize):
 
 
 def make_dataset(args):
-    """The data set that the flags of train.py name, checked and counted. Raises UserError with the
-    flag at fault.
+    """The data set that the flags of train.py name, checked and counted.
+
+    Raises: UserError with the flag at fault.
     """
     if args.dataset == "fake":
         return FakeData(args.imsize, args.num_classes or 10)
     if args.dataset in ("hdf5", "lsun"):
         raise UserError(
-            f"--dataset {args.dataset}: not read here. Unpack it into one folder of images per "
-            "class"
+            f"--dataset {args.dataset}: not read here. "
+            "Unpack it into one folder of images per class"
         )
     if not args.data_path:
         raise UserError(
@@ -215,28 +223,23 @@ def make_dataset(args):
         )
     root = Path(args.data_path).expanduser()
     batches = (root / "data_batch_1").exists() or (root / "cifar-10-batches-py").exists()
+    how = {"flip": args.flip, "normalize": not args.dont_normalize}
     if args.dataset == "cifar10" and batches:
-        data = Cifar10Batches(root, args.imsize, args.flip, not args.dont_normalize)
+        data = Cifar10Batches(root, args.imsize, **how)
     else:
-        data = ClassFolder(
-            root,
-            args.imsize,
-            crop=args.crop,
-            zoom=args.zoom,
-            flip=args.flip,
-            normalize=not args.dont_normalize,
-        )
+        data = ClassFolder(root, args.imsize, crop=args.crop, zoom=args.zoom, **how)
     if args.num_classes and args.num_classes != len(data.classes):
         raise UserError(
-            f"--num_classes {args.num_classes}: {root} holds {len(data.classes)}; leave the flag "
-            "out to use them"
+            f"--num_classes {args.num_classes}: {root} holds {len(data.classes)}; "
+            "leave the flag out to use them"
         )
     return data
 
 
 def describe(data):
     """One line on a data set for the log: images, classes and the smallest and largest class."""
-    low, high = min(data.counts), max(data.counts)
+    low = min(data.counts)
+    high = max(data.counts)
     names = ", ".join(data.classes[:10]) + (", ..." if len(data.classes) > 10 else "")
     size = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return f"data: {len(data):,} images in {len(data.classes):,} classes of {size} images ({names})"

@@ -130,8 +130,8 @@ def parse_args(argv=None):
         raise UserError(f"--zoom {args.zoom:g}: must lie above 0, and at most at 1")
     if not args.parallel and process.world_size() > 1:
         raise UserError(
-            "--parallel 0: this is one of several processes; start it without "
-            "paddle.distributed.launch"
+            "--parallel 0: this is one of several processes; "
+            "start it without paddle.distributed.launch"
         )
     if args.state_dict_or_model == "model":
         raise UserError(
@@ -158,13 +158,13 @@ def main(argv=None):
         )
     data = make_dataset(args)
     changes = {"z_dim": args.z_dim, "g_conv_dim": args.g_conv_dim, "d_conv_dim": args.d_conv_dim}
-    for name in ("g_attention", "d_attention"):
+    for name in ("g_attention", "d_attention"):  # else the form's own
         if getattr(args, name) is not None:
             changes[name] = getattr(args, name)
     classes = len(data.classes)
     arch = architecture(args.form, args.imsize, classes, skip_relu=args.skip_relu, **changes)
-    paddle.seed(args.seed)
-    trainer = Trainer(Generator(arch), Discriminator(arch), arch, args, data)
+    paddle.seed(args.seed)  # the first weights
+    trainer = Trainer(Generator(arch), Discriminator(arch), arch=arch, args=args, dataset=data)
     notes = [configured, *run_notes(args, RECIPES[args.recipe]), describe(data)]
     if args.pretrained_model:
         state = read_weights(args.pretrained_model)

@@ -13,10 +13,9 @@ from shared_metrics.images import grid, read_rgb, to_uint8
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.training import Run, Update, start_from
 
-# Fields of Architecture that shapes tell, or that only the first weights depend on; and those that
-# say nothing of G.
+# Fields of Architecture that shapes tell, or that only the first weights depend on.
 FREE = ("init", "bias_init", "imsize", "num_classes", "z_dim", "g_conv_dim", "d_conv_dim")
-D_ONLY = ("d_attention", "skip_relu")
+D_ONLY = ("d_attention", "skip_relu")  # say nothing of G
 
 
 def d_losses(real, fake, kind):
@@ -31,6 +30,7 @@ def d_losses(real, fake, kind):
         return F.relu(1.0 - real).mean(), F.relu(1.0 + fake).mean()
     if kind == "wgan_gp":
         return -real.mean(), fake.mean()
+    # -log s(a) = softplus(-a) and -log(1 - s(a)) = softplus(a), which no logit overflows.
     return F.softplus(-real).mean(), F.softplus(fake).mean()
 
 
@@ -51,24 +51,28 @@ def g_loss(fake, kind):
 def gradient_penalty(discriminator, real, fake, y, mix):
     """E[(|grad D(x, y)|_2 - 1)^2] at x = mix * real + (1 - mix) * fake.
 
+    Args: real, fake (N, 3, H, W); y (N,); mix (N, 1, 1, 1) uniform in [0, 1).
     Source: Gulrajani et al. 2017, eq. 3.
-    real, fake (N, 3, H, W); y (N,); mix (N, 1, 1, 1) uniform in [0, 1).
     """
     x = mix * real + (1.0 - mix) * fake
     x.stop_gradient = False
+    # The sum: image i's logit alone depends on image i, so its slope is the i-th gradient.
     slope = paddle.grad(discriminator(x, y).sum(), x, create_graph=True)[0]
-    norm = (slope.square().sum([1, 2, 3]) + 1e-12).sqrt()
+    norm = (slope.square().sum([1, 2, 3]) + 1e-12).sqrt()  # (N,); the root has no slope at 0
     return (norm - 1.0).square().mean()
 
 
 def synchronise_norms(generator):
-    """G with BatchNorm statistics over all cards. Paddle's kernel wants a scale and a shift where
-    cBN has none.
+    """G with BatchNorm statistics over all cards.
+
+    Paddle's kernel wants a scale and a shift; conditional BatchNorm has none of its own, so it gets
+    constants, which no checkpoint holds.
     """
     generator = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(generator)
     for layer in generator.sublayers():
         if isinstance(layer, paddle.nn.SyncBatchNorm) and layer.weight is None:
             for name, value in (("weight", 1.0), ("bias", 0.0)):
+                # A buffer may not bear the name of a parameter, be it None.
                 layer._parameters.pop(name, None)
                 layer.__dict__.pop(name, None)
                 constant = paddle.full(layer._mean.shape, value)
@@ -89,13 +93,14 @@ class Trainer:
         self.args = args
         self.data = dataset
         self.rank = process.rank()
-        for attention in self.D.self_attn.values():
+        for attention in self.D.self_attn.values():  # the penalty differentiates D's gradient
             attention.twice = args.adv_loss == "wgan_gp"
         if args.sync_bn and process.world_size() > 1:
             self.G = synchronise_norms(self.G)
         self.update_G = self._update(self.G, args.g_lr)
         self.update_D = self._update(self.D, args.d_lr)
         self.G_ema = copy.deepcopy(self.G) if args.ema_decay else None
+        # Under the names of a checkpoint.
         self.networks = {
             "generator": self.G,
             "generator_ema": self.G_ema,
@@ -137,9 +142,11 @@ class Trainer:
         logs = {}
         for k in range(self.args.d_steps_per_iter):
             x, y = next(batches)
-            logs |= self.d_update(x, y, iteration, self._rng("d", iteration, k, self.rank))
+            rng = self._rng("d", iteration, k, self.rank)
+            logs |= self.d_update(x, y, iteration, rng=rng)
         for k in range(self.args.g_steps_per_iter):
-            logs |= self.g_update(y, iteration, self._rng("g", iteration, k, self.rank))
+            rng = self._rng("g", iteration, k, self.rank)
+            logs |= self.g_update(y, iteration, rng=rng)
         return logs
 
     def d_update(self, x, y, iteration, rng):
@@ -155,13 +162,14 @@ class Trainer:
                     fake = self.G(z, y_fake)
                 real = self._noisy(rng, real, iteration)
                 fake = self._noisy(rng, fake.astype("float32"), iteration)
-                d_real = self.D(real, y_real).astype("float32")
+                d_real = self.D(real, y_real).astype("float32")  # losses in full precision
                 d_fake = self.D(fake, y_fake).astype("float32")
             loss_real, loss_fake = d_losses(d_real, d_fake, a.adv_loss)
             loss = loss_real + loss_fake
             if a.adv_loss == "wgan_gp":
                 mix = paddle.to_tensor(rng.random((len(y_real), 1, 1, 1), dtype=np.float32))
-                loss = loss + a.lambda_gp * gradient_penalty(self.D, real, fake, y_real, mix)
+                penalty = gradient_penalty(self.D, real=real, fake=fake, y=y_real, mix=mix)
+                loss = loss + a.lambda_gp * penalty
             self.update_D.backward(
                 loss,
                 d_loss=loss,
@@ -184,14 +192,15 @@ class Trainer:
                 loss = g_loss(d_fake, a.adv_loss)
                 self.update_G.backward(loss, g_loss=loss, D_fake_g=d_fake.mean())
         logs = self.update_G.step()
-        if self.G_ema is not None:
+        if self.G_ema is not None:  # decay 0 copies G
             ema_update(self.G_ema, self.G, a.ema_decay if iteration >= a.ema_start else 0.0)
         return logs
 
     def train(self, notes=()):
         """Step, log, show, score, save, until `iterations` or a signal.
 
-        Args: notes, lines for the head of the log. Returns: 0, or 128 + the signal.
+        Args: notes, lines for the head of the log.
+        Returns: 0, or 128 + the signal.
         Raises: NotFinite when a loss is NaN.
         """
         with self._run(notes) as run:
@@ -259,8 +268,11 @@ class Trainer:
             yield self.generate(z, rng.integers(self.arch.num_classes, size=n))
 
     def start_from(self, state, source):
-        """Begin a new run from the weights in `state` (`convert.read_weights`): G, and D where the
-        file has it. Returns: lines for the log. Raises: UserError when it is another network.
+        """Begin a new run from the weights in `state`: G, and D where the file has it.
+
+        Args: state, see `convert.read_weights`; source, the file.
+        Returns: lines for the log.
+        Raises: UserError when it is another network.
         """
         if "generator" not in state:
             raise UserError(f"{source}: holds no generator; give the file of G")
@@ -271,14 +283,15 @@ class Trainer:
         """Raise UserError where a checkpoint is of other classes or other networks."""
         if state.get("classes") != self.data.classes:
             raise UserError(
-                f"{source}: was trained on other classes than --data_path holds now: labels would "
-                "change"
+                f"{source}: was trained on other classes than --data_path holds now: "
+                "labels would change"
             )
         self.check_architecture(state, source)
 
     def check_architecture(self, state, source):
-        """Networks of other semantics (eps, skip_relu, cBN) can have weights of the same shapes:
-        never mix them.
+        """Raise UserError where a checkpoint is of another architecture.
+
+        Networks of other semantics (eps, skip_relu, cBN) can have weights of the same shapes.
         """
         if "architecture" not in state:
             return
@@ -291,8 +304,8 @@ class Trainer:
                 wrong.append(f"{name} {theirs.get(name)} there, {ours[name]} here")
         if wrong:
             raise UserError(
-                f"{source}: weights of another network ({'; '.join(wrong)}). Give the --recipe "
-                "they belong to"
+                f"{source}: weights of another network ({'; '.join(wrong)}). "
+                "Give the --recipe they belong to"
             )
 
 
@@ -304,12 +317,6 @@ def join_samples(folder, most):
     for i in chosen:
         frames.append(read_rgb(paths[i]).convert("P", palette=Image.Palette.ADAPTIVE))
     if frames:
+        how = {"format": "GIF", "save_all": True, "append_images": frames[1:]}
         with files.atomic_path(folder / "samples.gif") as temporary:
-            frames[0].save(
-                temporary,
-                format="GIF",
-                save_all=True,
-                append_images=frames[1:],
-                duration=200,
-                loop=0,
-            )
+            frames[0].save(temporary, duration=200, loop=0, **how)  # 200 ms each, for ever

@@ -1,7 +1,8 @@
 """Measure speed on this machine, variants side by side in one run.
 
-    python scripts/benchmark.py train       SAGAN's iterations per second: stock Paddle, configure_cpu(), two processes
-    python scripts/benchmark.py metrics     shared_metrics against its peers where they are installed
+    python scripts/benchmark.py train     SAGAN's iterations per second: stock Paddle,
+                                          configure_cpu(), two processes
+    python scripts/benchmark.py metrics   shared_metrics against its peers where they are installed
 
 Each measurement is a process of its own, since the settings are read when the libraries load; the
 variants take turns, so that a busy machine slows all of them. The median is told, with every single
@@ -35,7 +36,8 @@ from trainer import Trainer
 paddle.set_device("cpu")
 process.init_distributed()
 data = FakeData(args.imsize, 10)
-arch = architecture(args.form, args.imsize, 10, g_conv_dim=args.g_conv_dim, d_conv_dim=args.d_conv_dim)
+widths = {{"g_conv_dim": args.g_conv_dim, "d_conv_dim": args.d_conv_dim}}
+arch = architecture(args.form, args.imsize, 10, **widths)
 paddle.seed(0)
 trainer = Trainer(Generator(arch), Discriminator(arch), arch, args, data)
 rank, world = process.rank(), process.world_size()
@@ -54,46 +56,41 @@ if rank == 0:
 
 
 def measure(tuned, processes, args):
-    """Iterations per second of `sagan --recipe cifar10`, in `processes` processes that share the
-    batch of 64.
+    """Iterations per second of `sagan --recipe cifar10`.
+
+    Args: tuned, whether configure_cpu() is called; processes, how many share the batch of 64.
     """
     flags = ["--recipe", "cifar10", "--batch_size", str(64 // processes)]
     if args.g_conv_dim:
         flags += ["--g_conv_dim", str(args.g_conv_dim), "--d_conv_dim", str(args.g_conv_dim)]
     with tempfile.TemporaryDirectory() as folder:
-        script, out = Path(folder) / "worker.py", Path(folder) / "speed.json"
-        fill = {"sagan": str(ROOT / "sagan"), "root": str(ROOT), "out": str(out)}
-        script.write_text(
-            WORKER.format(**fill, tuned=tuned, flags=flags, iterations=args.iterations)
+        script = Path(folder) / "worker.py"
+        out = Path(folder) / "speed.json"
+        code = WORKER.format(
+            sagan=str(ROOT / "sagan"),
+            root=str(ROOT),
+            out=str(out),
+            tuned=tuned,
+            flags=flags,
+            iterations=args.iterations,
         )
-        launch = [
-            "-m",
-            "paddle.distributed.launch",
-            "--nproc_per_node",
-            str(processes),
-            "--log_dir",
-            folder,
-        ]
-        command = [sys.executable, *(launch if processes > 1 else []), str(script)]
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, env=environment(tuned)
-        )
-        if done.returncode:
-            sys.exit(
-                f"benchmark.py: error: {' '.join(command)} failed:\n{done.stdout}\n{done.stderr}"
-            )
+        script.write_text(code)
+        command = [sys.executable, str(script)]
+        if processes > 1:
+            launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes)]
+            command[1:1] = [*launch, "--log_dir", folder]
+        env = environment(tuned)
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
+        if run.returncode:
+            output = f"{run.stdout}\n{run.stderr}"
+            sys.exit(f"benchmark.py: error: {' '.join(command)} failed:\n{output}")
         return json.loads(out.read_text())
 
 
 def environment(tuned):
     """The user's variables; for stock Paddle without those that configure_cpu() would set."""
-    names = (
-        "OMP_NUM_THREADS",
-        "MKL_DEBUG_CPU_TYPE",
-        "MALLOC_MMAP_MAX_",
-        "MALLOC_TRIM_THRESHOLD_",
-        "MALLOC_TOP_PAD_",
-    )
+    malloc = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+    names = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", *malloc)
     return {k: v for k, v in os.environ.items() if tuned or k not in names}
 
 
@@ -102,7 +99,7 @@ def train(args):
     sys.path.insert(0, str(ROOT))
     from shared_metrics.process import environment as machine
 
-    variants = {
+    variants = {  # tuned, processes
         "stock Paddle": (False, 1),
         "configure_cpu()": (True, 1),
         "configure_cpu(), 2 processes": (True, 2),
@@ -114,40 +111,32 @@ def train(args):
             print(f"turn {turn + 1}: {name}: {speeds[name][-1]:.4f} iterations/s", flush=True)
     here = machine()
     print(
-        f"\nsagan --recipe cifar10, batch 64, an iteration = 5 D + 1 G updates; {here['cpu']}, "
-        f"Paddle {here['paddle']}"
+        "\nsagan --recipe cifar10, batch 64, an iteration = 5 D + 1 G updates; "
+        f"{here['cpu']}, Paddle {here['paddle']}"
     )
-    print("| | iterations/s (median) | times stock | each turn |\n| --- | --- | --- | --- |")
+    print("| | iterations/s (median) | times stock | each turn |")
+    print("| --- | --- | --- | --- |")
     stock = statistics.median(speeds["stock Paddle"])
     for name, values in speeds.items():
+        median = statistics.median(values)
         each = ", ".join(f"{v:.4f}" for v in values)
-        print(
-            f"| {name} | {statistics.median(values):.4f} | "
-            f"{statistics.median(values) / stock:.2f} | {each} |"
-        )
+        print(f"| {name} | {median:.4f} | {median / stock:.2f} | {each} |")
 
 
 def main():
     if sys.argv[1:2] == ["metrics"]:
-        raise SystemExit(
-            subprocess.call(
-                [sys.executable, ROOT / "scripts" / "benchmark_metrics.py", *sys.argv[2:]]
-            )
-        )
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        script = ROOT / "scripts" / "benchmark_metrics.py"
+        raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[2:]]))
+    plain = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
+    # fmt: off
     p.add_argument("what", choices=["train", "metrics"])
-    p.add_argument(
-        "--iterations", type=int, default=1, help="timed iterations a measurement (default 1)"
-    )
+    p.add_argument("--iterations", type=int, default=1,
+                   help="timed iterations a measurement (default 1)")
     p.add_argument("--repeat", type=int, default=3, help="turns (default 3)")
-    p.add_argument(
-        "--g_conv_dim",
-        type=int,
-        default=0,
-        help="another base width of both networks (default: the recipe's)",
-    )
+    p.add_argument("--g_conv_dim", type=int, default=0,
+                   help="another base width of both networks (default: the recipe's)")
+    # fmt: on
     train(p.parse_args())
 
 

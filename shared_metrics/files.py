@@ -16,11 +16,11 @@ SCALARS = (bool, int, float, complex, str, bytes, type(None))  # what a plain fi
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """Give a temporary path beside `path` (same suffix) to write to; on success flush it to disk,
-    rename it to `path`.
+    """Give a temporary path beside `path`, of the same suffix; once written it becomes `path`.
 
-    Whatever goes wrong, kill -9 included, an older `path` stays whole; any exception removes the
-    temporary file. Only kill -9 can leave one behind: `.NAME.PID.tmp.SUFFIX`.
+    On success it is flushed to disk, then renamed. Whatever goes wrong, kill -9 included, an older
+    `path` stays whole; any exception removes the temporary file. Only kill -9 can leave one behind:
+    `.NAME.PID.tmp.SUFFIX`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -35,28 +35,28 @@ def atomic_path(path):
 
 @contextlib.contextmanager
 def writing(path):
-    """`atomic_path` for a block that only writes the file: its OSError becomes a UserError with the
-    free space.
+    """`atomic_path` for a block that only writes the file.
+
+    Raises: UserError with the free space in the place of an OSError.
     """
     try:
         with atomic_path(path) as temporary:
             yield temporary
     except OSError as error:
-        with contextlib.suppress(OSError):
+        reason = error.strerror or error
+        with contextlib.suppress(OSError):  # where the folder itself is missing, no disk is known
             free = shutil.disk_usage(Path(path).parent).free / 2**20
             raise UserError(
-                f"{path}: cannot be written ({error.strerror or error}; {free:.0f} MiB free on "
-                "that disk); "
+                f"{path}: cannot be written ({reason}; {free:.0f} MiB free on that disk); "
                 "free some space or choose another folder"
             ) from error
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({reason}); choose another folder") from error
 
 
 def save_json(obj, path):
-    """Write `obj` as indented JSON, atomically. Raises: UserError as `save`; ValueError on NaN or
-    Infinity, no JSON.
+    """Write `obj` as indented JSON, atomically.
+
+    Raises: UserError as `writing`; ValueError on NaN or infinity, which JSON has not.
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with writing(path) as temporary:
@@ -64,8 +64,9 @@ def save_json(obj, path):
 
 
 def digest(obj):
-    """sha256 (hex) over names, dtypes, shapes, array bytes, scalars of nested containers; key order
-    does not matter.
+    """sha256 (hex) over names, dtypes, shapes, array bytes and scalars of nested containers.
+
+    The order of keys does not matter. Raises: ValueError for any other object.
     """
     sha = hashlib.sha256()
     _digest(obj, sha)
@@ -73,6 +74,7 @@ def digest(obj):
 
 
 def _digest(value, sha):
+    # Every entry begins with its kind and length: neighbours cannot run into each other.
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, dict):
@@ -87,7 +89,7 @@ def _digest(value, sha):
     elif isinstance(value, (set, frozenset)):
         _digest(sorted(map(digest, value)), sha)
     elif isinstance(value, np.ndarray):
-        little = value.dtype.newbyteorder("<")
+        little = value.dtype.newbyteorder("<")  # the same bytes on every machine
         sha.update(f"array {little.str} {value.shape};".encode())
         sha.update(np.ascontiguousarray(value, dtype=little).data)
     elif isinstance(value, SCALARS):

@@ -58,9 +58,9 @@ def original_words(parser, words):
     """
     group = parser.add_argument_group("words of the original")
     # argparse has no public way to find an argument by its flag.
-    known = parser._option_string_actions
+    actions = parser._option_string_actions
     for theirs, ours in words.items():
-        live = known[ours]
+        live = actions[ours]
         group.add_argument(
             theirs,
             dest=live.dest,
@@ -74,17 +74,19 @@ def original_words(parser, words):
 def with_recipe(parser, recipes, argv, values=None):
     """Parse the flags, the chosen recipe's values as their defaults.
 
-    Args: recipes, {name: {flag without dashes: value}}; what is no flag there is left out; argv,
-        the words after the command, or None for those of this process; values, {flag: value} that
-        outranks the recipe's.
+    Args:
+        recipes: {name: {flag without dashes: value}}; what is no flag there is left out.
+        argv: the words after the command, or None for those of this process.
+        values: {flag: value} that outranks the recipe's.
     Returns: the namespace, with `seed_given`: whether --seed was among them.
     Raises: UserError for --pretrained_model together with --resume.
     """
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    # A recipe sets defaults, so its name must be read before the rest.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", default=parser.get_default("recipe"))
     recipe = recipes.get(first.parse_known_args(argv)[0].recipe, {})
-    flags = {action.dest for action in parser._actions}
+    flags = {action.dest for action in parser._actions}  # argparse has no public list of them
     recipe = {name: value for name, value in recipe.items() if name in flags}
     parser.set_defaults(**recipe | (values or {}))
     args = parser.parse_args(argv)
@@ -92,16 +94,17 @@ def with_recipe(parser, recipes, argv, values=None):
     args.seed = args.seed or 0
     if args.pretrained_model and args.resume:
         raise UserError(
-            "--pretrained_model and --resume: give one; --resume goes on, --pretrained_model "
-            "starts anew"
+            "--pretrained_model and --resume: give one; "
+            "--resume goes on, --pretrained_model starts anew"
         )
     return args
 
 
 def begin(args):
-    """Ready the process for a run: CPU threads, device, process group. Call it before Paddle is
-    imported. Returns: the line that tells what was set.
+    """Ready the process for a run: CPU threads, device, process group.
 
+    Call it before Paddle is imported.
+    Returns: the line that tells what was set.
     Raises: UserError for a device that is not there, and for --amp on a CPU.
     """
     configured = process.configure_cpu()
@@ -148,12 +151,9 @@ def ranges(text):
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
-        if (
-            len(last) > 10
-            or not first.isdecimal()
-            or not last.isdecimal()
-            or int(last) < int(first)
-        ):
+        # More digits would only be a list that fills the memory.
+        numeric = first.isdecimal() and last.isdecimal() and len(last) <= 10
+        if not numeric or int(last) < int(first):
             raise argparse.ArgumentTypeError(f"'{text}': expected numbers and ranges such as 0-3,8")
         numbers += range(int(first), int(last) + 1)
     return numbers
@@ -187,6 +187,7 @@ def _real(text, below):
 
 def _whole(text, least):
     try:
+        # By way of float, so that 1e6 is a whole number too.
         number = int(float(text)) if float(text).is_integer() else None
     except ValueError:
         number = None

@@ -15,57 +15,50 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from shared_metrics.errors import UserError
 from shared_metrics.files import writing
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga "
-    ".avif".split()
-)
+# fmt: off
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif",
+))
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn; 256 MiB as RGB
 # Fonts with Chinese letters, from Linux, Windows and macOS.
 CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "Noto Sans CJK JP",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
+    "Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB",
+    "Arial Unicode MS",
 )
-CJK_FONTS += ("Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS")
 # What Pillow's readers raise on damaged files.
 DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
+    EOFError, MemoryError, RuntimeError, struct.error, zlib.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
 )
-DAMAGE += (MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError)
-DAMAGE += (Image.DecompressionBombWarning,)
+# fmt: on
 
 
 def list_images(folder):
     """Image files of a folder and its sub-folders by suffix (any case), sorted by path.
 
     Hidden files and folders are left out, links to folders followed.
-    Returns: list of Path, perhaps empty. Raises: UserError when `folder` is no folder.
+    Returns: list of Path, perhaps empty.
+    Raises: UserError when `folder` is no folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a folder of images")
-    found, seen = [], set()
+    images = []
+    seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         if os.path.realpath(place) in seen:  # a link to a parent would go round for ever
             folders.clear()
             continue
         seen.add(os.path.realpath(place))
-        found += [
-            Path(place, name)
-            for name in files
-            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES
-        ]
+        for name in files:
+            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES:
+                images.append(Path(place, name))
+        # In place: os.walk goes on with what this list holds.
         folders[:] = sorted(name for name in folders if name[0] != ".")
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def read_rgb(path, min_side=None, rotate=False):
@@ -74,8 +67,9 @@ def read_rgb(path, min_side=None, rotate=False):
     Gray is repeated, alpha dropped without compositing (as PIL's convert("RGB")), 16-bit gray
     shifted to its upper 8 bits (PIL would clip), mode F clipped to 0..255. Of animations the first
     frame.
-    Args: min_side, let a JPEG decoder shrink by 2, 4 or 8 while both sides stay at least that long;
-        rotate, turn the picture as its EXIF orientation says.
+    Args:
+        min_side: let a JPEG decoder shrink by 2, 4 or 8 while both sides stay at least that long.
+        rotate: turn the picture as its EXIF orientation says.
     Raises: UserError naming the file when it cannot be read whole or has too many pixels.
     """
     try:
@@ -83,15 +77,15 @@ def read_rgb(path, min_side=None, rotate=False):
             width, height = image.size
             if width * height > MAX_PIXELS:  # as its header declares them
                 raise UserError(
-                    f"{path}: {width}x{height} pixels, more than the {MAX_PIXELS} allowed; shrink "
-                    "or remove it"
+                    f"{path}: {width}x{height} pixels, more than the {MAX_PIXELS} allowed; "
+                    "shrink or remove it"
                 )
             if min_side:
                 image.draft(None, (min_side, min_side))
             if rotate:
                 image = ImageOps.exif_transpose(image)
             return _to_rgb(image)
-    except UserError:
+    except UserError:  # a ValueError, so DAMAGE would catch it
         raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -105,7 +99,7 @@ def _to_rgb(image):
         gray = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
         image = Image.fromarray(gray.astype(np.uint8))
     elif image.mode == "F":
-        image = image.convert("L")
+        image = image.convert("L")  # clips to 0..255
     image.info.pop("transparency", None)  # else Pillow warns at each palette image
     return image.convert("RGB")  # reads the file to its end
 
@@ -150,41 +144,36 @@ def to_uint8(x):
     """Generator output, float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C).
 
     It is trunc(clamp(127.5 x + 128, 0, 255)).
-
-    Source: StyleGAN and MMGeneration, so scores are comparable. Raises: ValueError on another rank
-        or NaN.
+    Raises: ValueError on another rank or NaN.
+    Source: StyleGAN and MMGeneration, so scores are comparable.
     """
     x = np.asarray(x, dtype=np.float32)
     if x.ndim != 4 or np.isnan(x).any():
         raise ValueError(f"expected (N, C, H, W) without NaN, got shape {x.shape}")
-    return np.ascontiguousarray(
-        np.clip(127.5 * x + 128, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    )
+    levels = np.clip(127.5 * x + 128, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(levels.transpose(0, 2, 3, 1))
 
 
 def grid(images, columns, padding=2, row_labels=None, column_labels=None):
     """Lay images out row by row on white; image i stands in row i // columns, column i % columns.
 
-    Args: images, uint8 (N, H, W, 3) or (N, H, W, 1); padding, pixels around each; labels, one
-        string a row / a column, written left of and above the images (column labels turned upright
-        where one is wider than its column).
-    Returns: uint8 (H', W', 3). Raises: ValueError on another shape or dtype, or a wrong number of
-        labels.
+    Args:
+        images: uint8 (N, H, W, 3) or (N, H, W, 1).
+        padding: pixels around each.
+        row_labels, column_labels: one string a row / a column, written left of and above the images
+            (column labels turned upright where one is wider than its column).
+    Returns: uint8 (H', W', 3).
+    Raises: ValueError on another shape or dtype, or a wrong number of labels.
     """
     images = np.asarray(images)
-    if (
-        images.ndim != 4
-        or images.dtype != np.uint8
-        or images.shape[3] not in (1, 3)
-        or 0 in images.shape
-        or columns < 1
-    ):
+    pictures = images.ndim == 4 and images.dtype == np.uint8 and images.shape[3] in (1, 3)
+    if not pictures or 0 in images.shape or columns < 1:
         raise ValueError(
-            f"expected uint8 (N, H, W, 3 or 1) and columns >= 1, got {images.dtype} "
-            f"{images.shape}, {columns}"
+            "expected uint8 (N, H, W, 3 or 1) and columns >= 1, "
+            f"got {images.dtype} {images.shape}, {columns}"
         )
     count, height, width, _ = images.shape
-    rows = -(-count // columns)
+    rows = -(-count // columns)  # rounded up
     for labels, needed in ((row_labels, rows), (column_labels, columns)):
         if labels is not None and len(labels) != needed:
             raise ValueError(f"{len(labels)} labels for {needed} rows or columns")
@@ -198,7 +187,8 @@ def grid(images, columns, padding=2, row_labels=None, column_labels=None):
     xs = [left + padding + column * (width + padding) for column in range(columns)]
     sheet = np.full((ys[-1] + height + padding, xs[-1] + width + padding, 3), 255, np.uint8)
     for i, image in enumerate(images):
-        y, x = ys[i // columns], xs[i % columns]
+        y = ys[i // columns]
+        x = xs[i % columns]
         sheet[y : y + height, x : x + width] = image
     for y, label in zip(ys, at_left, strict=False):
         _paste(sheet, label, y + (height - label.shape[0]) // 2, left - label.shape[1])
@@ -218,9 +208,7 @@ def _label(text):
 
 @functools.cache
 def _font(ascii_only):
-    """Pillow's own font; for other letters, which it may lack, the first of CJK_FONTS that this
-    system has.
-    """
+    """Pillow's own font; for letters beyond ASCII the first of CJK_FONTS that this system has."""
     if not ascii_only:
         from matplotlib.font_manager import fontManager
 
@@ -233,14 +221,16 @@ def _font(ascii_only):
 
 def _paste(sheet, label, y, x):
     """Write a label at (y, x), cut at the sheet's edges."""
-    y, x = max(y, 0), max(x, 0)
+    y = max(y, 0)
+    x = max(x, 0)
     place = sheet[y : y + label.shape[0], x : x + label.shape[1]]
     place[:] = label[: place.shape[0], : place.shape[1]]
 
 
 def save_png(array, path):
-    """Write uint8 (H, W, 3), (H, W, 1) or (H, W) as PNG, atomically. Raises: UserError as
-    `weights.save`.
+    """Write uint8 (H, W, 3), (H, W, 1) or (H, W) as PNG, atomically.
+
+    Raises: UserError as `files.writing`.
     """
     array = np.asarray(array)
     if array.ndim == 3 and array.shape[2] == 1:

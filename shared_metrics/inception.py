@@ -1,12 +1,10 @@
-"""The Inception network of FID: TensorFlow's "inception-2015-12-05" graph, not torchvision's or
-`paddle.vision`'s.
+"""The Inception network of FID: TensorFlow's "inception-2015-12-05" graph.
 
-It differs from those in four ways: BatchNorm epsilon 1e-3; average pools that leave the padding out
-    of the mean; a
-max-pool in the last block's pool branch (kept from the TF graph); 1008 classes. Attribute names are
-the keys of pytorch-fid's weights file. The classifier is one matrix (logits = features x W + b), so
-it is kept out of the
-network: see `extractor.Extractor.logits`.
+It differs from torchvision's and `paddle.vision`'s in four ways: BatchNorm epsilon 1e-3; average
+pools that leave the padding out of the mean; a max-pool in the last block's pool branch (kept from
+the TF graph); 1008 classes. Attribute names are the keys of pytorch-fid's weights file. The
+classifier is one matrix (logits = features x W + b), so it is kept out of the network: see
+`features.Extractor.logits`.
 """
 
 import paddle
@@ -22,9 +20,8 @@ class BasicConv2d(nn.Layer):
 
     def __init__(self, inputs, outputs, kernel_size, stride=1, padding=0):
         super().__init__()
-        zeros = paddle.ParamAttr(
-            initializer=nn.initializer.Constant(0.0)
-        )  # weights come from a file: draw nothing
+        # The weights come from a file: draw nothing.
+        zeros = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
         self.conv = nn.Conv2D(
             inputs,
             outputs,
@@ -82,10 +79,8 @@ class InceptionB(nn.Layer):
 class InceptionC(nn.Layer):
     def __init__(self, c):
         super().__init__()
-        wide, tall = (
-            {"kernel_size": (1, 7), "padding": (0, 3)},
-            {"kernel_size": (7, 1), "padding": (3, 0)},
-        )
+        wide = {"kernel_size": (1, 7), "padding": (0, 3)}
+        tall = {"kernel_size": (7, 1), "padding": (3, 0)}
         self.branch1x1 = BasicConv2d(768, 192, 1)
         self.branch7x7_1 = BasicConv2d(768, c, 1)
         self.branch7x7_2 = BasicConv2d(c, c, **wide)
@@ -124,10 +119,8 @@ class InceptionD(nn.Layer):
 class InceptionE(nn.Layer):
     def __init__(self, inputs, pool):
         super().__init__()
-        wide, tall = (
-            {"kernel_size": (1, 3), "padding": (0, 1)},
-            {"kernel_size": (3, 1), "padding": (1, 0)},
-        )
+        wide = {"kernel_size": (1, 3), "padding": (0, 1)}
+        tall = {"kernel_size": (3, 1), "padding": (1, 0)}
         self.branch1x1 = BasicConv2d(inputs, 320, 1)
         self.branch3x3_1 = BasicConv2d(inputs, 384, 1)
         self.branch3x3_2a = BasicConv2d(384, 384, **wide)
@@ -148,35 +141,35 @@ class InceptionE(nn.Layer):
 
 
 class InceptionV3(nn.Layer):
-    """Image (N, 3, 299, 299) float32 in [-1, 1] -> pooled features (N, 2048); built with zero
-    weights, in eval mode.
+    """Image (N, 3, 299, 299) float32 in [-1, 1] -> pooled features (N, 2048).
 
-    The children run one after another, so a caller who wants an inner tap (64, 192, 768 channels)
-    walks `children()`.
+    Built with zero weights, in eval mode. The children run one after another, so a caller who wants
+    an inner tap (64, 192, 768 channels) walks `children()`.
     """
 
     def __init__(self):
         super().__init__()
-        self.Conv2d_1a_3x3 = BasicConv2d(3, 32, 3, stride=2)  # (N,   32, 149, 149)
-        self.Conv2d_2a_3x3 = BasicConv2d(32, 32, 3)  # (N,   32, 147, 147)
+        # fmt: off
+        self.Conv2d_1a_3x3 = BasicConv2d(3, 32, 3, stride=2)    # (N,   32, 149, 149)
+        self.Conv2d_2a_3x3 = BasicConv2d(32, 32, 3)             # (N,   32, 147, 147)
         self.Conv2d_2b_3x3 = BasicConv2d(32, 64, 3, padding=1)  # (N,   64, 147, 147)
-        self.maxpool1 = nn.MaxPool2D(3, 2)  # (N,   64,  73,  73)
-        self.Conv2d_3b_1x1 = BasicConv2d(64, 80, 1)  # (N,   80,  73,  73)
-        self.Conv2d_4a_3x3 = BasicConv2d(80, 192, 3)  # (N,  192,  71,  71)
-        self.maxpool2 = nn.MaxPool2D(3, 2)  # (N,  192,  35,  35)
-        self.Mixed_5b = InceptionA(192, pool=32)  # (N,  256,  35,  35)
-        self.Mixed_5c = InceptionA(256, pool=64)  # (N,  288,  35,  35)
-        self.Mixed_5d = InceptionA(288, pool=64)  # (N,  288,  35,  35)
-        self.Mixed_6a = InceptionB(288)  # (N,  768,  17,  17)
-        self.Mixed_6b = InceptionC(128)  # (N,  768,  17,  17)
-        self.Mixed_6c = InceptionC(160)  # (N,  768,  17,  17)
-        self.Mixed_6d = InceptionC(160)  # (N,  768,  17,  17)
-        self.Mixed_6e = InceptionC(192)  # (N,  768,  17,  17)
-        self.Mixed_7a = InceptionD()  # (N, 1280,   8,   8)
-        self.Mixed_7b = InceptionE(1280, AvgPool())  # (N, 2048,   8,   8)
-        self.Mixed_7c = InceptionE(
-            2048, nn.MaxPool2D(3, 1, padding=1)
-        )  # (N, 2048, 8, 8): max, as the TF graph has it
+        self.maxpool1 = nn.MaxPool2D(3, 2)                      # (N,   64,  73,  73)
+        self.Conv2d_3b_1x1 = BasicConv2d(64, 80, 1)             # (N,   80,  73,  73)
+        self.Conv2d_4a_3x3 = BasicConv2d(80, 192, 3)            # (N,  192,  71,  71)
+        self.maxpool2 = nn.MaxPool2D(3, 2)                      # (N,  192,  35,  35)
+        self.Mixed_5b = InceptionA(192, pool=32)                # (N,  256,  35,  35)
+        self.Mixed_5c = InceptionA(256, pool=64)                # (N,  288,  35,  35)
+        self.Mixed_5d = InceptionA(288, pool=64)                # (N,  288,  35,  35)
+        self.Mixed_6a = InceptionB(288)                         # (N,  768,  17,  17)
+        self.Mixed_6b = InceptionC(128)                         # (N,  768,  17,  17)
+        self.Mixed_6c = InceptionC(160)                         # (N,  768,  17,  17)
+        self.Mixed_6d = InceptionC(160)                         # (N,  768,  17,  17)
+        self.Mixed_6e = InceptionC(192)                         # (N,  768,  17,  17)
+        self.Mixed_7a = InceptionD()                            # (N, 1280,   8,   8)
+        self.Mixed_7b = InceptionE(1280, AvgPool())             # (N, 2048,   8,   8)
+        # fmt: on
+        # A max-pool in the last block, as the TF graph has it.
+        self.Mixed_7c = InceptionE(2048, nn.MaxPool2D(3, 1, padding=1))  # (N, 2048, 8, 8)
         self.eval()
 
     def forward(self, x):

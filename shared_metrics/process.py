@@ -1,5 +1,4 @@
-"""The process a run lives in: CPU threads and allocator, device, rank, random generators, exit
-codes.
+"""The process a run lives in: CPU threads and allocator, device, rank, random numbers, exit codes.
 
 Nothing here imports Paddle before it is needed: `configure_cpu()` must run first.
 
@@ -37,44 +36,44 @@ _waits = itertools.count()
 
 
 def configure_cpu():
-    """Make Paddle's CPU kernels fast; call it before `import paddle`, since the libraries read
-    these when they load.
+    """Make Paddle's CPU kernels fast; call it before `import paddle`.
 
-    Sets OMP_NUM_THREADS to the usable cores (divided by the local ranks under
-    paddle.distributed.launch), on AMD MKL_DEBUG_CPU_TYPE (7 with AVX-512, 5 with AVX2), and on
-    glibc tells malloc to keep freed memory. A value that the user has set is never changed.
-    Paddle's "PLEASE USE OMP_NUM_THREADS WISELY" may be ignored: the threads of all ranks together
-    are as many as the cores.
+    The libraries read their environment when they load. Sets OMP_NUM_THREADS to the usable cores
+    (divided by the local ranks under paddle.distributed.launch), on AMD MKL_DEBUG_CPU_TYPE (7 with
+    AVX-512, 5 with AVX2), and on glibc tells malloc to keep freed memory. A value that the user has
+    set is never changed. Paddle's "PLEASE USE OMP_NUM_THREADS WISELY" may be ignored: the threads
+    of all ranks together are as many as the cores.
     Returns: one line that says what was set.
     """
-    done = []
+    settings = []
     if "paddle" in sys.modules:
-        done.append("threads unchanged (Paddle was loaded before)")
+        settings.append("threads unchanged (Paddle was loaded before)")
     else:
-        wanted = {"MKL_DEBUG_CPU_TYPE": mkl_cpu_type(_cpuinfo())}
-        if platform.machine() in (
-            "x86_64",
-            "AMD64",
-        ):  # elsewhere Paddle is built with OpenBLAS, which wants one thread
-            wanted["OMP_NUM_THREADS"] = threads_per_rank(usable_cores())
-        for name, value in wanted.items():
+        variables = {"MKL_DEBUG_CPU_TYPE": mkl_cpu_type(_cpuinfo())}
+        # Elsewhere Paddle is built with OpenBLAS, which wants one thread.
+        if platform.machine() in ("x86_64", "AMD64"):
+            variables["OMP_NUM_THREADS"] = threads_per_rank(usable_cores())
+        for name, value in variables.items():
             if value and not _set_by_user(name):
                 os.environ[name] = str(value)
-                done.append(f"{name}={value}")
-    kept = _keep_freed_memory()
-    if kept:
-        done.append("malloc keeps freed memory (" + ", ".join(kept) + ")")
-    return "CPU: " + (", ".join(done) or "nothing changed")
+                settings.append(f"{name}={value}")
+    parameters = _keep_freed_memory()
+    if parameters:
+        settings.append("malloc keeps freed memory (" + ", ".join(parameters) + ")")
+    return "CPU: " + (", ".join(settings) or "nothing changed")
 
 
 def usable_cores():
-    """Cores this process may use: its affinity mask, and a container's CPU quota (cgroup v2) where
-    one is set.
+    """Cores this process may use.
+
+    Its affinity mask, and a container's CPU quota (cgroup v2) where one is set.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:  # macOS and Windows
+        cores = os.cpu_count() or 1
     try:
+        # Microseconds of processor time in every period of so many, "max" without a quota.
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):
@@ -87,10 +86,10 @@ def threads_per_rank(cores):
 
 
 def mkl_cpu_type(cpuinfo):
-    """The MKL_DEBUG_CPU_TYPE that lifts MKL's slow path on AMD: "7" (AVX-512), "5" (AVX2), "" for
-    other processors.
+    """The MKL_DEBUG_CPU_TYPE that lifts MKL's slow path on AMD.
 
     Args: cpuinfo, the text of /proc/cpuinfo ("" where there is none).
+    Returns: "7" (AVX-512), "5" (AVX2), "" for other processors.
     """
     flags = set()
     for line in cpuinfo.splitlines():
@@ -101,7 +100,9 @@ def mkl_cpu_type(cpuinfo):
             flags = set(value.split())
     if "AuthenticAMD" not in cpuinfo:
         return ""
-    return "7" if "avx512f" in flags else "5" if "avx2" in flags else ""
+    if "avx512f" in flags:
+        return "7"
+    return "5" if "avx2" in flags else ""
 
 
 def _cpuinfo():
@@ -112,22 +113,26 @@ def _cpuinfo():
 
 
 def _set_by_user(name):
-    """Whether the user set the variable. The launcher imports Paddle, which writes
-    OMP_NUM_THREADS=1 into what its ranks inherit; what the launcher itself was started with is the
-    user's word.
+    """Whether the user set the variable.
+
+    The launcher imports Paddle, which writes OMP_NUM_THREADS=1 into what its ranks inherit; what
+    the launcher itself was started with is the user's word.
     """
     if name not in os.environ or not launched():
         return name in os.environ
     try:
-        started_with = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+        environ = Path(f"/proc/{os.getppid()}/environ").read_bytes()  # as the launcher began
     except OSError:
         return True
-    return any(entry.startswith(name.encode() + b"=") for entry in started_with.split(b"\0"))
+    return any(entry.startswith(name.encode() + b"=") for entry in environ.split(b"\0"))
 
 
 def _keep_freed_memory():
-    """Set glibc's malloc parameters unless the user did; returns those set, [] on another C
-    library.
+    """Set glibc's malloc parameters unless the user did.
+
+    Each step of training frees and asks again for the same large arrays; given back to the system
+    in between, they would come back as pages to be zeroed.
+    Returns: those set, as "NAME=value"; [] on another C library.
     """
     if platform.libc_ver()[0] != "glibc" or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return []
@@ -168,42 +173,44 @@ def choose_device(name):
         raise UserError(f"--device {name}: unknown; give auto, cpu, gpu or gpu:N")
     if ":" in name and world_size() > 1:
         raise UserError(
-            f"--device {name}: {world_size()} processes cannot share one card; give gpu, each "
-            "takes its own"
+            f"--device {name}: {world_size()} processes cannot share one card; "
+            "give gpu, each takes its own"
         )
     cuda = paddle.is_compiled_with_cuda()
     cards = paddle.device.cuda.device_count() if cuda else 0
     if name == "cpu" or (name == "auto" and not cards):
         if name == "auto" and cuda:
-            print(
-                "warning: this Paddle can use a GPU but finds none; running on the CPU",
-                file=sys.stderr,
-            )
+            warning = "this Paddle can use a GPU but finds none; running on the CPU"
+            print(f"warning: {warning}", file=sys.stderr)
         paddle.set_device("cpu")
         return "cpu"
     if not cuda:
         raise UserError(
-            f"--device {name}: this Paddle has no CUDA; install paddlepaddle-gpu or give --device "
-            "cpu"
+            f"--device {name}: this Paddle has no CUDA; "
+            "install paddlepaddle-gpu or give --device cpu"
         )
-    card = int(name[4:]) if name.startswith("gpu:") else paddle.distributed.ParallelEnv().device_id
+    if name.startswith("gpu:"):
+        card = int(name.removeprefix("gpu:"))
+    else:  # the launcher tells every rank its card; card 0 without a launcher
+        card = paddle.distributed.ParallelEnv().device_id
     if card >= cards:
         raise UserError(
-            f"--device {name}: this machine has {cards} usable GPU(s), counted from 0; give "
-            "another or cpu"
+            f"--device {name}: this machine has {cards} usable GPU(s), counted from 0; "
+            "give another or cpu"
         )
     paddle.set_device(f"gpu:{card}")
     return f"gpu:{card}"
 
 
 def _import_paddle():
-    """Import Paddle without the lines that it shows to every user: its advice on OMP_NUM_THREADS,
-    set here on purpose, a compiler cache that nothing here needs, and a change of BatchNorm of
-    years ago.
+    """Import Paddle without the lines that it shows to every user.
+
+    They are its advice on OMP_NUM_THREADS, set here on purpose, a compiler cache that nothing here
+    needs, and a change of BatchNorm of years ago.
     """
     for message in ("No ccache found", "When training, we now always track"):
         warnings.filterwarnings("ignore", message=message)
-    printed = io.StringIO()
+    printed = io.StringIO()  # Paddle writes the advice to stderr itself: no filter reaches it
     try:
         with contextlib.redirect_stderr(printed):
             import paddle
@@ -214,10 +221,9 @@ def _import_paddle():
 
 
 def init_distributed():
-    """Join the process group of paddle.distributed.launch (NCCL on GPUs, gloo on CPU); nothing with
-    one process.
+    """Join the process group of paddle.distributed.launch: NCCL on GPUs, gloo on CPU.
 
-    Call it after choose_device.
+    Call it after choose_device. Nothing with one process.
     """
     if world_size() == 1:
         return
@@ -232,27 +238,26 @@ def wait_for_all():
     """Go on when every rank has come here; nothing with one process.
 
     Call it after work that rank 0 does alone (evaluation, samples, a checkpoint): the others would
-        otherwise wait in
-    the next all-reduce, which gloo breaks off after 30 seconds. Every rank calls it equally often.
+    otherwise wait in the next all-reduce, which gloo breaks off after 30 seconds. Every rank calls
+    it equally often.
     """
     if world_size() == 1:
         return
     import paddle
 
     store = paddle.base.core.create_or_get_global_tcp_store()
-    key = f"wait_for_all/{next(_waits)}"
+    key = f"wait_for_all/{next(_waits)}"  # a counter of its own for each wait, equal on all ranks
     store.add(key, 1)
-    while store.add(key, 0) < world_size():
+    while store.add(key, 0) < world_size():  # adding 0 reads the counter and waits for nobody
         time.sleep(0.05)
 
 
 def average_gradients(parameters):
-    """Replace every gradient by its mean over all ranks, in one all-reduce; nothing with one
-    process.
+    """Replace every gradient by its mean over all ranks, in one all-reduce.
 
     A gradient that only some ranks have counts as zero on the others; one that no rank has stays
     None, so that the optimizer skips the parameter exactly as it would with one process. Every rank
-    passes the same parameters.
+    passes the same parameters. Nothing with one process.
     """
     if world_size() == 1:
         return
@@ -260,6 +265,7 @@ def average_gradients(parameters):
 
     parameters = list(parameters)
     with paddle.no_grad():
+        # One flag a parameter travels ahead of the gradients: whether any rank has one.
         present = paddle.to_tensor([0.0 if p.grad is None else 1.0 for p in parameters])
         flat = [
             paddle.zeros([p.size]) if p.grad is None else p.grad.astype("float32").flatten()
@@ -279,8 +285,9 @@ def average_gradients(parameters):
 
 
 def broadcast_layers(*layers):
-    """Copy rank 0's parameters and buffers to every rank, so that all start alike; nothing with one
-    process.
+    """Copy rank 0's parameters and buffers to every rank, so that all start alike.
+
+    Nothing with one process.
     """
     if world_size() == 1:
         return
@@ -295,22 +302,19 @@ def broadcast_layers(*layers):
 
 
 def average_buffers(layer):
-    """Average the floating-point state that no gradient trains (BatchNorm's running mean and
-    variance) over the ranks.
+    """Average the floating-point state that no gradient trains over the ranks.
 
-    Call it before saving or evaluating: each rank has seen other images. State that is equal on all
-        ranks (spectral
-    norm's u and v) stays as it is. Nothing with one process.
+    It is BatchNorm's running mean and variance: each rank has seen other images, so call this
+    before saving or evaluating. State that is equal on all ranks (spectral norm's u and v) stays as
+    it is. Nothing with one process.
     """
     if world_size() == 1:
         return
     import paddle
 
-    state = [
-        t
-        for t in [*layer.parameters(), *layer.buffers()]
-        if t.stop_gradient and t.is_floating_point()
-    ]
+    # Paddle lists BatchNorm's running statistics among the parameters.
+    tensors = [*layer.parameters(), *layer.buffers()]
+    state = [t for t in tensors if t.stop_gradient and t.is_floating_point()]
     if not state:
         return
     with paddle.no_grad():
@@ -357,27 +361,27 @@ def rng(seed, stream, *counters):
 
 
 def environment():
-    """What a result was made with: paddle, python, device, cpu, gpu, platform, commit (None outside
-    a git checkout).
+    """What a result was made with.
+
+    Returns: {"paddle", "python", "device", "cpu", "gpu", "platform", "commit"}; gpu is None on a
+        CPU, commit None outside a git checkout.
     """
     import paddle
 
     device = paddle.get_device()
-    card = (
-        paddle.device.cuda.get_device_name(int(device.split(":")[1]))
-        if device.startswith("gpu")
-        else None
-    )
-    models = [
-        line.partition(":")[2].strip()
-        for line in _cpuinfo().splitlines()
-        if line.startswith("model name")
-    ]
+    card = None
+    if device.startswith("gpu"):
+        card = paddle.device.cuda.get_device_name(int(device.split(":")[1]))
+    cpu = platform.processor()
+    for line in _cpuinfo().splitlines():
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+            break
     return {
         "paddle": paddle.__version__,
         "python": platform.python_version(),
         "device": device,
-        "cpu": f"{models[0] if models else platform.processor()} ({usable_cores()} cores)",
+        "cpu": f"{cpu} ({usable_cores()} cores)",
         "gpu": card,
         "platform": platform.platform(),
         "commit": _commit(Path(sys.argv[0]).resolve().parent),
@@ -385,19 +389,13 @@ def environment():
 
 
 def _commit(folder):
-    """The git commit of `folder`, with "-dirty" after local changes; None where there is no git or
-    no checkout.
+    """The git commit of `folder`, with "-dirty" after local changes.
+
+    None where there is no git or no checkout.
     """
-    git = [
-        "git",
-        "-C",
-        str(folder),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+    # All tags are excluded: the commit itself is wanted, not the nearest tag.
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    git = ["git", "-C", str(folder), *describe]
     try:
         answer = subprocess.run(git, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -406,25 +404,26 @@ def _commit(folder):
 
 
 def command(main):
-    """Wrap a command's main: a user's mistake ends in one line and exit code 2, Ctrl-C in 130, a
-    bug in its traceback.
+    """Wrap a command's main, which returns None or an exit code, e.g. 143 after SIGTERM.
 
-    `main` returns None or an exit code, e.g. 143 after SIGTERM.   if __name__ == "__main__": command(main)()
+    A user's mistake ends in one line and exit code 2, Ctrl-C in 130, a bug in its traceback.
+
+        if __name__ == "__main__":
+            command(main)()
     """
 
     @functools.wraps(main)
     def run(*args, **kwargs):
+        program = Path(sys.argv[0]).name
         try:
             code = main(*args, **kwargs)
         except (UserError, OSError) as error:
-            print(f"{Path(sys.argv[0]).name}: error: {_one_line(error)}", file=sys.stderr)
+            print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
             code = 2
         except MemoryError as error:  # Paddle raises it for a GPU's memory too
-            told = _one_line(error).rpartition("ResourceExhaustedError:")[2].strip()
-            print(
-                f"{Path(sys.argv[0]).name}: error: out of memory; lower --batch_size. {told[:300]}",
-                file=sys.stderr,
-            )
+            reason = _one_line(error).rpartition("ResourceExhaustedError:")[2].strip()
+            advice = "out of memory; lower --batch_size."
+            print(f"{program}: error: {advice} {reason[:300]}", file=sys.stderr)
             code = 2
         except KeyboardInterrupt:
             code = 130

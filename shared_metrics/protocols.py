@@ -1,5 +1,6 @@
-"""Named ways to compute the scores: which resize, which logits, which order; a number means nothing
-without its own.
+"""Named ways to compute the scores: which resize, which logits, which order.
+
+A number means nothing without the name of its own.
 """
 
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from shared_metrics.errors import UserError
 
 @dataclass(frozen=True)
 class Protocol:
-    """One peer's way.
+    """One peer's way; "tf" is also how StyleGAN2/3 and MMagic compute FID.
 
-    variant: resize and scaling for FID, KID and precision/recall (`features.prepare`). For IS: its
-        own variant, whether
-    logits have the bias, the seed that shuffles the images before they are split (None: kept in
-    order), and whether the parts are of equal size (the rest unused).
+    variant: resize and scaling for FID, KID and precision/recall (`features.prepare`).
+    is_variant: the same for IS.
+    is_bias: whether its logits have the bias.
+    is_seed: shuffles the images before they are split; None keeps their order.
+    is_equal_splits: parts of equal size, the rest unused.
     """
 
     name: str
@@ -25,17 +27,17 @@ class Protocol:
     is_equal_splits: bool
 
 
+# fmt: off
 PROTOCOLS = {
-    p.name: p
-    for p in (
-        Protocol(
-            "tf", "tf", "tf", False, 2020, False
-        ),  # torch-fidelity; the FID of TTUR, StyleGAN2/3 and MMagic
-        Protocol("pytorch-fid", "torch", "torch", False, 2020, False),  # pytorch-fid (it has no IS)
-        Protocol("clean", "clean", "clean", False, 2020, False),  # clean-fid (it has no IS)
-        Protocol("mmagic", "tf", "pil", False, None, True),  # MMGeneration and MMagic
+    protocol.name: protocol for protocol in (
+        # name, variant, is_variant, is_bias, is_seed, is_equal_splits
+        Protocol("tf", "tf", "tf", False, 2020, False),                 # torch-fidelity, TTUR
+        Protocol("pytorch-fid", "torch", "torch", False, 2020, False),  # it has no IS
+        Protocol("clean", "clean", "clean", False, 2020, False),        # clean-fid: it has no IS
+        Protocol("mmagic", "tf", "pil", False, None, True),             # MMGeneration and MMagic
     )
 }
+# fmt: on
 
 
 def get_protocol(name):

@@ -1,6 +1,4 @@
-"""FID, Inception Score, KID, precision and recall: pure functions of arrays whose rows are
-samples.
-"""
+"""FID, Inception Score, KID, precision and recall: pure functions of arrays of samples (rows)."""
 
 import numpy as np
 from scipy.linalg import lapack
@@ -9,7 +7,7 @@ BLOCK = 1024  # rows of a kernel or distance matrix held at a time
 
 
 def frechet_distance(mean1, cov1, mean2, cov2):
-    """d^2 = |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2) of two Gaussians. Source: Heusel et al. 2017, eq. 6.
+    """d^2 = |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2) of two Gaussians.
 
     With C1 = F1 F1^T and C2 = F2 F2^T the last trace is the sum of the singular values of F1^T F2:
     real by construction, whatever the rank. The F are Cholesky factors; a rank-deficient C gives a
@@ -19,9 +17,12 @@ def frechet_distance(mean1, cov1, mean2, cov2):
     Returns: {"fid", "fid_mean_term", "fid_cov_term"}, floats, fid >= 0 and the sum of its two
         terms.
     Raises: ValueError for NaN or infinite entries and for shapes that do not fit.
+    Source: Heusel et al. 2017, eq. 6.
     """
-    mean1, mean2 = _finite(mean1, "mean1"), _finite(mean2, "mean2")
-    cov1, cov2 = _finite(cov1, "cov1"), _finite(cov2, "cov2")
+    mean1 = _finite(mean1, "mean1")
+    mean2 = _finite(mean2, "mean2")
+    cov1 = _finite(cov1, "cov1")
+    cov2 = _finite(cov2, "cov2")
     d = mean1.size
     if not (mean1.shape == mean2.shape == (d,) and cov1.shape == cov2.shape == (d, d)):
         raise ValueError(
@@ -31,6 +32,7 @@ def frechet_distance(mean1, cov1, mean2, cov2):
     cross = _factor(cov1).T @ _factor(cov2)  # (rank1, rank2)
     if cross.shape[0] > cross.shape[1]:
         cross = cross.T
+    # Singular values as roots of the smaller product's eigenvalues: faster than an SVD.
     trace = np.sqrt(np.maximum(np.linalg.eigvalsh(cross @ cross.T), 0.0)).sum()
     total = np.trace(cov1) + np.trace(cov2)
     cov_term = max(float(total - 2.0 * trace), 0.0)  # below 0 by rounding only
@@ -43,17 +45,16 @@ def _factor(cov):
     try:
         factor = np.linalg.cholesky(cov)
         pivots = np.diagonal(factor)
-        if pivots.min() > 1e-5 * pivots.max():
+        if pivots.min() > 1e-5 * pivots.max():  # else what is left of them is rounding
             return factor
     except np.linalg.LinAlgError:
         pass
     if not np.any(cov):
         return np.zeros((len(cov), 0))
-    factor, order, rank, _ = lapack.dpstrf(
-        cov.T, lower=1
-    )  # slower, with pivoting: stops at the numerical rank
+    # Slower, with pivoting: it stops at the numerical rank.
+    factor, order, rank, _ = lapack.dpstrf(cov.T, lower=1)
     out = np.empty((len(cov), rank))
-    out[order - 1] = np.tril(factor)[:, :rank]
+    out[order - 1] = np.tril(factor)[:, :rank]  # rows back in their order, which counts from 1
     return out
 
 
@@ -80,9 +81,9 @@ class InceptionScore:
     def __init__(self, number, splits=10, seed=2020, equal_splits=False, classes=1008):
         if not 1 <= splits <= number:
             raise ValueError(f"{splits} splits of {number} images: need 1 <= splits <= images")
-        order = (
-            np.arange(number) if seed is None else np.random.RandomState(seed).permutation(number)
-        )
+        order = np.arange(number)
+        if seed is not None:
+            order = np.random.RandomState(seed).permutation(number)
         used = number - number % splits if equal_splits else number
         self._split_of = np.full(number, splits)  # the unused rows' part comes last
         for i in range(splits):
@@ -97,7 +98,7 @@ class InceptionScore:
         logits = _finite(logits, "logits")
         if len(indices) and indices.max() >= len(self._split_of):
             raise ValueError(f"{len(self._split_of)} images were announced, more came")
-        log_p = logits - logits.max(axis=1, keepdims=True)
+        log_p = logits - logits.max(axis=1, keepdims=True)  # so that no exp overflows
         log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
         p = np.exp(log_p)
         split = self._split_of[indices]
@@ -108,10 +109,9 @@ class InceptionScore:
 
     def result(self):
         """{"is", "is_std", "is_splits"}; raises ValueError when not every image has come."""
-        if self.count.sum() != len(self._split_of):
-            raise ValueError(
-                f"{len(self._split_of)} images were announced, {int(self.count.sum())} came"
-            )
+        announced = len(self._split_of)
+        if self.count.sum() != announced:
+            raise ValueError(f"{announced} images were announced, {int(self.count.sum())} came")
         count = self.count[: self.splits]
         mean_p = self.probs[: self.splits] / count[:, None]
         log_mean = np.log(np.where(mean_p > 0, mean_p, 1.0))  # 0 log 0 = 0
@@ -120,20 +120,21 @@ class InceptionScore:
 
 
 def inception_score(logits, splits=10, seed=2020, equal_splits=False):
-    """Inception Score exp(E_x KL(p(y|x) || p(y))); higher is better. Source: Salimans et al. 2016, sec. 4.
+    """Inception Score exp(E_x KL(p(y|x) || p(y))); higher is better.
 
     Args: logits (N, classes) before the softmax; the others as in `InceptionScore`.
     Returns: {"is", "is_std" (population), "is_splits"}; 1 <= is <= classes.
+    Source: Salimans et al. 2016, sec. 4.
     """
     logits = np.asarray(logits)
-    score = InceptionScore(len(logits), splits, seed, equal_splits, logits.shape[1])
-    score.update(logits, np.arange(len(logits)))
+    number, classes = logits.shape
+    score = InceptionScore(number, splits, seed=seed, equal_splits=equal_splits, classes=classes)
+    score.update(logits, np.arange(number))
     return score.result()
 
 
 def kernel_distance(features1, features2, subsets=100, size=1000, seed=2020):
-    """KID: squared MMD, unbiased, under k(x, y) = (x.y / D + 1)^3. Source: Binkowski et al. 2018,
-    sec. 4.
+    """KID: squared MMD, unbiased, under k(x, y) = (x.y / D + 1)^3.
 
     The mean over `subsets` pairs of `size` samples, drawn without replacement by numpy's
     RandomState(seed), from set 1 first, as torch-fidelity does. Small negative values are
@@ -141,6 +142,7 @@ def kernel_distance(features1, features2, subsets=100, size=1000, seed=2020):
     Args: features (N1, D) and (N2, D).
     Returns: {"kid", "kid_std" (population), "kid_subsets", "kid_subset_size"}.
     Raises: ValueError when a set holds fewer than `size` samples, or size < 2.
+    Source: Binkowski et al. 2018, sec. 4.
     """
     x, y = _pair(features1, features2)
     if not 2 <= size <= min(len(x), len(y)):
@@ -148,13 +150,12 @@ def kernel_distance(features1, features2, subsets=100, size=1000, seed=2020):
             f"subsets of {size} from {len(x)} and {len(y)} samples: need 2 <= size <= samples"
         )
     draw = np.random.RandomState(seed)
-    in_x, in_y = (
-        np.zeros((subsets, len(x))),
-        np.zeros((subsets, len(y))),
-    )  # 1 where the sample is in the subset
+    in_x = np.zeros((subsets, len(x)))  # 1 where the sample is in the subset
+    in_y = np.zeros((subsets, len(y)))
     for i in range(subsets):
         in_x[i, draw.choice(len(x), size, replace=False)] = 1
         in_y[i, draw.choice(len(y), size, replace=False)] = 1
+    # Unbiased: pairs of a sample with itself are taken out again.
     within = _kernel_sums(x, x, in_x, in_x) - in_x @ _kernel((x * x).sum(axis=1), x.shape[1])
     within += _kernel_sums(y, y, in_y, in_y) - in_y @ _kernel((y * y).sum(axis=1), x.shape[1])
     values = within / (size * (size - 1)) - 2 * _kernel_sums(x, y, in_x, in_y) / size**2
@@ -168,12 +169,13 @@ def kernel_distance(features1, features2, subsets=100, size=1000, seed=2020):
 
 def _kernel(products, dimension):
     k = products / dimension + 1.0
-    return k * k * k
+    return k * k * k  # numpy's power is many times slower
 
 
 def _kernel_sums(x, y, in_x, in_y):
-    """For each subset the sum of k over its pairs: the kernel is computed once, by blocks of rows,
-    for all of them.
+    """For each subset the sum of k over its pairs, (subsets,).
+
+    The kernel is computed once, by blocks of rows, for all subsets.
     """
     sums = np.zeros(len(in_x))
     for i in range(0, len(x), BLOCK):
@@ -183,7 +185,7 @@ def _kernel_sums(x, y, in_x, in_y):
 
 
 def precision_recall(real, generated, k=3):
-    """Improved precision and recall. Source: Kynkaanniemi et al. 2019, eq. 1 and 2.
+    """Improved precision and recall.
 
     A set covers the balls around its samples that reach to their k-th nearest neighbour in the set,
     themselves excluded. Over Inception features (the paper's are VGG-16's) the values do not
@@ -192,19 +194,24 @@ def precision_recall(real, generated, k=3):
     Returns: {"precision", share of generated samples that the real set covers; "recall", the
         reverse; "f_score"}.
     Raises: ValueError when a set has no k neighbours.
+    Source: Kynkaanniemi et al. 2019, eq. 1 and 2.
     """
     real, generated = _pair(real, generated)
     if min(len(real), len(generated)) <= k:
         raise ValueError(f"{len(real)} and {len(generated)} samples have no {k} neighbours each")
     centre = real.mean(axis=0)  # distances stay, rounding shrinks
-    real, generated = real - centre, generated - centre
-    radius_real, radius_generated = _radii(real, k), _radii(generated, k)
-    covered, covers = np.zeros(len(generated), bool), np.zeros(len(real), bool)
+    real = real - centre
+    generated = generated - centre
+    radius_real = _radii(real, k)
+    radius_generated = _radii(generated, k)
+    covered_generated = np.zeros(len(generated), bool)
+    covered_real = np.zeros(len(real), bool)
     for i, squared in _squared_distances(real, generated):
         rows = slice(i, i + len(squared))
-        covered |= (squared <= radius_real[rows, None]).any(axis=0)
-        covers[rows] = (squared <= radius_generated).any(axis=1)
-    precision, recall = float(covered.mean()), float(covers.mean())
+        covered_generated |= (squared <= radius_real[rows, None]).any(axis=0)  # eq. 1
+        covered_real[rows] = (squared <= radius_generated).any(axis=1)
+    precision = float(covered_generated.mean())  # eq. 2
+    recall = float(covered_real.mean())
     f_score = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {"precision": precision, "recall": recall, "f_score": f_score}
 
@@ -214,16 +221,18 @@ def _radii(x, k):
     radii = np.empty(len(x))
     for i, squared in _squared_distances(x, x):
         rows = np.arange(len(squared))
-        squared[rows, i + rows] = np.inf
+        squared[rows, i + rows] = np.inf  # no sample is its own neighbour
         radii[i + rows] = np.partition(squared, k - 1, axis=1)[:, k - 1]
     return radii
 
 
 def _squared_distances(x, y):
-    """Yield (first row, squared distances (rows, len(y))) block by block; what is equal but for
-    rounding is 0 apart.
+    """Yield (first row, squared distances (rows, len(y))) block by block.
+
+    What is equal but for rounding is 0 apart.
     """
-    norm_x, norm_y = (x * x).sum(axis=1), (y * y).sum(axis=1)
+    norm_x = (x * x).sum(axis=1)
+    norm_y = (y * y).sum(axis=1)
     for i in range(0, len(x), BLOCK):
         norms = norm_x[i : i + BLOCK, None] + norm_y
         squared = norms - 2 * (x[i : i + BLOCK] @ y.T)
@@ -232,7 +241,8 @@ def _squared_distances(x, y):
 
 
 def _pair(features1, features2):
-    x, y = _finite(features1, "features"), _finite(features2, "features")
+    x = _finite(features1, "features")
+    y = _finite(features2, "features")
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"features {x.shape} and {y.shape}: need (N1, D) and (N2, D)")
     return x, y

@@ -1,8 +1,7 @@
-"""Torch's weight containers read without torch: zip (torch >= 1.6), the stream before it,
-TorchScript.
+"""Torch's weight containers without torch: zip (torch >= 1.6), the stream before it, TorchScript.
 
-Source of the layouts: torch/serialization.py. A tensor is (storage, offset, size, stride); storages
-    are raw numbers.
+A tensor is (storage, offset, size, stride); storages are raw numbers.
+Source of the layouts: torch/serialization.py.
 """
 
 import io
@@ -14,20 +13,15 @@ from shared_metrics.unpickle import GLOBALS, StandIn, Unpickler, plain
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of 0x1950a86a20f9469cfc6c
 BFLOAT16 = "bfloat16"  # numpy has none: read as uint16, given as float32
+# fmt: off
 STORAGES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
+    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2",
     "BFloat16Storage": BFLOAT16,
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "|i1",
-    "ByteStorage": "|u1",
-    "BoolStorage": "|b1",
-    "ComplexFloatStorage": "<c8",
-    "ComplexDoubleStorage": "<c16",
+    "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "|i1",
+    "ByteStorage": "|u1", "BoolStorage": "|b1",
+    "ComplexFloatStorage": "<c8", "ComplexDoubleStorage": "<c16",
 }
+# fmt: on
 
 
 class Storage:
@@ -36,7 +30,9 @@ class Storage:
     def __init__(self, dtype, count):
         if dtype not in STORAGES.values() or type(count) is not int or count < 0:
             raise ValueError("a storage of unknown type")
-        self.dtype, self.count, self.data = dtype, count, None
+        self.dtype = dtype
+        self.count = count
+        self.data = None
         self.itemsize = 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
 
     def fill(self, raw):
@@ -51,22 +47,27 @@ class Tensor(StandIn):
     name = "torch.Tensor"
 
     def __init__(self, storage, offset, size, stride, *_):
-        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+        self.storage = storage
+        self.offset = offset
+        self.size = size
+        self.stride = stride
 
     def plain(self, budget):
-        data, size, stride = self.storage.data, self.size, self.stride
-        if len(size) != len(stride) or any(
-            type(n) is not int or n < 0 for n in (self.offset, *size, *stride)
-        ):
+        data = self.storage.data
+        numbers = (self.offset, *self.size, *self.stride)
+        odd = any(type(n) is not int or n < 0 for n in numbers)
+        if odd or len(self.size) != len(self.stride):
             raise ValueError("a tensor with an odd shape")
-        if 0 in size:
-            return np.zeros(size, data.dtype)
-        last = self.offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if 0 in self.size:
+            return np.zeros(self.size, data.dtype)
+        # as_strided reads whatever memory it is pointed at: the last element must lie in the data.
+        last = self.offset
+        for n, step in zip(self.size, self.stride, strict=True):
+            last += (n - 1) * step
         if last >= len(data):
             raise ValueError("a tensor reaches past its storage")
-        view = np.lib.stride_tricks.as_strided(
-            data[self.offset :], size, [data.itemsize * step for step in stride]
-        )
+        strides = [data.itemsize * step for step in self.stride]  # torch counts numbers, not bytes
+        view = np.lib.stride_tricks.as_strided(data[self.offset :], self.size, strides)
         budget.take(view.nbytes)
         return np.array(view, order="C")
 
@@ -90,11 +91,11 @@ TORCH_GLOBALS = {
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
     ("torch", "Size"): tuple,
     ("torch.jit._pickle", "restore_type_tag"): lambda value, _: value,
+    ("torch.jit._pickle", "build_intlist"): list,
+    ("torch.jit._pickle", "build_doublelist"): list,
+    ("torch.jit._pickle", "build_boollist"): list,
+    ("torch.jit._pickle", "build_tensorlist"): list,
     **{("torch", name): dtype for name, dtype in STORAGES.items()},
-    **{
-        ("torch.jit._pickle", f"build_{kind}list"): list
-        for kind in ("int", "double", "bool", "tensor")
-    },
 }
 
 
@@ -102,7 +103,7 @@ class TorchUnpickler(Unpickler):
     """`storage_of(dtype, key, count)` gives the Storage for a persistent id."""
 
     def __init__(self, file, budget, storage_of=None):
-        super().__init__(file, budget, TORCH_GLOBALS, encoding="utf-8")
+        super().__init__(file, budget, names=TORCH_GLOBALS, encoding="utf-8")
         self.storage_of = storage_of
 
     def find_class(self, module, name):
@@ -120,10 +121,8 @@ class TorchUnpickler(Unpickler):
 
 
 def from_bytes(raw, dtype):
-    """Little-endian bytes -> 1-D array of that dtype; "bfloat16" becomes float32 (its upper
-    half).
-    """
-    if dtype == BFLOAT16:
+    """Little-endian bytes -> 1-D array of that dtype; "bfloat16" becomes float32."""
+    if dtype == BFLOAT16:  # the upper half of a float32
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(raw, dtype)
 
@@ -166,10 +165,14 @@ def _arrays(tree, prefix=""):
 
 
 def read_legacy(file, budget):
-    """The object of a torch stream: pickles (magic, protocol, system, object, storage keys), then
-    count + raw a key.
+    """The object of a torch stream.
+
+    The stream is five pickles (magic, protocol, system, object, storage keys), then for each key
+    its count and raw numbers.
     """
-    _, _, system = (TorchUnpickler(file, budget).load() for _ in range(3))
+    TorchUnpickler(file, budget).load()  # magic
+    TorchUnpickler(file, budget).load()  # protocol
+    system = TorchUnpickler(file, budget).load()
     if not system["little_endian"]:
         raise ValueError("its numbers are big-endian")
     storages = {}

@@ -1,11 +1,9 @@
-"""Pickles read as data: arrays, numbers, strings, bytes and containers. Every other object is
-refused by its name.
+"""Pickles read as data: arrays, numbers, strings, bytes and containers.
 
-A pickle is a program: it names any importable function and calls it. Here a name is looked up in a
-    short table that
-leads to stand-ins of our own, never to numpy's or torch's constructors (numpy's
-`dtype.__setstate__` trusts flags that decide whether bytes are read as pointers). So a hostile file
-can at worst be an error.
+Every other object is refused by its name. A pickle is a program: it names any importable function
+and calls it. Here a name is looked up in a short table that leads to stand-ins of our own, never to
+numpy's or torch's constructors (numpy's `dtype.__setstate__` trusts flags that decide whether bytes
+are read as pointers). So a hostile file can at worst be an error.
 """
 
 import pickle
@@ -16,9 +14,8 @@ import numpy as np
 
 from shared_metrics.files import SCALARS
 
-STRUCTURED_NAMES = (
-    "StructuredToParameterName@@"  # paddle.save's table of automatic parameter names: no weights
-)
+# paddle.save's table of automatic parameter names: no weights.
+STRUCTURED_NAMES = "StructuredToParameterName@@"
 
 
 class Refused(Exception):
@@ -26,16 +23,18 @@ class Refused(Exception):
 
 
 def printable(name):
-    """A name from a file as one short line: no newline or terminal code of the file reaches the
-    screen.
+    """A name from a file as one short line that may be shown on a screen.
+
+    No newline or terminal code of the file gets there.
     """
     text = repr(str(name))[1:-1]
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 class Budget:
-    """Bytes and items that a file may still unpack to: 8 times its own size, so that no small file
-    fills the memory.
+    """Bytes and items that a file may still unpack to.
+
+    8 times its own size in all, so that no small file fills the memory.
     """
 
     def __init__(self, size):
@@ -78,8 +77,9 @@ class Dtype(StandIn):
 
 
 class Array(StandIn):
-    """numpy.ndarray as `_reconstruct` makes it, empty; its state: (version, shape, dtype, fortran
-    order, bytes).
+    """numpy.ndarray as `_reconstruct` makes it, empty.
+
+    Its state is (version, shape, dtype, fortran order, bytes).
     """
 
     name = "numpy.ndarray"
@@ -98,8 +98,9 @@ def _text(value):
 
 
 def _array(raw, dtype, shape, order="C"):
-    """A fresh writable array in native byte order and C order; ValueError where the bytes do not
-    fill the shape.
+    """A fresh writable array in native byte order and C order.
+
+    Raises: ValueError where the bytes do not fill the shape.
     """
     array = np.ndarray(shape, dtype.value, buffer=raw, order=order)
     if array.nbytes != len(raw):
@@ -131,42 +132,35 @@ for _builtins in ("builtins", "__builtin__"):
 
 
 class Unpickler(pickle._Unpickler):
-    """Python's own unpickler with a closed table of names, and calls charged to the budget by what
-    they copy.
+    """Python's own unpickler with a closed table of names.
 
-    Not the C one: there BUILD cannot be overridden (it sets attributes of any object), and the memo
-        is a C array that
-    grows to whatever index the file names.
+    Calls are charged to the budget by what they copy. It is not the C one: there BUILD cannot be
+    overridden (it sets attributes of any object), and the memo is a C array that grows to whatever
+    index the file names.
     """
 
     dispatch = dict(pickle._Unpickler.dispatch)
-    for _opcode in (
-        pickle.EXT1,
-        pickle.EXT2,
-        pickle.EXT4,
-    ):  # a process-wide registry that by-passes find_class
+    # They name objects by a process-wide registry that by-passes find_class.
+    for _opcode in (pickle.EXT1, pickle.EXT2, pickle.EXT4):
         del dispatch[_opcode[0]]
 
-    def __init__(self, file, budget, known=GLOBALS, encoding="bytes"):
+    def __init__(self, file, budget, names=GLOBALS, encoding="bytes"):
         super().__init__(file, encoding=encoding)
-        self.budget, self.known = budget, known
+        self.budget = budget
+        self.names = names
 
     def find_class(self, module, name):
-        if (module, name) not in self.known:
+        if (module, name) not in self.names:
             raise Refused(f"{module}.{name}")
-        return self.known[module, name]
+        return self.names[module, name]
 
     def _instantiate(self, klass, args):  # INST and OBJ: classes of Python 2
         raise Refused("an instance of a class")
 
     def _charge(self, values):
-        self.budget.take(
-            sum(
-                len(value)
-                for value in values
-                if isinstance(value, (bytes, bytearray, str, list, tuple))
-            )
-        )
+        for value in values:
+            if isinstance(value, (bytes, bytearray, str, list, tuple)):
+                self.budget.take(len(value))
 
     def load_reduce(self):
         self._charge(self.stack[-1])
@@ -189,9 +183,8 @@ class Unpickler(pickle._Unpickler):
         if isinstance(value, StandIn):
             self._charge(state)
             value.set_state(state)
-        elif not isinstance(
-            value, OrderedDict
-        ):  # torch hangs `_metadata` on its state dicts: no weights, dropped
+        # torch hangs `_metadata` on its state dicts: no weights, dropped.
+        elif not isinstance(value, OrderedDict):
             raise Refused(f"state for {type(value).__name__}")
 
     dispatch[pickle.REDUCE[0]] = load_reduce
@@ -202,10 +195,9 @@ class Unpickler(pickle._Unpickler):
 
 
 def plain(value, budget):
-    """The value with stand-ins resolved, (name, array) pairs of paddle.save as arrays, subclasses
-    as plain containers.
+    """The value with stand-ins resolved and subclasses as plain containers.
 
-    Raises: Refused on anything that is not data.
+    The (name, array) pairs of paddle.save become arrays. Raises: Refused on what is not data.
     """
     budget.take(1)
     if isinstance(value, StandIn):
@@ -213,19 +205,14 @@ def plain(value, budget):
     if type(value) in SCALARS or type(value) is np.ndarray:
         return value
     if isinstance(value, dict):
-        return {
-            plain(key, budget): plain(item, budget)
-            for key, item in value.items()
-            if key != STRUCTURED_NAMES
-        }
+        items = {}
+        for key, item in value.items():
+            if key != STRUCTURED_NAMES:
+                items[plain(key, budget)] = plain(item, budget)
+        return items
     if type(value) in (list, tuple, set, frozenset):
         items = [plain(item, budget) for item in value]
-        if (
-            type(value) is tuple
-            and len(items) == 2
-            and type(items[0]) is str
-            and type(items[1]) is np.ndarray
-        ):
+        if type(value) is tuple and [type(item) for item in items] == [str, np.ndarray]:
             return items[1]
         return type(value)(items)
     raise Refused(type(value).__name__)

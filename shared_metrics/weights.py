@@ -1,5 +1,4 @@
-"""Weights are data, never code: safe loading of every container in use, atomic saving, strict
-assignment.
+"""Weights are data, never code: safe loading of every container, atomic saving, strict assignment.
 
 Nothing here imports Paddle or torch; arrays are numpy's.
 """
@@ -20,41 +19,28 @@ from shared_metrics.files import SCALARS, writing
 from shared_metrics.unpickle import Budget, Refused, Unpickler, plain, printable
 
 # What a damaged file makes the readers raise: the stream is random bytes to them.
+# fmt: off
 DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError,
+    RuntimeError, TypeError, ValueError, pickle.PickleError, struct.error, zipfile.BadZipFile,
+    zlib.error,
 )
-DAMAGE += (ValueError, pickle.PickleError, struct.error, zipfile.BadZipFile, zlib.error)
 
 SAFETENSORS = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": torch_files.BFLOAT16,
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "|i1",
-    "U64": "<u8",
-    "U32": "<u4",
-    "U16": "<u2",
-    "U8": "|u1",
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": torch_files.BFLOAT16,
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1",
     "BOOL": "|b1",
 }
+# fmt: on
 
 
 def load(path):
     """Read a weights file of any known container, told by its content: no code of the file runs.
 
     Containers: .pdparams / .pdopt of paddle.save (2.x and 3.x), plain pickles of arrays (CIFAR's
-        too: bytes keys),
-    torch zip, torch legacy, TorchScript (modules flattened into dotted names), .safetensors.
+    too: bytes keys), torch zip, torch legacy, TorchScript (modules flattened into dotted names),
+    .safetensors.
     Returns: nested dict / list / tuple of fresh numpy arrays and Python scalars, strings, bytes;
         bfloat16 as float32.
     Raises: UserError naming the file when it is missing, empty, a web page, cut, damaged, or holds
@@ -65,15 +51,15 @@ def load(path):
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise UserError(f"{path}: the file is empty; save or download it again")
+            # Mapped, not read: the readers copy what they need out of a file of gigabytes.
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _read(path, data, Budget(size))
     except UserError:
         raise
     except Refused as error:
         raise UserError(
-            f"{path}: refused: it holds {printable(error)}, which is not weights (nothing was "
-            "run); "
-            "save a plain state dict of arrays"
+            f"{path}: refused: it holds {printable(error)}, which is not weights "
+            "(nothing was run); save a plain state dict of arrays"
         ) from None
     except OSError as error:
         raise UserError(
@@ -88,7 +74,7 @@ def load(path):
 
 def _read(path, data, budget):
     head = data[:512]
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # after a byte order mark or blanks
         raise UserError(
             f"{path}: a web page, not weights; open the link in a browser and save the file itself"
         )
@@ -98,6 +84,7 @@ def _read(path, data, budget):
         return torch_files.read_zip(path, budget)
     if head.startswith(torch_files.LEGACY_MAGIC):
         return torch_files.read_legacy(data, budget)
+    # safetensors: the length of a JSON header, then the header.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= len(data) - 8:
         return _read_safetensors(data)
     return plain(Unpickler(data, budget).load(), budget)
@@ -120,9 +107,9 @@ def _read_safetensors(data):
 
 
 def save(obj, path):
-    """Save nested dicts / lists of numpy arrays, scalars, strings: atomically, as a pickle that
-    paddle.load reads too.
+    """Save nested dicts / lists of numpy arrays, scalars, strings, atomically.
 
+    The file is a pickle that paddle.load reads too.
     Raises: ValueError naming the entry that `load` would refuse; UserError with the free space when
         the disk fails, an older file at `path` staying as it was.
     """
@@ -132,6 +119,7 @@ def save(obj, path):
 
 
 def _check_plain(value, name):
+    # By type, not isinstance: pickle would store a subclass under the name of its class.
     if type(value) in (dict, OrderedDict):
         for key, item in value.items():
             _check_plain(key, f"a key of {name or 'the file'}")
@@ -146,16 +134,16 @@ def _check_plain(value, name):
             )
     elif type(value) not in SCALARS:
         raise ValueError(
-            f"{name}: {type(value).__name__} is neither an array of numbers nor a scalar, string "
-            "or container"
+            f"{name}: {type(value).__name__} is neither an array of numbers "
+            "nor a scalar, string or container"
         )
 
 
 def check_keys(expected, state, what, source):
     """Compare a state with what a network needs.
 
-    Args: expected, {name: shape}; state, {name: array}; what, the network ("generator"); source,
-        the file (message).
+    Args: expected, {name: shape}; state, {name: array}; what, the network ("generator"), and
+        source, the file, both for the message.
     Raises: UserError, one line: counts and first 8 names of missing, unexpected and mis-shaped
         entries, both shapes.
     """
@@ -164,22 +152,20 @@ def check_keys(expected, state, what, source):
             f"{source}: holds a {type(state).__name__} where the {what}'s named weights should be"
         )
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
-    missing = [name for name in expected if name not in shapes]
-    unexpected = [printable(name) for name in shapes if name not in expected]
-    misshaped = [
-        f"{name}: file {shapes[name]}, network {tuple(shape)}"
-        for name, shape in expected.items()
-        if name in shapes and shapes[name] != tuple(shape)
-    ]
-    problems = [
-        f"{len(names)} {kind} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
-        for kind, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", misshaped),
-        )
-        if names
-    ]
+    misshaped = []
+    for name, shape in expected.items():
+        if name in shapes and shapes[name] != tuple(shape):
+            misshaped.append(f"{name}: file {shapes[name]}, network {tuple(shape)}")
+    faults = {
+        "missing": [name for name in expected if name not in shapes],
+        "unexpected": [printable(name) for name in shapes if name not in expected],
+        "of another shape": misshaped,
+    }
+    problems = []
+    for kind, names in faults.items():
+        if names:
+            more = ", ..." if len(names) > 8 else ""
+            problems.append(f"{len(names)} {kind} ({', '.join(names[:8])}{more})")
     if problems:
         raise UserError(
             f"{source}: does not fit the {what} ({len(expected)} entries): {'; '.join(problems)}. "
@@ -197,14 +183,14 @@ def check_finite(state, source):
 
 
 def load_into(layer, state, what, source):
-    """Put `state` ({name: array}) into a Paddle layer, all or nothing: names and shapes must fit
-    (see `check_keys`).
+    """Put `state` ({name: array}) into a Paddle layer, all or nothing.
+
+    Names and shapes must fit: see `check_keys`, also for `what` and `source`.
     """
     own = layer.state_dict()
     check_keys({name: tuple(tensor.shape) for name, tensor in own.items()}, state, what, source)
-    layer.set_state_dict(
-        {
-            name: np.asarray(state[name], dtype=str(tensor.dtype).split(".")[-1])
-            for name, tensor in own.items()
-        }
-    )
+    arrays = {}
+    for name, tensor in own.items():
+        dtype = str(tensor.dtype).split(".")[-1]  # "paddle.float32" -> "float32"
+        arrays[name] = np.asarray(state[name], dtype=dtype)
+    layer.set_state_dict(arrays)

@@ -10,10 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Before Paddle is loaded anywhere: tests run side by side, one thread each, and plot without a
-# screen.
+# Before Paddle is loaded anywhere: tests run side by side, so with one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("MPLBACKEND", "Agg")  # plots without a screen
 
 import pytest
 
@@ -27,9 +26,9 @@ class Paper:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        self.names = {p.stem for p in self.folder.glob("*.py")} | {
-            p.name for p in self.folder.iterdir() if p.is_dir()
-        }
+        modules = {p.stem for p in self.folder.glob("*.py")}
+        packages = {p.name for p in self.folder.iterdir() if p.is_dir()}
+        self.names = modules | packages
         self.hidden = self.take_modules()
         sys.path.insert(0, str(self.folder))
         importlib.invalidate_caches()
@@ -41,11 +40,8 @@ class Paper:
 
     def take_modules(self):
         """Remove and return the loaded modules that go by this folder's names."""
-        return {
-            name: sys.modules.pop(name)
-            for name in list(sys.modules)
-            if name.split(".")[0] in self.names
-        }
+        ours = [name for name in sys.modules if name.split(".")[0] in self.names]
+        return {name: sys.modules.pop(name) for name in ours}
 
     def close(self):
         """Forget this folder's modules and put back what they hid."""
@@ -56,11 +52,10 @@ class Paper:
 
 @pytest.fixture
 def paper():
-    """Function that makes one paper's bare module names importable: `paper("sagan")`, then `from
-    model import ...`.
+    """Function that makes one paper's bare module names importable.
 
-    Takes a folder of the repository or any path; a second call replaces the first. Undone at the
-    end of the test.
+    `paper("sagan")`, then `from model import ...`. Takes a folder of the repository or any path; a
+    second call replaces the first. Undone at the end of the test.
     """
     current = []
 
@@ -77,27 +72,28 @@ def paper():
 
 @pytest.fixture
 def class_folder(tmp_path):
-    """Folder with two classes of three 8x8 PNGs each, under a name with a blank and letters outside
-    ASCII.
+    """Folder with two classes of three 8x8 PNGs each.
+
+    Its name has a blank and letters outside ASCII.
     """
     return make_toy_data.make(tmp_path / "目录 ü", classes=2, count=6, size=8) / "train"
 
 
 def shared_dir(path):
-    """<repository>/../shared/<path>, for tests on reference data; skips the test where it is
-    absent.
-    """
-    found = ROOT.parent / "shared" / path
-    if not found.exists():
+    """<repository>/../shared/<path>, for tests on reference data; skips the test without it."""
+    place = ROOT.parent / "shared" / path
+    if not place.exists():
         pytest.skip(f"needs ../shared/{path}, which is not part of the repository")
-    return found
+    return place
 
 
 def run_cli(folder, *args, env=None, code=0, timeout=120):
     """Run `python args...` in a folder of the repository (or any path), as a user would.
 
-    Args: code, the exit status to insist on (None: any); env, variables on top of the present ones;
-        timeout in seconds, after which the command and its children are killed and the test fails.
+    Args:
+        env: variables on top of the present ones.
+        code: the exit status to insist on (None: any).
+        timeout: seconds after which the command and its children are killed and the test fails.
     Returns: subprocess.CompletedProcess with text stdout and stderr.
     """
     command = [sys.executable, *map(str, args)]
@@ -112,7 +108,7 @@ def run_cli(folder, *args, env=None, code=0, timeout=120):
         text=True,
         encoding="utf-8",
         errors="replace",
-        start_new_session=True,
+        start_new_session=True,  # a group of its own, which can be killed as a whole
     )
     try:
         stdout, stderr = process.communicate(timeout=timeout)
@@ -120,6 +116,7 @@ def run_cli(folder, *args, env=None, code=0, timeout=120):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
-    shown = f"{' '.join(command)}\nexit {process.returncode}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+    output = f"--- stdout\n{stdout}\n--- stderr\n{stderr}"
+    shown = f"{' '.join(command)}\nexit {process.returncode}\n{output}"
     assert code is None or process.returncode == code, shown
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)

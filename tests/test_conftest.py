@@ -40,9 +40,9 @@ def test_a_paper_leaves_no_trace_and_gives_back_what_it_hid(tmp_path, monkeypatc
 
 
 def test_class_folder(class_folder):
-    found = sorted(class_folder.rglob("*.png"))
-    assert [p.parent.name for p in found] == ["circle"] * 3 + ["square"] * 3
-    assert [Image.open(p).size for p in found] == [(8, 8)] * 6
+    files = sorted(class_folder.rglob("*.png"))
+    assert [p.parent.name for p in files] == ["circle"] * 3 + ["square"] * 3
+    assert [Image.open(p).size for p in files] == [(8, 8)] * 6
 
 
 def test_run_cli_checks_the_exit_status_and_passes_variables(tmp_path):

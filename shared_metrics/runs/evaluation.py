@@ -1,6 +1,4 @@
-"""FID and Inception Score while a run goes on (`--eval_every`), and which checkpoint was the best
-of each.
-"""
+"""FID and Inception Score while a run goes on (`--eval_every`), and the best of each so far."""
 
 from shared_metrics.scoring import Extractor, evaluate, read_real, statistics_of
 
@@ -12,9 +10,10 @@ class Evaluation:
         folder: the run's folder; `real_stats.npz` there keeps the statistics of the training
             images.
         real: statistics file or image folder; "": the training images.
-        inception_weights: auto, random or a file.  eval_samples: images per evaluation.
+        inception_weights: auto, random or a file.
+        eval_samples: images per evaluation.
         pictures: function that returns uint8 batches (n, H, W, 3) of the `count` training images.
-        log: RunLog, told what is compared with what.
+        log: RunLog, which says what is compared with what.
         resumed: the run goes on, so `real_stats.npz` is its own; what an earlier run left there is
             not used.
     Raises: UserError when Inception weights or real images are missing, so before training.
@@ -24,13 +23,14 @@ class Evaluation:
         self, folder, real, inception_weights, eval_samples, pictures, count, log, resumed
     ):
         cached = folder / "real_stats.npz"
-        known = resumed and cached.exists()
-        source = real or (cached if known else "the training images, cropped from the middle")
-        self.extractor, self.number = Extractor(inception_weights), eval_samples
+        reuse = resumed and cached.exists()
+        source = real or (cached if reuse else "the training images, cropped from the middle")
+        self.extractor = Extractor(inception_weights)
+        self.number = eval_samples
         log.info(
             f"evaluation: against {source}, Inception weights: {self.extractor.info['source']}"
         )
-        if real or known:
+        if real or reuse:
             self.real = read_real(source, self.extractor)
         else:
             self.real = statistics_of(pictures(), self.extractor, num_images=count, progress=True)
@@ -43,13 +43,21 @@ class Evaluation:
             {"value", ...}, ...} of this run so far, which is brought up to date.
         Returns: (values for the log, names of the scores that are the best so far).
         """
-        found = evaluate(batches, self.extractor, real=self.real, num_images=self.number)
-        mark = "" if found["comparable"] else "_not_comparable"
-        values, improved = {}, []
+        result = evaluate(batches, self.extractor, real=self.real, num_images=self.number)
+        comparable = result["comparable"]
+        mark = "" if comparable else "_not_comparable"
+        values = {}
+        improved = []
         for name, better in (("fid", min), ("is", max)):
-            value = values[name + mark] = found["scores"][name]
+            value = result["scores"][name]
+            values[name + mark] = value
+            # An equal value is no improvement.
             if name not in best or better(value, best[name]["value"]) != best[name]["value"]:
-                about = {"samples": self.number, "comparable": found["comparable"]}
-                best[name] = {"value": value, "iteration": iteration, **about}
+                best[name] = {
+                    "value": value,
+                    "iteration": iteration,
+                    "samples": self.number,
+                    "comparable": comparable,
+                }
                 improved.append(name)
         return values, improved

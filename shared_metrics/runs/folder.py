@@ -13,22 +13,22 @@ from shared_metrics.runs.stop import lock_folder
 def run_folder(args, checkpoints=None):
     """Hold `args.output_dir` for one run and find what `args.resume` asks for.
 
+    Under the launcher every rank finds the same checkpoint; rank 0 alone locks and writes.
     Args: checkpoints, where the run keeps its checkpoints (default: <output_dir>/checkpoints).
-    Yields (path, checkpoint dict) to go on from, or None for a new run. Under the launcher every
-    rank finds the same checkpoint; rank 0 alone locks and writes.
+    Yields: (path, checkpoint dict) to go on from, or None for a new run.
     Raises: UserError when another run holds the folder, or when it holds checkpoints that are not
         those to go on from.
     """
     folder = Path(args.output_dir)
     checkpoints = Path(checkpoints or folder / "checkpoints")
-    ours = (folder.resolve(), checkpoints.resolve())
-    goes_on = args.resume == "auto" or (
-        args.resume and any(map(Path(args.resume).resolve().is_relative_to, ours))
-    )
+    goes_on = args.resume == "auto"
+    if args.resume and not goes_on:  # a checkpoint of this very run, or its folder
+        start = Path(args.resume).resolve()
+        goes_on = any(start.is_relative_to(own.resolve()) for own in (folder, checkpoints))
     if not goes_on and any(checkpoints.glob("*.pdparams")):
         raise UserError(
-            f"--output_dir {folder}: holds a run already, in {checkpoints}. Go on with --resume "
-            "auto, or name another folder"
+            f"--output_dir {folder}: holds a run already, in {checkpoints}. "
+            "Go on with --resume auto, or name another folder"
         )
     if not process.is_main():
         yield _resume(args, checkpoints)
@@ -51,7 +51,5 @@ def _resume(args, checkpoints):
 def _tell_differences(before, now):
     for name in sorted(now.keys() & before.keys() - {"resume", "output_dir"}):
         if now[name] != before[name]:
-            print(
-                f"resume: --{name} was {before[name]} in the checkpoint and is {now[name]} now",
-                flush=True,
-            )
+            change = f"was {before[name]} in the checkpoint and is {now[name]} now"
+            print(f"resume: --{name} {change}", flush=True)

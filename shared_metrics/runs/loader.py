@@ -3,7 +3,7 @@
 Paddle's DataLoader hangs for ever when a data set raises without workers, hides the file with them,
 and shuffles differently with each number of workers. Here batch k depends on (seed, k) alone.
 Pillow and numpy release the GIL while they decode, so threads suffice: no process is left behind
-    and no shared memory is needed.
+and no shared memory is needed.
 """
 
 import functools
@@ -53,18 +53,25 @@ class Batches:
         drop_last=True,
         skip_bad=False,
     ):
-        self.dataset, self.seed, self.rank, self.world = dataset, seed, rank, world
-        self.workers, self.shuffle, self.skip_bad = workers, shuffle, skip_bad
+        self.dataset = dataset
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.workers = workers
+        self.shuffle = shuffle
+        self.skip_bad = skip_bad
         self.global_size = batch_size * world
         whole, rest = divmod(len(dataset), self.global_size)
+        # A last batch of fewer images than ranks would leave some of them without one.
         self.batches_per_epoch = whole + (not drop_last and rest >= world)
         if not self.batches_per_epoch:
             ranks = f" on each of {world} processes" if world > 1 else ""
             raise UserError(
-                f"--batch_size {batch_size}{ranks}: the data has only {len(dataset)} image(s). "
-                "Lower it."
+                f"--batch_size {batch_size}{ranks}: "
+                f"the data has only {len(dataset)} image(s). Lower it."
             )
         self.skipped = {}
+        # Prefetching crosses the end of an epoch, so two orders are in use there.
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
         self._next = start
         self._pending = deque()
@@ -79,10 +86,10 @@ class Batches:
         elif self._pool is None:
             raise ValueError("these batches are closed")
         else:
+            # One batch ahead for each thread besides the one that is waited for.
             while len(self._pending) <= self.workers:
-                self._pending.append(
-                    self._pool.submit(self._batch, self._next + len(self._pending))
-                )
+                number = self._next + len(self._pending)
+                self._pending.append(self._pool.submit(self._batch, number))
             batch = self._pending.popleft().result()
         self._next += 1
         return batch
@@ -107,9 +114,8 @@ class Batches:
     def _batch(self, k):
         """Batch k of the whole training, this rank's share of it."""
         epoch, position = divmod(k, self.batches_per_epoch)
-        together = self._order(epoch)[
-            position * self.global_size : (position + 1) * self.global_size
-        ]
+        start = position * self.global_size
+        together = self._order(epoch)[start : start + self.global_size]
         mine = [int(i) for i in np.array_split(together, self.world)[self.rank]]
         items = [self._item(epoch, i) for i in mine]
         return tuple(self._stack(mine, parts) for parts in zip(*items, strict=True))
@@ -118,15 +124,15 @@ class Batches:
         """Item `index`, or with skip_bad the first readable one after it."""
         n = len(self.dataset)
         for i in range(index, index + n):
+            i %= n
+            augment = rng(self.seed, "augment", epoch, i)
             try:
-                return self.dataset.load(i % n, rng(self.seed, "augment", epoch, i % n))
+                return self.dataset.load(i, augment)
             except UserError as error:
                 if not self.skip_bad:
                     raise
-                self.skipped[i % n] = str(error)
-        raise UserError(
-            f"none of the {n} images can be read; the last: {self.skipped[(index - 1) % n]}"
-        )
+                self.skipped[i] = str(error)
+        raise UserError(f"none of the {n} images can be read; the last: {self.skipped[i]}")
 
     @staticmethod
     def _stack(indices, parts):
@@ -135,7 +141,6 @@ class Batches:
             if p.shape != parts[0].shape:
                 raise UserError(
                     f"items {indices[0]} and {i} of the data have shapes {parts[0].shape} and "
-                    f"{p.shape}: "
-                    "one batch needs one size. Resize or crop them."
+                    f"{p.shape}: one batch needs one size. Resize or crop them."
                 )
         return np.stack(parts)

@@ -1,5 +1,6 @@
-"""The record of a run: log.txt and the screen, log.jsonl, curves.png, VisualDL. No failure here
-stops training.
+"""The record of a run: log.txt and the screen, log.jsonl, curves.png, VisualDL.
+
+No failure here stops training.
 """
 
 import json
@@ -20,8 +21,9 @@ class RunLog:
     """Writes <folder>/log.txt, log.jsonl, log/ (VisualDL) and, on close, curves.png.
 
     Args:
-        folder: the run's folder.  total: iterations of the whole run.  start: iterations done
-            before (resume).
+        folder: the run's folder.
+        total: iterations of the whole run.
+        start: iterations trained before (resume).
         resume: keep the rows up to `start` and go on after them (VisualDL's record cannot be cut:
             there a stretch trained twice shows twice); False starts the files anew.
         enabled: False (every rank but 0) makes all methods do nothing.
@@ -29,11 +31,16 @@ class RunLog:
     """
 
     def __init__(self, folder, total, start=0, resume=False, enabled=True, visualdl=None):
-        self.folder, self.total, self.start, self.enabled = Path(folder), total, start, enabled
+        self.folder = Path(folder)
+        self.total = total
+        self.start = start
+        self.enabled = enabled
         self.visualdl = visualdl or self.folder / "log"
-        self._warned, self._skipped = set(), 0
-        self._visualdl = None
-        self._begun = self._last = time.monotonic()
+        self._warned = set()  # kinds of failure that were told once
+        self._skipped = 0  # how many reasons were told
+        self._visualdl = None  # opened by the first entry; False once that failed
+        self._begun = time.monotonic()
+        self._last = self._begun
         if not enabled:
             return
         self._guard(self._prepare, resume)
@@ -47,7 +54,7 @@ class RunLog:
     def row(self, iteration, scalars, images=0):
         """Log one iteration.
 
-        Args: iteration, steps done; scalars, dict name -> float; images, how many were trained on
+        Args: iteration, steps taken; scalars, dict name -> float; images, how many were trained on
             since the last row.
         """
         if not self.enabled:
@@ -57,25 +64,25 @@ class RunLog:
         left = (now - self._begun) / max(iteration - self.start, 1) * (self.total - iteration)
         self._last = now
         scalars = {name: float(value) for name, value in scalars.items()}
-        shown = [f"{name} {value:.4g}" for name, value in scalars.items()]
-        shown += [f"{rate:.1f} images/s"] if images else []
-        self._line(
-            "  ".join([f"iteration {iteration}/{self.total}", *shown, f"{_clock(left)} left"])
-        )
-        self._bar.update(iteration - self._bar.n)
-        row = {
-            "iteration": iteration,
-            **{k: v if math.isfinite(v) else None for k, v in scalars.items()},
-        }
+        words = [f"iteration {iteration}/{self.total}"]
+        row = {"iteration": iteration}
+        for name, value in scalars.items():
+            words.append(f"{name} {value:.4g}")
+            row[name] = value if math.isfinite(value) else None  # JSON has no NaN
         if images:
+            words.append(f"{rate:.1f} images/s")
             row["images_per_second"] = round(rate, 2)
+        words.append(f"{_clock(left)} left")
+        self._line("  ".join(words))
+        self._bar.update(iteration - self._bar.n)
         self._guard(self._append, "log.jsonl", json.dumps(row) + "\n")
         for name, value in scalars.items():
             self._visual("add_scalar", name, value, iteration)
 
     def skipped(self, reasons):
-        """Tell the reasons that came since the last call; `reasons` is `Batches.skipped`, which
-        only grows.
+        """Tell the reasons that came since the last call.
+
+        Args: reasons, `Batches.skipped`, which only grows.
         """
         for reason in list(reasons.values())[self._skipped :]:
             self.info(f"skipped: {reason}")
@@ -129,38 +136,37 @@ class RunLog:
         if not (self.folder / "log.jsonl").exists():  # nothing was logged yet
             return
         rows = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
-        names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "iteration"]
+        names = {}  # a dict, which keeps the order in which they came up
+        for row in rows:
+            names |= dict.fromkeys(row)
+        names.pop("iteration", None)
         if not names:
             return
-        figure = Figure(figsize=(10, 2.4 * math.ceil(len(names) / 2)), layout="constrained")
+        lines = math.ceil(len(names) / 2)  # two curves side by side
+        figure = Figure(figsize=(10, 2.4 * lines), layout="constrained")
         FigureCanvasAgg(figure)
-        for i, name in enumerate(names):
-            axes = figure.add_subplot(
-                math.ceil(len(names) / 2), 2, i + 1, title=name, xlabel="iteration"
-            )
+        for i, name in enumerate(names, start=1):
+            axes = figure.add_subplot(lines, 2, i, title=name, xlabel="iteration")
             points = [(row["iteration"], row[name]) for row in rows if row.get(name) is not None]
-            axes.plot(
-                *zip(*points, strict=True), linewidth=0.8, marker="." if len(points) < 50 else None
-            )
+            marker = "." if len(points) < 50 else None  # a line of few points is hard to see
+            axes.plot(*zip(*points, strict=True), linewidth=0.8, marker=marker)
         with atomic_path(self.folder / "curves.png") as temporary:
             figure.savefig(temporary, dpi=100)
 
     def _guard(self, action, *args):
-        """Run `action`; should it fail, warn once for its kind and go on: a log must not end hours
-        of training.
+        """Run `action`; should it fail, warn once for its kind and go on.
+
+        A log must not end hours of training.
         """
         try:
             return action(*args)
-        except (
-            Exception
-        ) as error:  # whatever VisualDL, matplotlib, a full disk or a closed pipe raise
+        # Whatever VisualDL, matplotlib, a full disk or a closed pipe raise.
+        except Exception as error:
             kind = getattr(action, "__name__", "log")
             if kind not in self._warned:
                 self._warned.add(kind)
-                print(
-                    f"warning: logging failed, training goes on: {type(error).__name__}: {error}",
-                    file=sys.stderr,
-                )
+                reason = f"{type(error).__name__}: {error}"
+                print(f"warning: logging failed, training goes on: {reason}", file=sys.stderr)
 
 
 class Means:
@@ -170,7 +176,8 @@ class Means:
     """
 
     def __init__(self):
-        self.steps, self._sums = 0, {}
+        self.steps = 0
+        self._sums = {}  # name: (sum, how many steps had it)
 
     def add(self, values):
         """Add one step's dict name -> 0-d tensor; a name may be absent from some steps."""
@@ -182,7 +189,8 @@ class Means:
     def take(self):
         """{name: mean over the steps that had it, as float}; starts anew."""
         means = {name: float(total) / count for name, (total, count) in self._sums.items()}
-        self.steps, self._sums = 0, {}
+        self.steps = 0
+        self._sums = {}
         return means
 
 
@@ -192,8 +200,9 @@ def _print(text):
 
 
 def _cut_after(path, iteration):
-    """Cut a log file at its first row later than `iteration`, and a last line that was not written
-    to its end.
+    """Cut a log file at its first row later than `iteration`.
+
+    A last line that was not written to its end goes too.
     """
     if not path.exists():
         return

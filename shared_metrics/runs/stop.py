@@ -19,8 +19,7 @@ class NotFinite(UserError):
 
 
 class StopSignals:
-    """Turns SIGINT and SIGTERM into a flag that the loop reads after each step; restores the
-    handlers on leaving.
+    """Turns SIGINT and SIGTERM into a flag that the loop reads after each step.
 
         with StopSignals() as stop:
             for iteration in ...:
@@ -29,7 +28,8 @@ class StopSignals:
                     save()
                     return 128 + signal_number
 
-    A second Ctrl-C (without a launcher also a second SIGTERM) ends the process at once.
+    The handlers of before are restored on leaving. A second Ctrl-C (without a launcher also a
+    second SIGTERM) ends the process at once.
     """
 
     def __init__(self):
@@ -41,9 +41,8 @@ class StopSignals:
         if world_size() > 1:
             import paddle
 
-            if (
-                paddle.get_device() != "cpu"
-            ):  # agree over gloo: no all-reduce on the card, no wait for it
+            # Agree over gloo: no all-reduce on the card, no wait for it.
+            if paddle.get_device() != "cpu":
                 self._group = paddle.distributed.new_group(backend="gloo")
         return self
 
@@ -53,19 +52,19 @@ class StopSignals:
 
     def _handle(self, number, frame):
         # paddle.distributed.launch sends SIGTERM up to three times in a row: there only Ctrl-C
-        # counts as "now"
+        # means "now".
         if self._signal and (number == signal.SIGINT or not launched()):
             os._exit(128 + number)
         if not self._signal:
+            # Not print: a handler may interrupt one, and its buffer cannot be entered twice.
             os.write(2, f"\n{signal.Signals(number).name}: stopping after this step\n".encode())
         self._signal = int(number)
 
     def requested(self):
-        """The signal's number once one arrived, else 0; every rank calls it after the same step and
-        gets the same.
+        """The signal's number once one arrived, else 0.
 
-        Under paddle.distributed.launch a launcher that has gone counts as SIGTERM: it can no longer
-            stop its ranks.
+        Every rank calls it after the same step and gets the same. Under paddle.distributed.launch a
+        launcher that has gone counts as SIGTERM: it can no longer stop its ranks.
         """
         if launched() and os.getppid() != PARENT and not self._signal:
             self._signal = int(signal.SIGTERM)
@@ -87,38 +86,34 @@ def check_finite(losses, iteration, last_checkpoint):
     if all(math.isfinite(value) for value in losses.values()):
         return
     values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-    last = (
-        f"The last good checkpoint is {last_checkpoint}"
-        if last_checkpoint
-        else "No checkpoint was saved yet"
-    )
+    last = "No checkpoint was saved yet"
+    if last_checkpoint:
+        last = f"The last good checkpoint is {last_checkpoint}"
     raise NotFinite(
         f"training diverged at iteration {iteration}: {values}. {last}; lower the learning rates."
     )
 
 
 def weight_sums(**parameters):
-    """{"weights of <name>": sum}, finite while every weight is: a loss may look well when a network
-    is lost.
+    """{"weights of <name>": sum}, finite while every weight is; for `check_finite`.
 
-    Paddle's ReLU turns NaN to 0. Args: name=list of tensors, e.g. G=generator.parameters(). For
-    `check_finite`.
+    A loss may look well when a network is lost: Paddle's ReLU turns NaN to 0.
+    Args: name=list of tensors, e.g. G=generator.parameters().
     """
     import paddle
 
+    sums = {}
     with paddle.no_grad():
-        return {
-            f"weights of {name}": float(sum(p.sum() for p in tensors))
-            for name, tensors in parameters.items()
-        }
+        for name, tensors in parameters.items():
+            sums[f"weights of {name}"] = float(sum(p.sum() for p in tensors))
+    return sums
 
 
 @contextlib.contextmanager
 def lock_folder(folder):
-    """Hold the run folder for this process, e.g. `with lock_folder(output_dir):`; the system frees
-    it even on kill -9.
+    """Hold the run folder for this process, e.g. `with lock_folder(output_dir):`.
 
-    Raises: UserError when another run holds it.
+    The system frees it even on kill -9. Raises: UserError when another run holds it.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     lock = FileLock(Path(folder) / ".lock")
@@ -126,8 +121,8 @@ def lock_folder(folder):
         lock.acquire(blocking=False)
     except Timeout:
         raise UserError(
-            f"--output_dir {folder}: another run is writing there; wait for its end or give "
-            "another folder"
+            f"--output_dir {folder}: another run is writing there; "
+            "wait for its end or give another folder"
         ) from None
     try:
         yield

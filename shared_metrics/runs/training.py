@@ -77,9 +77,8 @@ class Update:
 
     def autocast(self):
         """Context in which Paddle computes in the precision of `amp`; nothing with "none"."""
-        return paddle.amp.auto_cast(
-            enable=self.amp != "none", dtype=AMP.get(self.amp, "float16"), level="O1"
-        )
+        dtype = AMP.get(self.amp, "float16")
+        return paddle.amp.auto_cast(enable=self.amp != "none", dtype=dtype, level="O1")
 
     def backward(self, loss, /, **logs):
         """Add the gradients of a loss, the mean over the part at hand, to those of this step.
@@ -202,12 +201,14 @@ class Run:
     # ---- beginning and end
 
     def __enter__(self):
+        # Should a line here fail, what the lines before it opened is closed again.
         with ExitStack() as stack:
             checkpoint_to_load = stack.enter_context(run_folder(self.args, self.checkpoints))
             if self.begin:
                 self._load(*self.begin, whole=False)
             elif checkpoint_to_load:
                 self._load(*checkpoint_to_load)
+            # Averaged generators belong to no Update, which makes its own networks alike.
             process.broadcast_layers(*self.networks.values())
             self._signals = stack.enter_context(StopSignals())
             self._log = stack.enter_context(closing(self._open_log()))
@@ -220,7 +221,7 @@ class Run:
             if self.args.eval_every and self.is_main:
                 self._evaluation = self._open_evaluation()
             process.wait_for_all()
-            self._stack = stack.pop_all()
+            self._stack = stack.pop_all()  # stays open until __exit__
         return self
 
     def __exit__(self, *error):
@@ -378,9 +379,8 @@ class Run:
         self._waiting = True
         if not self.is_main or self._saved_at == self.iteration:
             return
-        keep = self.args.keep_checkpoints
         self._latest = checkpoint.save_checkpoint(
-            self.checkpoints, self.iteration, self.state(), keep
+            self.checkpoints, self.iteration, self.state(), keep=self.args.keep_checkpoints
         )
         self._saved_at = self.iteration
 
@@ -409,7 +409,7 @@ class Run:
             self.check(state, source)
         for name, network in self.networks.items():
             if name in state:
-                weights.load_into(network, state[name], name, source)
+                weights.load_into(network, state[name], what=name, source=source)
         for name, update in self.updates.items():
             if f"optimizer_{name}" in state:
                 update.load(state[f"optimizer_{name}"], state.get(f"scaler_{name}"), source)
@@ -421,8 +421,9 @@ class Run:
         self._latest = source
 
     def _average_buffers(self):
-        """Each process has seen its own batches: BatchNorm's running statistics are averaged over
-        them before they are used or saved.
+        """Average BatchNorm's running statistics over the processes, once an iteration.
+
+        Each has seen its own batches, so it is done before the statistics are used or saved.
         """
         if self._averaged_at != self.iteration:
             self._averaged_at = self.iteration
@@ -444,7 +445,7 @@ def start_from(networks, state, source):
             continue
         values = state.get(name, state.get(name.removesuffix("_ema")))
         if values is not None:
-            weights.load_into(network, values, name, source)
+            weights.load_into(network, values, what=name, source=source)
         elif not name.endswith("_ema"):
             notes.append(f"{source}: holds no {name}; it starts from its initial weights")
     return notes

@@ -12,53 +12,55 @@ from tests.conftest import ROOT, run_cli
 
 def pictures(folder):
     """{relative name: pixels} of every PNG below a folder."""
-    return {
-        str(p.relative_to(folder)): np.asarray(Image.open(p)) for p in sorted(folder.rglob("*.png"))
-    }
+    files = sorted(folder.rglob("*.png"))
+    return {str(p.relative_to(folder)): np.asarray(Image.open(p)) for p in files}
 
 
 def draw(size, classes=4, count=8, seed=0):
-    return [
-        np.asarray(toy.paint(scene, size), np.float64)
-        for _, _, scene in toy.scenes(seed, "train", count, classes)
-    ]
+    """Pictures float64 (size, size, 3) of the training split."""
+    scenes = toy.scenes(seed, "train", count, classes=classes)
+    return [np.asarray(toy.paint(scene, size), np.float64) for _, _, scene in scenes]
+
+
+def make_thing(shape, centre=(0.5, 0.5), radius=0.4, angle=0.0):
+    return toy.Thing(shape, "red", (255, 0, 0), centre=centre, radius=radius, angle=angle)
 
 
 def test_class_folders_hold_balanced_rgb_pictures_of_the_size_asked_for(tmp_path):
     out = toy.make(tmp_path / "toy", classes=3, count=7, val_count=3, size=20)
-    found = pictures(out)
     per_folder = {f"{p.parent.name}/{p.name}": len(list(p.iterdir())) for p in out.glob("*/*")}
-    assert per_folder == {"train/circle": 3, "train/square": 2, "train/triangle": 2} | {
-        f"val/{name}": 1 for name in ("circle", "square", "triangle")
-    }
-    assert {(a.shape, a.dtype.str) for a in found.values()} == {((20, 20, 3), "|u1")}
+    train = {"train/circle": 3, "train/square": 2, "train/triangle": 2}
+    val = {"val/circle": 1, "val/square": 1, "val/triangle": 1}
+    assert per_folder == train | val
+    assert {(a.shape, a.dtype.str) for a in pictures(out).values()} == {((20, 20, 3), "|u1")}
 
 
 def test_picture_i_depends_on_seed_and_i_alone(tmp_path):
-    few = pictures(toy.make(tmp_path / "few", classes=2, count=4, size=16, seed=5) / "train")
-    many = pictures(
-        toy.make(tmp_path / "many", classes=2, count=9, val_count=4, size=16, seed=5) / "train"
-    )
-    other = pictures(toy.make(tmp_path / "other", classes=2, count=4, size=16, seed=6) / "train")
+    how = {"classes": 2, "size": 16}
+    few = pictures(toy.make(tmp_path / "few", count=4, seed=5, **how) / "train")
+    many = pictures(toy.make(tmp_path / "many", count=9, val_count=4, seed=5, **how) / "train")
+    other = pictures(toy.make(tmp_path / "other", count=4, seed=6, **how) / "train")
     assert all(np.array_equal(few[name], many[name]) for name in few)
     assert not any(np.array_equal(few[name], other[name]) for name in few)
 
 
 def test_validation_pictures_are_others(tmp_path):
     out = toy.make(tmp_path / "toy", classes=2, count=6, val_count=6, size=16)
-    train, val = pictures(out / "train"), pictures(out / "val")
+    train = pictures(out / "train")
+    val = pictures(out / "val")
     assert train.keys() == val.keys()
     assert not any(np.array_equal(train[name], val[name]) for name in train)
 
 
 def test_one_scene_at_every_size():
     for small, large in zip(draw(32), draw(128), strict=True):
-        reduced = large.reshape(32, 4, 32, 4, 3).mean((1, 3))
+        reduced = large.reshape(32, 4, 32, 4, 3).mean((1, 3))  # means of 4x4 pixels
         assert np.abs(small - reduced).mean() < 6
 
 
 def test_every_shape_lies_inside_the_picture_and_covers_a_fair_part_of_it():
-    for _, _, scene in toy.scenes(0, "train", 20 * len(toy.SHAPES), len(toy.SHAPES)):
+    shapes = len(toy.SHAPES)
+    for _, _, scene in toy.scenes(0, "train", 20 * shapes, classes=shapes):
         (thing,) = scene.things
         outline = thing.polygons()[0]
         assert 0 <= outline.min() and outline.max() <= 1, thing
@@ -66,69 +68,59 @@ def test_every_shape_lies_inside_the_picture_and_covers_a_fair_part_of_it():
 
 
 def test_holes_show_the_ground():
-    thing = toy.Thing("ring", "red", (255, 0, 0), (0.5, 0.5), 0.4, 0.0)
-    mask = np.asarray(toy.paint_mask(thing.polygons(), 64))
+    mask = np.asarray(toy.paint_mask(make_thing("ring").polygons(), 64))
     assert mask[32, 32] == 0 and mask[32, 32 + round(0.75 * 0.4 * 64)] == 255
 
 
 def test_polygons_turn_clockwise_and_move():
-    bar = toy.Thing("bar", "red", (255, 0, 0), (0.3, 0.6), 0.2, 90.0).polygons()[0]
-    assert bar.min(0) == pytest.approx([0.3 - 0.06, 0.6 - 0.2]) and bar.max(0) == pytest.approx(
-        [0.3 + 0.06, 0.6 + 0.2]
-    )
-    arrow = toy.Thing("arrow", "red", (255, 0, 0), (0.5, 0.5), 0.2, 90.0).polygons()[0]
-    assert arrow[0] == pytest.approx(
-        [0.7, 0.5]
-    )  # its tip, on top at 0 degrees, points to the right
+    bar = make_thing("bar", centre=(0.3, 0.6), radius=0.2, angle=90.0).polygons()[0]
+    assert bar.min(0) == pytest.approx([0.3 - 0.06, 0.6 - 0.2])
+    assert bar.max(0) == pytest.approx([0.3 + 0.06, 0.6 + 0.2])
+    arrow = make_thing("arrow", radius=0.2, angle=90.0).polygons()[0]
+    # Its tip, on top at 0 degrees, points to the right.
+    assert arrow[0] == pytest.approx([0.7, 0.5])
 
 
 def test_edges_are_anti_aliased():
-    thing = toy.Thing("circle", "red", (255, 0, 0), (0.5, 0.5), 0.4, 0.0)
-    mask = np.asarray(toy.paint_mask(thing.polygons(), 32))
+    mask = np.asarray(toy.paint_mask(make_thing("circle").polygons(), 32))
     assert np.logical_and(mask > 0, mask < 255).sum() > 30
 
 
 def test_classes_can_be_told_apart_at_32_pixels():
-    """The nearest known silhouette, both centred, gives the class of nearly every unseen one."""
+    """The nearest training silhouette, both centred, gives the class of nearly every other one."""
 
     def silhouettes(split, number):
-        found, labels = [], []
-        for _, label, scene in toy.scenes(3, split, number, len(toy.SHAPES)):
-            thing = scene.things[0]
-            centred = toy.Thing(thing.shape, thing.colour, thing.rgb, (0.5, 0.5), 0.4, thing.angle)
-            found.append(np.asarray(toy.paint_mask(centred.polygons(), 32), np.float64).ravel())
+        masks = []
+        labels = []
+        for _, label, scene in toy.scenes(3, split, number, classes=len(toy.SHAPES)):
+            centred = make_thing(scene.things[0].shape, angle=scene.things[0].angle)
+            masks.append(np.asarray(toy.paint_mask(centred.polygons(), 32), np.float64).ravel())
             labels.append(label)
-        return np.array(found), np.array(labels)
+        return np.array(masks), np.array(labels)
 
-    known, names = silhouettes("train", 480)
-    asked, right = silhouettes("val", 120)
-    nearest = ((known**2).sum(1) - 2 * asked @ known.T).argmin(1)
-    assert (names[nearest] == right).mean() > 0.95
+    train, train_labels = silhouettes("train", 480)
+    val, val_labels = silhouettes("val", 120)
+    nearest = ((train**2).sum(1) - 2 * val @ train.T).argmin(1)
+    assert (train_labels[nearest] == val_labels).mean() > 0.95
 
 
 def test_coco_stuff_holds_photos_labels_and_instances_of_the_same_names(tmp_path):
     out = toy.make(tmp_path / "toy", "coco_stuff", classes=2, count=5, val_count=1, size=24, seed=1)
-    names = {
-        folder.name: sorted(p.name for p in folder.iterdir())
-        for folder in out.iterdir()
-        if folder.is_dir()
-    }
-    train, val = [f"{i:06d}.png" for i in range(5)], ["000000.png"]
-    assert names == {f"train_{part}": train for part in ("img", "inst", "instance")} | {
-        f"val_{part}": val for part in ("img", "inst", "instance")
-    }
-    labels, instances = pictures(out / "train_inst"), pictures(out / "train_instance")
+    folders = [p for p in out.iterdir() if p.is_dir()]
+    names = {folder.name: sorted(p.name for p in folder.iterdir()) for folder in folders}
+    expected = {}
+    for part in ("img", "inst", "instance"):
+        expected[f"train_{part}"] = [f"{i:06d}.png" for i in range(5)]
+        expected[f"val_{part}"] = ["000000.png"]
+    assert names == expected
+    labels = pictures(out / "train_inst")
+    instances = pictures(out / "train_instance")
     assert {a.shape for a in [*labels.values(), *instances.values()]} == {(24, 24)}
     assert {a.shape for a in pictures(out / "train_img").values()} == {(24, 24, 3)}
     seen = set(np.concatenate([a.ravel() for a in labels.values()]).tolist())
     assert seen <= set(range(5)) and {3, 4} <= seen
-    assert json.loads((out / "toy_data.json").read_text())["labels"] == [
-        "plain",
-        "clouds",
-        "stripes",
-        "circle",
-        "square",
-    ]
+    names = json.loads((out / "toy_data.json").read_text())["labels"]
+    assert names == ["plain", "clouds", "stripes", "circle", "square"]
     for name in labels:  # one thing, one class; the ground is number 0
         assert np.array_equal(instances[name] == 0, labels[name] < 3)
         for number in np.unique(instances[name]):
@@ -136,8 +128,9 @@ def test_coco_stuff_holds_photos_labels_and_instances_of_the_same_names(tmp_path
 
 
 def test_label_maps_agree_with_the_pixels():
-    """Wherever a thing lies on top it shows its one colour, but for its anti-aliased rim; elsewhere
-    the dark ground.
+    """Wherever a thing lies on top it shows its one colour, elsewhere is the dark ground.
+
+    But for its anti-aliased rim.
     """
     names = toy.label_names(len(toy.SHAPES))
     grounds = set()
@@ -149,9 +142,8 @@ def test_label_maps_agree_with_the_pixels():
         for number, thing in enumerate(scene.things, 1):
             assert thing.colour == list(toy.HUES)[(names.index(thing.shape) - 3) % len(toy.HUES)]
             exact = (photo == thing.rgb).all(2)
-            assert (
-                instances[exact] == number
-            ).all()  # no pixel of the thing's colour lies outside of its map
+            # No pixel of the thing's colour lies outside of its map.
+            assert (instances[exact] == number).all()
             if (instances == number).sum() > 60:
                 assert exact[instances == number].mean() > 0.5
         ground = photo[instances == 0]
@@ -160,13 +152,10 @@ def test_label_maps_agree_with_the_pixels():
 
 
 def test_crowded_scenes_depend_on_seed_split_and_number_alone(tmp_path):
-    few = pictures(toy.make(tmp_path / "few", "coco_stuff", classes=3, count=2, size=16, seed=4))
-    many = pictures(
-        toy.make(tmp_path / "many", "coco_stuff", classes=3, count=5, val_count=2, size=16, seed=4)
-    )
-    other = pictures(
-        toy.make(tmp_path / "other", "coco_stuff", classes=3, count=2, size=16, seed=5)
-    )
+    how = {"layout": "coco_stuff", "classes": 3, "size": 16}
+    few = pictures(toy.make(tmp_path / "few", count=2, seed=4, **how))
+    many = pictures(toy.make(tmp_path / "many", count=5, val_count=2, seed=4, **how))
+    other = pictures(toy.make(tmp_path / "other", count=2, seed=5, **how))
     assert len(few) == 6 and all(np.array_equal(few[name], many[name]) for name in few)
     for i in range(2):
         name = f"train_img/{i:06d}.png"
@@ -229,24 +218,14 @@ def test_command_line(tmp_path):
     first = run_cli(".", "scripts/make_toy_data.py", tmp_path / "toy", *flags)
     assert "4 + 2 pictures of 8 px, 2 classes, seed 3" in first.stdout
     expected = toy.make(tmp_path / "again", classes=2, count=4, val_count=2, size=8, seed=3)
-    found = pictures(tmp_path / "toy")
-    assert found.keys() == pictures(expected).keys() and len(found) == 6
-    assert all(np.array_equal(found[name], picture) for name, picture in pictures(expected).items())
-    maps = run_cli(
-        ".",
-        "scripts/make_toy_data.py",
-        tmp_path / "maps",
-        *"--layout coco_stuff --count 1 --size 8".split(),
-    )
-    assert (
-        "label ids: 0 plain, 1 clouds, 2 stripes, 3 circle, 4 square, 5 triangle, 6 star\n"
-        in maps.stdout
-    )
-    error = run_cli(
-        ROOT, "scripts/make_toy_data.py", tmp_path / "toy", "--count", "9", code=2
-    ).stderr
-    assert (
-        error.count("\n") == 1
-        and error.startswith("make_toy_data.py: error: ")
-        and "toy: holds other" in error
-    )
+    toys = pictures(tmp_path / "toy")
+    assert toys.keys() == pictures(expected).keys() and len(toys) == 6
+    assert all(np.array_equal(toys[name], picture) for name, picture in pictures(expected).items())
+    flags = "--layout coco_stuff --count 1 --size 8".split()
+    maps = run_cli(".", "scripts/make_toy_data.py", tmp_path / "maps", *flags)
+    ids = "label ids: 0 plain, 1 clouds, 2 stripes, 3 circle, 4 square, 5 triangle, 6 star\n"
+    assert ids in maps.stdout
+    flags = ["--count", "9"]
+    error = run_cli(ROOT, "scripts/make_toy_data.py", tmp_path / "toy", *flags, code=2).stderr
+    assert error.count("\n") == 1 and error.startswith("make_toy_data.py: error: ")
+    assert "toy: holds other" in error

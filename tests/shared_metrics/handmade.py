@@ -1,6 +1,4 @@
-"""Helpers: torch's containers written opcode by opcode, without torch, and what a test says of a
-loaded file.
-"""
+"""Helpers: torch's containers written opcode by opcode, and what a test says of a loaded file."""
 
 import io
 import pickle
@@ -63,19 +61,14 @@ def dictionary(**items):
 
 
 def tensor(storage, key, count, offset, size, stride, legacy=False):
+    """Opcodes of a tensor that lies in storage `key` of `count` numbers."""
     view = b"N" if legacy else b""
-    pid = together(
-        text("storage"),
-        f"ctorch\n{storage}\n".encode(),
-        text(key),
-        text("cpu"),
-        number(count),
-        view,
-    )
-    ordered_dict = b"ccollections\nOrderedDict\n)R"
-    arguments = together(
-        pid + b"Q", number(offset), numbers(size), numbers(stride), b"\x89", ordered_dict
-    )
+    kind = f"ctorch\n{storage}\n".encode()
+    pid = together(text("storage"), kind, text(key), text("cpu"), number(count), view) + b"Q"
+    place = number(offset) + numbers(size) + numbers(stride)
+    requires_grad = b"\x89"  # False
+    hooks = b"ccollections\nOrderedDict\n)R"
+    arguments = together(pid, place, requires_grad, hooks)
     return b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"R"
 
 
@@ -103,10 +96,11 @@ EXPECTED = {"state_dict": {name: row[-1] for name, row in TENSORS.items()}, "ste
 
 
 def torch_object(legacy=False):
-    tensors = {
-        name: tensor(STORAGES[key][0], key, len(STORAGES[key][1]), offset, size, stride, legacy)
-        for name, (key, offset, size, stride, _) in TENSORS.items()
-    }
+    tensors = {}
+    for name, (key, offset, size, stride, _) in TENSORS.items():
+        storage, values = STORAGES[key]
+        place = {"offset": offset, "size": size, "stride": stride}
+        tensors[name] = tensor(storage, key, len(values), legacy=legacy, **place)
     return b"\x80\x02" + dictionary(state_dict=dictionary(**tensors), step=number(3)) + b"."
 
 
@@ -122,17 +116,10 @@ def torch_zip(data_pkl, storages=STORAGES, compression=zipfile.ZIP_STORED, **ext
 
 
 def torch_legacy(obj):
-    system = {
-        "protocol_version": 1001,
-        "little_endian": True,
-        "type_sizes": {"short": 2, "int": 4, "long": 4},
-    }
-    parts = [
-        LEGACY_MAGIC,
-        pickle.dumps(1001, 2),
-        pickle.dumps(system, 2),
-        obj,
-        pickle.dumps(list(STORAGES), 2),
-    ]
-    parts += [struct.pack("<q", len(values)) + values.tobytes() for _, values in STORAGES.values()]
+    sizes = {"short": 2, "int": 4, "long": 4}
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": sizes}
+    parts = [LEGACY_MAGIC, pickle.dumps(1001, 2), pickle.dumps(system, 2), obj]
+    parts.append(pickle.dumps(list(STORAGES), 2))
+    for _, values in STORAGES.values():
+        parts += [struct.pack("<q", len(values)), values.tobytes()]
     return b"".join(parts)
