@@ -233,8 +233,8 @@ def settings(config, reversed_rates=False):
     Args: config, as `load_config` returns it; reversed_rates, the original's rates 4 lr for G and
         lr for D, instead of lr and 4 lr (two time-scale update rule: D learns faster, SPADE sec.
         4).
-    Returns: also "epochs" (0: "iterations" count, which is 0 otherwise), "decay_start" and
-        "decay_epochs" in epochs, "eval_every" (0: none), "vgg_size" (side of the perceptual loss's
+    Returns: also "epochs" (0: "iterations" count, which is 0 otherwise), "niter" and
+        "niter_decay" in epochs, "eval_every" (0: none), "vgg_size" (side of the perceptual loss's
         pictures); "load_size" is 0 where it stands to crop_size as 286 to 256, so that it follows
         another --crop_size.
     """
@@ -265,8 +265,8 @@ def settings(config, reversed_rates=False):
         "beta2": config["optimizer"]["optimG"]["beta2"],
         "iterations": 0 if epochs else config["total_iters"],
         "epochs": epochs,
-        "decay_start": config["lr_scheduler"]["start_epoch"],
-        "decay_epochs": config["lr_scheduler"]["decay_epochs"],
+        "niter": config["lr_scheduler"]["start_epoch"],
+        "niter_decay": config["lr_scheduler"]["decay_epochs"],
         "log_every": config["log_config"]["interval"],
         "sample_every": config["log_config"]["visiual_interval"],
         "save_every": config["snapshot_config"]["interval"],

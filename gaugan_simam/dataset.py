@@ -102,12 +102,14 @@ class PairFolder:
             labels, instances, photo = labels[:, ::-1], instances[:, ::-1], photo[:, :, ::-1]
         return tuple(np.ascontiguousarray(x) for x in (labels, instances, photo))
 
-    def pictures(self):
+    def pictures(self, skip_bad=False):
         """The photos as scores see them: uint8 (n, H, W, 3), resized and cropped in the middle,
         never flipped.
+
+        skip_bad leaves out pairs that cannot be read. Raises: UserError naming the file otherwise.
         """
         middle = self.for_testing()
-        return stacks(range(len(self)), lambda index: middle._pixels(index)[2])
+        return stacks(range(len(self)), lambda index: middle._pixels(index)[2], skip_bad)
 
     def for_testing(self):
         """The same pairs without randomness (see `train`)."""

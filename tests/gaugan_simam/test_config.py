@@ -62,8 +62,8 @@ def test_published_values(config):
         "data_path": "test/coco_stuff",
         "test_data_path": "test/coco_stuff",
         "output_dir": "output_dir",
-        "decay_start": 99999,
-        "decay_epochs": 99999,
+        "niter": 99999,
+        "niter_decay": 99999,
         "epochs": 0,
         "eval_every": 0,
     }
@@ -307,4 +307,4 @@ def test_epochs_and_validation(config, load):
         load("epochs: 3\nvalidate: {interval: 50}\nlr_scheduler: {start_epoch: 1, decay_epochs: 2}")
     )
     assert (flags["epochs"], flags["iterations"], flags["eval_every"]) == (3, 0, 50)
-    assert (flags["decay_start"], flags["decay_epochs"]) == (1, 2)
+    assert (flags["niter"], flags["niter_decay"]) == (1, 2)
