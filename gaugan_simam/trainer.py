@@ -29,7 +29,7 @@ def gan_loss(outputs, kind, real, for_D):
     hinge (Lim and Ye 2017; SPADE sec. 3): E[max(0, 1 - D)] or E[max(0, 1 + D)]; for G -E[D].
     original (Goodfellow et al. 2014, eq. 1): -E[log s(D)] or -E[log(1 - s(D))], s the logistic
         function.
-    ls (Mao et al. 2017, eq. 2): E[(D - 1)^2] or E[D^2].
+    ls (Mao et al. 2017, eq. 2, without its 1/2): E[(D - 1)^2] or E[D^2].
     w (Arjovsky et al. 2017, eq. 2): -E[D] or E[D].
     Args: outputs, D's for one kind of images: of each scale the last entry, the logits, counts;
         real, whether D should call them real; for_D, False for G's loss.
