@@ -18,6 +18,7 @@ _COMMON = {
     "lambda_feat": 10.0,
     "lambda_kld": 0.05,
     "D_steps_per_G": 1,
+    "redraw": True,
     "g_lr": 1e-4,
     "d_lr": 4e-4,
     "beta1": 0.0,

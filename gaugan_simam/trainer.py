@@ -154,7 +154,8 @@ class Trainer:
             self.update_D.set_rate(self.args.d_lr * share)
 
     def train_step(self, iteration, labels, instances, photos):
-        """One update of G and E, every `D_steps_per_G`-th time only, then one of D.
+        """One update of G and E, every `D_steps_per_G`-th time only, then one of D on images that
+        the updated G draws anew, or with --no-redraw on those of G's step.
 
         Args: iteration, counts from 0 and fixes with the seed and rank every draw of the step;
             labels and instances (N, H, W) int64, photos (N, 3, H, W) float32 in [-1, 1], arrays.
@@ -169,6 +170,8 @@ class Trainer:
         logs = {}
         if iteration % self.args.D_steps_per_G == 0:
             fake, logs = self.g_update(seg, real, iteration, rng)
+        if self.args.redraw:
+            fake = None
         return logs | self.d_update(seg, real, fake, rng)
 
     def latent(self, real, rng):
@@ -227,7 +230,8 @@ class Trainer:
     def d_update(self, seg, real, fake, rng):
         """One Adam step of D on the two halves of its adversarial loss (SPADE sec. 3).
 
-        Args: fake, images (N, 3, H, W) of G, or None: they are drawn here. No gradient reaches G.
+        Args: fake, images (N, 3, H, W) of G, or None: G draws them here, in training mode, so that
+            its BatchNorm statistics and u, v move once more. No gradient reaches G.
         """
         kind = self.args.gan_mode
         for part in self.update_D.parts(len(real)):

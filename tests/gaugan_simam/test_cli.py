@@ -330,6 +330,7 @@ def test_recipes_build_the_specified_inputs(paper, parse):
             **{field: args[field] for field in model.Architecture.__dataclass_fields__}
         )
         channels[name] = arch.semantic_nc
+        assert args["redraw"]  # as in both originals
     assert list(channels.values()) == [14, 14, 184, 151, 36]
 
 

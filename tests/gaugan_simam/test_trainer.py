@@ -176,8 +176,8 @@ def test_d_sees_one_joined_batch_fake_first(gaugan, tmp_path):
         assert np.array_equal(x[3:, -3:], real.numpy())
 
 
-def test_g_passes_once_an_iteration(gaugan, tmp_path):
-    trainer = make(gaugan, tmp_path, "--D_steps_per_G 2")
+def test_g_passes_once_an_iteration_without_redraw(gaugan, tmp_path):
+    trainer = make(gaugan, tmp_path, "--D_steps_per_G 2 --no-redraw")
     calls, G = [], trainer.G.forward
     trainer.G.forward = lambda *given: calls.append(1) or G(*given)
     before = trained(trainer.G)
@@ -214,6 +214,38 @@ def test_both_updates_are_one_adam_step_on_the_spade_losses(gaugan, tmp_path):
     found = both(fake.detach())
     loss_fake = sum(paddle.clip(1 + scale[-1][:n], min=0).mean() for scale in found) / 2
     loss_real = sum(paddle.clip(1 - scale[-1][n:], min=0).mean() for scale in found) / 2
+    (loss_fake + loss_real).backward()
+    assert float(logs["df_ganloss"]) == pytest.approx(float(loss_fake), rel=1e-5)
+    assert float(logs["dr_ganloss"]) == pytest.approx(float(loss_real), rel=1e-5)
+    check_step(twin.D, trainer.D, 4e-4)
+
+
+@pytest.mark.parametrize("use_vae", ["--no-use_vae", "--use_vae"])
+def test_d_trains_on_what_the_updated_g_draws(gaugan, tmp_path, use_vae):
+    """As in both originals, G in training mode, with a latent of its own; without --redraw D would
+    see the images of G's step.
+    """
+    flags = f"{use_vae} --g_lr 0.05"  # so large that the two differ
+    trainer, twin = make(gaugan, tmp_path, flags), make(gaugan, tmp_path, flags)
+    seen, D = [], trainer.D.forward
+    trainer.D.forward = lambda x: seen.append(x[:4, -3:].numpy()) or D(x)
+    logs = trainer.train_step(0, *batch())
+
+    rng = twin._rng("step", 0, 0)
+    rng.integers(2**31)
+    seg, real = tensors(gaugan, twin)
+    of_G_step, _ = twin.g_update(seg, real, 0, rng)
+    assert moved(arrays(twin.G), arrays(trainer.G))  # by the pass below
+    with paddle.no_grad():
+        fake = twin.G(seg, twin.latent(real, rng)[0])
+    assert np.array_equal(seen[0], of_G_step.numpy()) and np.array_equal(seen[1], fake.numpy())
+    assert np.abs(seen[0] - seen[1]).mean() > 0.01
+    for name in ("G", "E") if twin.E else ("G",):  # weights, statistics, u and v
+        assert not moved(arrays(getattr(twin, name)), arrays(getattr(trainer, name)))
+    maps, images = paddle.concat([seg] * 2), paddle.concat([fake, real])
+    outputs_of_D = twin.D(paddle.concat([maps, images], 1))
+    loss_fake = sum(paddle.clip(1 + scale[-1][:4], min=0).mean() for scale in outputs_of_D) / 2
+    loss_real = sum(paddle.clip(1 - scale[-1][4:], min=0).mean() for scale in outputs_of_D) / 2
     (loss_fake + loss_real).backward()
     assert float(logs["df_ganloss"]) == pytest.approx(float(loss_fake), rel=1e-5)
     assert float(logs["dr_ganloss"]) == pytest.approx(float(loss_real), rel=1e-5)
