@@ -1,43 +1,104 @@
-"""The yaml configuration of PaddleGAN's photopen: read safely, held against a schema, turned into
-train.py's flags.
+"""The yaml configuration of PaddleGAN's photopen, as flags of train.py.
 
     config = load_config("configs/photopen.yaml", ["model.batchSize=4", "model.generator.ngf=8"])
     flags = settings(config)    # {"batch_size": 4, "ngf": 8, "crop_size": 256, ...}
 
-Every key of the original is known. What the original wants in several places (crop_size, label_nc,
-the batch size, predict.*) is enough in one of them here; where places of equal rank differ, both
-are named. An override (-o) outranks the file, the file outranks the defaults.
+A place is a path of keys, written with dots. Places of one flag hold one value (crop_size,
+label_nc, predict.*): one of them is enough; where two of equal rank differ, both are named. An
+override (-o) outranks the file, the file outranks the defaults.
 """
 
 import ast
 import difflib
+import functools
 import math
-import reprlib
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import yaml
 
 from dataset import load_size_of
+from recipes import RECIPES
 from shared_metrics.errors import UserError
+from shared_metrics.flags import amount, not_negative, positive, share
 
-LISTS = {list: "a list of names", tuple: "a list of numbers"}
-EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"} | LISTS
+# fmt: off
+# Place: the flag of train.py that it sets. optimizer.lr tells d_lr as well; semantic_nc is no flag,
+# it follows from the classes.
+FLAGS = {
+    "total_iters": "iterations", "epochs": "epochs", "output_dir": "output_dir",
+    "model.label_nc": "label_nc", "model.discriminator.label_nc": "label_nc",
+    "model.contain_dontcare_label": "contain_dontcare_label",
+    "model.discriminator.contain_dontcare_label": "contain_dontcare_label",
+    "model.batchSize": "batch_size", "dataset.train.batch_size": "batch_size",
+    "model.crop_size": "crop_size", "model.generator.crop_size": "crop_size",
+    "model.discriminator.crop_size": "crop_size", "dataset.train.crop_size": "crop_size",
+    "dataset.test.crop_size": "crop_size", "dataset.train.load_size": "load_size",
+    "model.generator.ngf": "ngf", "model.generator.nef": "nef", "model.generator.norm_G": "norm_G",
+    "model.generator.num_upsampling_layers": "num_upsampling_layers",
+    "model.generator.aspect_ratio": "aspect_ratio", "model.generator.use_vae": "use_vae",
+    "model.generator.semantic_nc": "semantic_nc",
+    "model.discriminator.ndf": "ndf", "model.discriminator.num_D": "num_D",
+    "model.discriminator.n_layers_D": "n_layers_D",
+    "model.discriminator.no_instance": "no_instance",
+    "model.criterion.lambda_vgg": "lambda_vgg", "model.criterion.crop_size": "vgg_size",
+    "model.lambda_feat": "lambda_feat",
+    "dataset.train.content_root": "data_path", "dataset.test.content_root": "test_data_path",
+    "dataset.train.num_workers": "num_workers",
+    "lr_scheduler.start_epoch": "niter", "lr_scheduler.decay_epochs": "niter_decay",
+    "optimizer.lr": "g_lr",
+    "optimizer.optimG.beta1": "beta1", "optimizer.optimG.beta2": "beta2",
+    "optimizer.optimD.beta1": "beta1", "optimizer.optimD.beta2": "beta2",
+    "validate.interval": "eval_every", "snapshot_config.interval": "save_every",
+    "log_config.interval": "log_every", "log_config.visiual_interval": "sample_every",
+    "predict.label_nc": "label_nc", "predict.contain_dontcare_label": "contain_dontcare_label",
+    "predict.crop_size": "crop_size", "predict.ngf": "ngf", "predict.nef": "nef",
+    "predict.norm_G": "norm_G", "predict.num_upsampling_layers": "num_upsampling_layers",
+    "predict.aspect_ratio": "aspect_ratio", "predict.use_vae": "use_vae",
+    "predict.semantic_nc": "semantic_nc",
+}
+# Place: what may stand there, the default first.
+FIXED = {
+    "model.name": ["PhotoPenModel"],
+    "model.generator.name": ["SPADEGenerator"], "predict.name": ["SPADEGenerator"],
+    "model.discriminator.name": ["MultiscaleDiscriminator"], "model.discriminator.output_nc": [3],
+    "model.criterion.name": ["PhotoPenPerceptualLoss"],
+    "dataset.train.name": ["PhotoPenDataset", "PhotoPenDataset_test"],
+    "dataset.test.name": ["PhotoPenDataset_test", "PhotoPenDataset"],
+    "lr_scheduler.name": ["LinearDecay"],
+    "optimizer.optimG.name": ["Adam"], "optimizer.optimG.net_names": [["net_gen"]],
+    "optimizer.optimD.name": ["Adam"], "optimizer.optimD.net_names": [["net_des"]],
+}
+# Place without effect here: the original's value, the reason.
+IDLE = {
+    "checkpoints_dir": ("checkpoints", "checkpoints go to <output_dir>/checkpoints"),
+    "enable_visualdl": (None, "VisualDL's log is always written"),
+    "find_unused_parameters": (None, "gradients are averaged without Paddle's DataParallel"),
+    "min_max": (None, "pictures are always written from [-1, 1]"),
+    "image_num": (None, "sample grids have a fixed size"),
+    "dataset.test.load_size": (286, "testing resizes to the crop size"),
+    "dataset.test.num_workers": (0, "test.py has a flag of this name"),
+    "dataset.test.batch_size": (1, "test.py has a flag of this name"),
+    "lr_scheduler.learning_rate": (1e-4, "the rate is optimizer.lr"),
+    "lr_scheduler.iters_per_epoch": (1, "the data give the length of an epoch"),
+    "validate.save_img": (None, "sample grids are written at log_config.visiual_interval"),
+    "predict.batchSize": (1, "test.py has --batch_size"),
+}
+# fmt: on
+PLACES = FIXED | FLAGS | IDLE
+# The defaults: what photopen.yaml has other than our recipe, or besides.
+DEFAULTS = RECIPES["gaugan"] | {"beta2": 0.999, "batch_size": 1, "load_size": 286, "epochs": 0}
+DEFAULTS |= {"niter": 99999, "niter_decay": 99999, "num_workers": 0, "output_dir": "output_dir"}
+DEFAULTS |= {"log_every": 10, "sample_every": 500, "save_every": 1000, "eval_every": 0}
+DEFAULTS |= dict.fromkeys(("data_path", "test_data_path"), "test/coco_stuff")
+
+SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+EXPECTED = {str: "text", int: "a whole number", float: "a number", list: "a list of names"}
+# A flag's type: its kind, the least value, the value that it stays below.
+NUMBERS = {positive: (int, 1, math.inf), not_negative: (int, 0, math.inf)}
+NUMBERS |= {amount: (float, 0, math.inf), share: (float, 0, 1)}
 
 
-@dataclass(frozen=True)
-class Key:
-    """What a key may hold: kind (list: of names, tuple: a list of numbers), default (None: may be
-    absent), allowed values or the least number, and where it has no effect here, the reason."""
-
-    kind: type
-    default: Any
-    choices: tuple = ()
-    least: float = -math.inf
-    idle: str = ""
-
-
-class Given(NamedTuple):
+class Value(NamedTuple):
     """A value with its rank (0 default, 1 file, 2 override) and where it stands, for messages."""
 
     value: Any
@@ -45,186 +106,24 @@ class Given(NamedTuple):
     where: str = "default"
 
 
-def _generator():
-    """The keys of model.generator; predict repeats them."""
-    return {
-        "name": Key(str, "SPADEGenerator", ("SPADEGenerator",)),
-        "ngf": Key(int, 24, least=1),
-        "num_upsampling_layers": Key(str, "normal", ("normal", "more", "most")),
-        "crop_size": Key(int, 256, least=1),
-        "aspect_ratio": Key(float, 1.0, least=0.01),
-        "norm_G": Key(str, "spectralspadebatch3x3"),
-        "semantic_nc": Key(int, 14, least=1),
-        "use_vae": Key(bool, False),
-        "nef": Key(int, 16, least=1),
-    }
-
-
-def _data(name, split):
-    """The keys of dataset.train and dataset.test."""
-    here = "testing resizes to the crop size" if split == "test" else ""
-    there = "test.py has a flag of this name" if split == "test" else ""
-    return {
-        "name": Key(str, name, ("PhotoPenDataset", "PhotoPenDataset_test")),
-        "content_root": Key(str, "test/coco_stuff"),
-        "load_size": Key(int, 286, least=1, idle=here),
-        "crop_size": Key(int, 256, least=1),
-        "num_workers": Key(int, 0, least=0, idle=there),
-        "batch_size": Key(int, 1, least=1, idle=there),
-    }
-
-
-def _optimizer(net):
-    return {
-        "name": Key(str, "Adam", ("Adam",)),
-        "net_names": Key(list, [net], ([net],)),
-        "beta1": Key(float, 0.0, least=0),
-        "beta2": Key(float, 0.999, least=0),
-    }
-
-
-SCHEMA = {
-    "total_iters": Key(int, 100_000, least=1),
-    "epochs": Key(int, None, least=1),
-    "output_dir": Key(str, "output_dir"),
-    "checkpoints_dir": Key(str, "checkpoints", idle="checkpoints go to <output_dir>/checkpoints"),
-    "enable_visualdl": Key(bool, None, idle="VisualDL's log is always written"),
-    "find_unused_parameters": Key(
-        bool, None, idle="gradients are averaged without Paddle's DataParallel"
-    ),
-    "min_max": Key(tuple, None, idle="pictures are always written from [-1, 1]"),
-    "image_num": Key(int, None, least=1, idle="sample grids have a fixed size"),
-    "model": {
-        "name": Key(str, "PhotoPenModel", ("PhotoPenModel",)),
-        "generator": _generator(),
-        "discriminator": {
-            "name": Key(str, "MultiscaleDiscriminator", ("MultiscaleDiscriminator",)),
-            "ndf": Key(int, 128, least=1),
-            "num_D": Key(int, 4, least=1),
-            "crop_size": Key(int, 256, least=1),
-            "label_nc": Key(int, 12, least=1),
-            "output_nc": Key(int, 3, (3,)),
-            "contain_dontcare_label": Key(bool, True),
-            "no_instance": Key(bool, False),
-            "n_layers_D": Key(int, 6, least=1),
-        },
-        "criterion": {
-            "name": Key(str, "PhotoPenPerceptualLoss", ("PhotoPenPerceptualLoss",)),
-            "crop_size": Key(int, 224, least=1),
-            "lambda_vgg": Key(float, 1.6, least=0),
-        },
-        "label_nc": Key(int, 12, least=1),
-        "contain_dontcare_label": Key(bool, True),
-        "batchSize": Key(int, 1, least=1),
-        "crop_size": Key(int, 256, least=1),
-        "lambda_feat": Key(float, 10.0, least=0),
-    },
-    "dataset": {
-        "train": _data("PhotoPenDataset", "train"),
-        "test": _data("PhotoPenDataset_test", "test"),
-    },
-    "lr_scheduler": {
-        "name": Key(str, "LinearDecay", ("LinearDecay",)),
-        "learning_rate": Key(float, 1e-4, least=0, idle="the rate is optimizer.lr"),
-        "start_epoch": Key(int, 99999, least=0),
-        "decay_epochs": Key(int, 99999, least=0),
-        "iters_per_epoch": Key(int, 1, least=1, idle="the data give the length of an epoch"),
-    },
-    "optimizer": {
-        "lr": Key(float, 1e-4, least=0),
-        "optimG": _optimizer("net_gen"),
-        "optimD": _optimizer("net_des"),
-    },
-    "validate": {
-        "interval": Key(int, None, least=1),
-        "save_img": Key(bool, None, idle="sample grids are written at log_config.visiual_interval"),
-    },
-    "log_config": {"interval": Key(int, 10, least=1), "visiual_interval": Key(int, 500, least=1)},
-    "snapshot_config": {"interval": Key(int, 1000, least=1)},
-    "predict": {
-        **_generator(),
-        "contain_dontcare_label": Key(bool, True),
-        "label_nc": Key(int, 12, least=1),
-        "batchSize": Key(int, 1, least=1, idle="test.py has --batch_size"),
-    },
-}
-
-
-def _flat(tree, prefix=""):
-    """{"model.generator.ngf": leaf, ...} of a nested dict."""
-    leaves = {}
-    for name, value in tree.items():
-        leaves |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-    return leaves
-
-
-KEYS = _flat(SCHEMA)
-# Places of one value: setting any of them sets all.
-ALIKE = [
-    tuple(
-        f"{place}.crop_size"
-        for place in (
-            "model",
-            "model.generator",
-            "model.discriminator",
-            "dataset.train",
-            "dataset.test",
-            "predict",
-        )
-    ),
-    ("model.label_nc", "model.discriminator.label_nc", "predict.label_nc"),
-    tuple(
-        f"{place}.contain_dontcare_label" for place in ("model", "model.discriminator", "predict")
-    ),
-    ("model.batchSize", "dataset.train.batch_size"),
-    *(
-        (f"model.generator.{name}", f"predict.{name}")
-        for name in (
-            "ngf",
-            "num_upsampling_layers",
-            "aspect_ratio",
-            "norm_G",
-            "semantic_nc",
-            "use_vae",
-            "nef",
-        )
-    ),
-    *((f"optimizer.optimG.{name}", f"optimizer.optimD.{name}") for name in ("beta1", "beta2")),
-]
-
-
 def load_config(path=None, overrides=()):
-    """The configuration as a nested dict with every key that has a value.
+    """The configuration as {flag: value}, what sets no flag as {place: value}.
 
     Args: path, a yaml file, or None for the defaults; overrides, texts "a.b.c=value" ("a.b.0=value"
         in a list).
     Raises: UserError naming file, line and key, or the override, that is unknown, of a wrong type
         or contradictory.
     """
-    given = {name: Given(key.default) for name, key in KEYS.items()}
+    values = {flag: Value(DEFAULTS.get(flag)) for flag in FLAGS.values()}
+    values |= {place: Value(allowed[0]) for place, allowed in FIXED.items()}
+    values |= {place: Value(usual) for place, (usual, _) in IDLE.items()}
     if path:
-        given |= _read_file(path)
-    here = {}
-    for text in overrides:
-        name, value = _read_override(text, {**given, **here})
-        here[name] = Given(value, 2, f"-o {text}")
-    given |= here
-    for group in ALIKE:
-        _unify(given, group)
-    _derive_semantic_nc(given)
-    if given["dataset.train.load_size"].rank < given["model.crop_size"].rank:
-        given["dataset.train.load_size"] = Given(load_size_of(given["model.crop_size"].value))
-    config = {}
-    for name, (value, _, _) in given.items():
-        if value is not None:
-            *sections, last = name.split(".")
-            inner = config
-            for section in sections:
-                inner = inner.setdefault(section, {})
-            inner[last] = value
-    return config
+        values |= _by_flag(_read_file(path))
+    values |= _by_flag(_read_overrides(overrides, values))
+    _derive_semantic_nc(values)
+    if values["load_size"].rank < values["crop_size"].rank:
+        values["load_size"] = Value(load_size_of(values["crop_size"].value))
+    return {name: value.value for name, value in values.items()}
 
 
 def settings(config, reversed_rates=False):
@@ -233,258 +132,220 @@ def settings(config, reversed_rates=False):
     Args: config, as `load_config` returns it; reversed_rates, the original's rates 4 lr for G and
         lr for D, instead of lr and 4 lr (two time-scale update rule: D learns faster, SPADE sec.
         4).
-    Returns: also "epochs" (0: "iterations" count, which is 0 otherwise), "decay_start" and
-        "decay_epochs" in epochs, "eval_every" (0: none), "vgg_size" (side of the perceptual loss's
-        pictures); "load_size" is 0 where it stands to crop_size as 286 to 256, so that it follows
-        another --crop_size.
+    Returns: "iterations" is 0 where "epochs" counts; "load_size" is 0 where it stands to crop_size
+        as 286 to 256, so that it follows another --crop_size.
     """
-    model, train, rate = config["model"], config["dataset"]["train"], config["optimizer"]["lr"]
-    g, d, epochs = model["generator"], model["discriminator"], config.get("epochs", 0)
-    load_size = 0 if train["load_size"] == load_size_of(train["crop_size"]) else train["load_size"]
-    return {
-        "data_path": train["content_root"],
-        "test_data_path": config["dataset"]["test"]["content_root"],
-        "output_dir": config["output_dir"],
-        **{
-            name: model[name]
-            for name in ("label_nc", "contain_dontcare_label", "crop_size", "lambda_feat")
-        },
-        **{
-            name: g[name]
-            for name in ("ngf", "num_upsampling_layers", "aspect_ratio", "norm_G", "use_vae", "nef")
-        },
-        **{name: d[name] for name in ("ndf", "num_D", "n_layers_D", "no_instance")},
-        "load_size": load_size,
-        "num_workers": train["num_workers"],
-        "batch_size": model["batchSize"],
-        "lambda_vgg": model["criterion"]["lambda_vgg"],
-        "vgg_size": model["criterion"]["crop_size"],
-        "g_lr": rate * 4 if reversed_rates else rate,
-        "d_lr": rate if reversed_rates else rate * 4,
-        "beta1": config["optimizer"]["optimG"]["beta1"],
-        "beta2": config["optimizer"]["optimG"]["beta2"],
-        "iterations": 0 if epochs else config["total_iters"],
-        "epochs": epochs,
-        "decay_start": config["lr_scheduler"]["start_epoch"],
-        "decay_epochs": config["lr_scheduler"]["decay_epochs"],
-        "log_every": config["log_config"]["interval"],
-        "sample_every": config["log_config"]["visiual_interval"],
-        "save_every": config["snapshot_config"]["interval"],
-        "eval_every": config.get("validate", {}).get("interval", 0),
-    }
+    flags = {flag: config[flag] for flag in FLAGS.values() if flag != "semantic_nc"}
+    rate = flags["g_lr"]
+    flags["g_lr"] = 4 * rate if reversed_rates else rate
+    flags["d_lr"] = rate if reversed_rates else 4 * rate
+    if flags["epochs"]:
+        flags["iterations"] = 0
+    if flags["load_size"] == load_size_of(flags["crop_size"]):
+        flags["load_size"] = 0
+    return flags
 
 
 def notes(config):
-    """One line for every key without effect here that was given another value than the original's,
-    with the reason.
-    """
-    return [
-        f"{name}: without effect here; {KEYS[name].idle}"
-        for name, value in _flat(config).items()
-        if KEYS[name].idle and value != KEYS[name].default
-    ]
+    """One line for every key without effect here that has another value than the original's."""
+    odd = [place for place, (usual, _) in IDLE.items() if config[place] != usual]
+    return [f"{place}: without effect here; {IDLE[place][1]}" for place in odd]
 
 
 def _read_file(path):
-    """{dotted key: Given} of a yaml file. Raises UserError naming the line."""
+    """{place: Value} of a yaml file. Raises UserError naming the line."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             loader = yaml.SafeLoader(file.read())
+        node = loader.get_single_node()
+        return dict(_entries(loader, node, "", path)) if node else {}
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"--config-file {path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--config-file {path}: not a readable yaml file ({error})") from None
-    try:
-        node = loader.get_single_node()
-        return _read_section(loader, node, SCHEMA, "", path) if node else {}
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"--config-file {path}{line}: {error.problem or error}") from None
-    except UserError:
-        raise
-    except (RecursionError, ValueError) as error:
+    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"--config-file {path}: not a readable yaml file ({error})") from None
 
 
-def _read_section(loader, node, schema, prefix, path):
+def _entries(loader, node, prefix, path):
+    """(place, Value) of every key below a node of the file."""
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(
-            f"{path} line {node.start_mark.line + 1}: {prefix.rstrip('.') or 'the file'} must "
-            "hold keys, "
-            f"such as {next(iter(schema))}: ..."
-        )
+        where = f"{path} line {node.start_mark.line + 1}: {prefix[:-1] or 'the file'}"
+        raise UserError(f"{where} must hold keys, such as {_below(prefix)[0]}: ...")
     written = [key.value for key, _ in node.value]
     loader.flatten_mapping(node)  # << merges another section; its own keys come later and win
-    found = {}
-    for key, value in node.value:
-        name, where = str(key.value), f"{path} line {key.start_mark.line + 1}"
+    for key, inner in node.value:
+        place = f"{prefix}{key.value}"
+        where = f"{path} line {key.start_mark.line + 1}"
         if written.count(key.value) > 1:
-            raise UserError(f"{where}: {prefix}{name} stands twice in this section; keep one")
-        if name not in schema:
-            raise UserError(f"{where}: {_unknown(prefix, name, schema)}")
-        if isinstance(schema[name], dict):
-            found |= _read_section(loader, value, schema[name], f"{prefix}{name}.", path)
+            raise UserError(f"{where}: {place} stands twice in this section; keep one")
+        if _below(f"{place}."):
+            yield from _entries(loader, inner, f"{place}.", path)
+        elif place in PLACES:
+            where = f"{where}: {place}"
+            value = loader.construct_object(inner, deep=True)
+            yield place, Value(_typed(place, value, where), 1, where)
         else:
-            where += f": {prefix}{name}"
-            given = loader.construct_object(value, deep=True)
-            found[prefix + name] = Given(_typed(schema[name], given, where), 1, where)
-    return found
+            raise UserError(f"{where}: {_unknown(place)}")
 
 
-def _read_override(text, given):
-    """(dotted key, value) of "a.b.c=value". The value is a Python literal or else text; nothing is
+def _read_overrides(texts, values):
+    """{place: Value} of texts "a.b.c=value". A value is a Python literal or else text; nothing is
     evaluated.
     """
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise UserError(f"-o {text}: expected key=value, such as model.batchSize=4")
-    parts, schema, prefix = path.strip().split("."), SCHEMA, ""
-    for i, part in enumerate(parts):
-        if isinstance(schema, Key):
-            return prefix[:-1], _in_list(schema, given[prefix[:-1]].value, parts[i:], value, text)
-        if part not in schema:
-            raise UserError(f"-o {text}: {_unknown(prefix, part, schema)}")
-        schema, prefix = schema[part], f"{prefix}{part}."
-    if isinstance(schema, dict):
-        raise UserError(
-            f"-o {text}: {path} is a section; set one of its keys, such as "
-            f"{prefix}{next(iter(schema))}"
-        )
-    return path.strip(), _typed(schema, _literal(value), f"-o {text}")
-
-
-def _in_list(key, old, index, value, text):
-    """The list `old` with one place replaced, as "a.b.0=value" asks."""
-    if (
-        key.kind not in LISTS
-        or not isinstance(old, list)
-        or len(index) > 1
-        or not index[0].isdecimal()
-    ):
-        raise UserError(
-            f"-o {text}: no key below {text.partition('=')[0].rsplit('.', len(index))[0]}"
-        )
-    if len(index[0]) > 9 or int(index[0]) >= len(old):
-        raise UserError(f"-o {text}: the list has {len(old)} places, counted from 0")
-    new = [*old]
-    new[int(index[0])] = _literal(value)
-    return _typed(key, new, f"-o {text}")
+    layer = {}
+    for text in texts:
+        where = f"-o {text}"
+        place, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not place:
+            raise UserError(f"{where}: expected key=value, such as model.batchSize=4")
+        value = _literal(value)
+        if names := _below(f"{place}."):
+            key = f"{place}.{names[0]}"
+            raise UserError(f"{where}: {place} is a section; set one of its keys, such as {key}")
+        for key in PLACES:
+            if place.startswith(f"{key}."):
+                old = layer.get(key, values.get(key))
+                value = _in_list(old, place.removeprefix(f"{key}."), value, key, where)
+                place = key
+        if place not in PLACES:
+            raise UserError(f"{where}: {_unknown(place)}")
+        layer[place] = Value(_typed(place, value, where), 2, where)
+    return layer
 
 
 def _literal(text):
+    """A Python literal's value; other text as it is."""
     try:
-        return ast.literal_eval(text.strip())
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text.strip()
+        return text
 
 
-def _unknown(prefix, name, schema):
-    """The line on a key that is not known, with the nearest that is."""
-    near = difflib.get_close_matches(name, schema, 1)
-    elsewhere = [key for key in KEYS if key.endswith(f".{name}")]
-    if near:
-        hint = f"did you mean {prefix}{near[0]}?"
-    elif elsewhere:
-        hint = f"did you mean {elsewhere[0]}?"
+def _in_list(old, index, value, key, where):
+    """The list of a `Value` with one place replaced, as "a.b.0=value" asks."""
+    names = old and old.value
+    if not isinstance(names, list) or not index.isdecimal():
+        raise UserError(f"{where}: no key below {key}")
+    if len(index) > 9 or int(index) >= len(names):
+        raise UserError(f"{where}: the list has {len(names)} places, counted from 0")
+    return [*names[: int(index)], value, *names[int(index) + 1 :]]
+
+
+def _below(prefix):
+    """The names directly below a section "a.b."; of the whole file for ""."""
+    places = [place.removeprefix(prefix) for place in PLACES if place.startswith(prefix)]
+    return list(dict.fromkeys(place.split(".")[0] for place in places))
+
+
+def _unknown(place):
+    """The line on a place that is not known, with the nearest that is."""
+    section, dot, name = place.rpartition(".")
+    names = _below(section + dot)
+    if not names:
+        return _unknown(section)
+    near = [section + dot + n for n in difflib.get_close_matches(name, names, 1)]
+    near += [key for key in PLACES if key.endswith(f".{name}")]
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
+    return f"unknown key {section}{dot}{name:.40}; {hint}"
+
+
+@functools.cache
+def _actions():
+    """{flag: its argparse action}: what a flag takes, its places take."""
+    from train import parser  # only now, since train.py imports this module
+
+    actions = {action.dest: action for action in parser()._actions}
+    return actions | {"semantic_nc": actions["label_nc"]}
+
+
+def _typed(place, value, where):
+    """The value as its place takes it, or UserError."""
+    if place in IDLE:
+        value = _literal(value) if isinstance(value, str) else value  # yaml reads 1e-4 as text
+        return list(value) if isinstance(value, tuple) else value
+    if place in FIXED:
+        choices = FIXED[place]
+        expected = EXPECTED[type(choices[0])]
+        typed = value if isinstance(value, type(choices[0])) else None
     else:
-        hint = f"known are {', '.join(schema)}"
-    return f"unknown key {prefix}{reprlib.repr(name)[1:-1]}; {hint}"
-
-
-def _typed(key, value, where):
-    """The value as the key's kind, or UserError. A number as text passes, since yaml reads 1e-4 as
-    text.
-    """
-    kind, typed = key.kind, None
-    if kind in LISTS and isinstance(value, list | tuple):
-        part = str if kind is list else float
-        typed = [_typed(Key(part, None), v, where) for v in value]
-    elif kind is bool:
-        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-        typed = (
-            value
-            if isinstance(value, bool)
-            else words.get(value.lower())
-            if isinstance(value, str)
-            else None
-        )
-    elif kind is str and isinstance(value, str) and value:
-        typed = value
-    elif (
-        kind in (int, float)
-        and isinstance(value, int | float | str)
-        and not isinstance(value, bool)
-    ):
-        typed = _number(value, kind)
+        action = _actions()[FLAGS[place]]
+        choices = action.choices
+        if action.nargs == 0:
+            expected = "true or false"
+            typed = SWITCH.get(str(value).lower()) if isinstance(value, bool | str) else None
+        elif action.type:
+            expected = EXPECTED[NUMBERS[action.type][0]]
+            typed = _number(value, action.type, where)
+        else:
+            expected = "text"
+            typed = value if isinstance(value, str) and value else None
     if typed is None:
-        hint = "; put it into quotes" if kind is str and isinstance(value, int | float) else ""
-        raise UserError(f"{where}: expected {EXPECTED[kind]}, not {reprlib.repr(value)}{hint}")
-    if key.choices and typed not in key.choices:
-        raise UserError(
-            f"{where}: {reprlib.repr(typed)} is not known here; take "
-            f"{' or '.join(map(str, key.choices))}"
-        )
-    if kind in (int, float) and typed < key.least:
-        raise UserError(f"{where}: {typed} is too small; take at least {key.least:g}")
+        hint = "; put it into quotes" if expected == "text" and isinstance(value, int) else ""
+        raise UserError(f"{where}: expected {expected}, not {value!r:.60}{hint}")
+    if choices and typed not in choices:
+        allowed = " or ".join(map(str, choices))
+        raise UserError(f"{where}: {typed!r:.60} is not known here; take {allowed}")
     return typed
 
 
-def _number(value, kind):
-    """The finite number as an int or float, None where it is none (or no whole one)."""
+def _number(value, flag_type, where):
+    """The number that a flag of this type takes, None where it is none; it may be text, as 1e-4 is.
+    Raises UserError where it is too small or large.
+    """
+    kind, least, below = NUMBERS[flag_type]
     try:
         number = float(value)
-        if kind is int and isinstance(value, int):
-            return value
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    if not math.isfinite(number) or (kind is int and not number.is_integer()):
+    if isinstance(value, bool) or not math.isfinite(number):
         return None
+    if kind is int and not number.is_integer():
+        return None
+    if number < least:
+        raise UserError(f"{where}: {kind(number)} is too small; take at least {least}")
+    if number >= below:
+        raise UserError(f"{where}: {kind(number)} is too large; stay below {below}")
     return kind(number)
 
 
-def _unify(given, group):
-    """Give all places of one value the highest-ranked one. Raises UserError where two of that rank
-    differ.
+def _by_flag(layer):
+    """{place: Value} of one rank as {flag: Value}, what sets no flag as it is. Raises UserError
+    where two places of one flag differ.
     """
-    rank = max(given[name].rank for name in group)
-    first, *others = [name for name in group if given[name].rank == rank]
-    for other in others:
-        a, b = given[first], given[other]
-        if not _same(a.value, b.value):
-            raise UserError(
-                f"{a.where} is {a.value}, but {b.where} is {b.value}. They must agree; one of "
-                "them is enough"
-            )
-    for name in group:
-        if given[name].rank < rank:
-            given[name] = given[first]
+    values = {}
+    for place in PLACES:  # in this order: model.generator.norm_G counts, not predict's
+        if place in layer:
+            value = layer[place]
+            first = values.setdefault(FLAGS.get(place, place), value)
+            if not _same(first.value, value.value):
+                raise UserError(
+                    f"{first.where} is {first.value}, but {value.where} is {value.value}. They "
+                    "must agree; one of them is enough"
+                )
+    return values
 
 
 def _same(a, b):
-    """Whether two values mean the same; synchronised BatchNorm is BatchNorm where nothing is
-    trained.
+    """Whether two values mean the same; where nothing is trained, synchronised BatchNorm is
+    BatchNorm.
     """
-    return a == b or (
-        isinstance(a, str) and a.replace("syncbatch", "batch") == b.replace("syncbatch", "batch")
-    )
+    return str(a).replace("syncbatch", "batch") == str(b).replace("syncbatch", "batch")
 
 
-def _derive_semantic_nc(given):
-    """Channels of G's input: classes, unknown, edge map. Raises UserError when a given number is
-    another one.
-    """
-    sources = [
-        given[f"model.{name}"]
-        for name in ("label_nc", "contain_dontcare_label", "discriminator.no_instance")
-    ]
-    label_nc, unknown, no_instance = (source.value for source in sources)
+def _derive_semantic_nc(values):
+    """Channels of G's input: classes, unknown, edge map. UserError where another number stands."""
+    sources = [values[name] for name in ("label_nc", "contain_dontcare_label", "no_instance")]
+    label_nc, unknown, no_instance = [source.value for source in sources]
     right = label_nc + unknown + (not no_instance)
-    told = given["model.generator.semantic_nc"]
-    if told.value != right and told.rank and told.rank >= max(source.rank for source in sources):
+    named = values["semantic_nc"]
+    latest = max(source.rank for source in sources)
+    if named.rank and named.rank >= latest and named.value != right:
         raise UserError(
-            f"{told.where} is {told.value}, but label_nc {label_nc}, contain_dontcare_label "
-            f"{unknown} and "
-            f"no_instance {no_instance} make {right}; leave semantic_nc out"
+            f"{named.where} is {named.value}, but label_nc {label_nc}, contain_dontcare_label "
+            f"{unknown} and no_instance {no_instance} make {right}; leave semantic_nc out"
         )
-    for name in ("model.generator.semantic_nc", "predict.semantic_nc"):
-        given[name] = Given(right, told.rank)
+    values["semantic_nc"] = Value(right)

@@ -72,22 +72,25 @@ class PairFolder:
     ):
         self.folders = find_folders(root, image_dir, label_dir, instance_dir, split)
         self.items, problems = pair(*self.folders)
+        if len(problems) == 1:
+            raise UserError(problems[0])
         if problems:
-            more = (
-                f" ({len(problems) - 1} more such; `python dataset.py` lists all)"
-                if len(problems) > 1
-                else ""
-            )
-            raise UserError(problems[0] + more)
+            more = f"({len(problems) - 1} more such; `python dataset.py` lists all)"
+            raise UserError(f"{problems[0]} {more}")
         load_size = load_size or load_size_of(crop_size)
         if load_size < crop_size and preprocess != "fixed":
             raise UserError(
                 f"--load_size {load_size}: smaller than --crop_size {crop_size}; give at least as "
                 "much"
             )
-        self.label_nc, self.contain_dontcare_label = label_nc, contain_dontcare_label
-        self.load_size, self.crop_size, self.height = load_size, crop_size, height or crop_size
-        self.preprocess, self.flip, self.train = preprocess, flip, train
+        self.label_nc = label_nc
+        self.contain_dontcare_label = contain_dontcare_label
+        self.load_size = load_size
+        self.crop_size = crop_size
+        self.height = height or crop_size
+        self.preprocess = preprocess
+        self.flip = flip
+        self.train = train
 
     def __len__(self):
         return len(self.items)
@@ -107,16 +110,19 @@ class PairFolder:
         """
         labels, instances, photo = self._pixels(index, rng)
         photo = np.asarray(photo, np.float32).transpose(2, 0, 1) / 127.5 - 1.0
+        arrays = [labels, instances, photo]
         if self.train and self.flip and rng.random() < 0.5:
-            labels, instances, photo = labels[:, ::-1], instances[:, ::-1], photo[:, :, ::-1]
-        return tuple(np.ascontiguousarray(x) for x in (labels, instances, photo))
+            arrays = [array[..., ::-1] for array in arrays]
+        return tuple(np.ascontiguousarray(array) for array in arrays)
 
-    def pictures(self):
+    def pictures(self, skip_bad=False):
         """The photos as scores see them: uint8 (n, H, W, 3), resized and cropped in the middle,
         never flipped.
+
+        skip_bad leaves out pairs that cannot be read. Raises: UserError naming the file otherwise.
         """
         middle = self.for_testing()
-        return stacks(range(len(self)), lambda index: middle._pixels(index)[2])
+        return stacks(range(len(self)), lambda index: middle._pixels(index)[2], skip_bad)
 
     def for_testing(self):
         """The same pairs without randomness (see `train`)."""
@@ -134,19 +140,17 @@ class PairFolder:
             if file and ids.shape != photo.size[::-1]:
                 raise UserError(wrong_size(photo_file, photo.size, file, ids))
         width, height = self._resized(photo_file, *photo.size)
-        left, top = width - self.crop_size, height - self.height
-        left, top = (
-            (rng.integers(left + 1), rng.integers(top + 1)) if self.train else (left // 2, top // 2)
-        )
+        left = width - self.crop_size
+        top = height - self.height
+        left = rng.integers(left + 1) if self.train else left // 2
+        top = rng.integers(top + 1) if self.train else top // 2
         window = (slice(top, top + self.height), slice(left, left + self.crop_size))
         photo = photo.resize((width, height), Image.Resampling.BICUBIC)
         photo = photo.crop((left, top, left + self.crop_size, top + self.height))
-        shown = resize_ids(labels, width, height)[window]
-        return (
-            shown,
-            resize_ids(instances, width, height)[window] if instance_file else shown,
-            photo,
-        )
+        labels = resize_ids(labels, width, height)[window]
+        if not instance_file:
+            return labels, labels, photo
+        return labels, resize_ids(instances, width, height)[window], photo
 
     def _resized(self, path, width, height):
         """Width and height to which a photo of this size is resized before the crop."""
@@ -159,13 +163,14 @@ class PairFolder:
         if self.preprocess == "scale_shortside_and_crop":
             scale = max(load_width / width, load_height / height)
             return max(load_width, round(width * scale)), max(load_height, round(height * scale))
-        scaled = self.load_size, round(height * self.load_size / width)
-        if scaled[1] < self.height:
+        scaled = round(height * self.load_size / width)
+        if scaled < self.height:
             raise UserError(
-                f"{path}: {width}x{height} px become {scaled[0]}x{scaled[1]} by --preprocess_mode "
-                f"{self.preprocess}, lower than the crop ({self.height}); give another mode"
+                f"{path}: {width}x{height} px become {self.load_size}x{scaled} by "
+                f"--preprocess_mode {self.preprocess}, lower than the crop ({self.height}); give "
+                "another mode"
             )
-        return scaled
+        return self.load_size, scaled
 
 
 def load_size_of(crop_size):
@@ -185,14 +190,14 @@ def make_dataset(args, arch, split="train"):
         args.image_dir,
         args.label_dir,
         "" if arch.no_instance else args.instance_dir,
-        split,
-        arch.label_nc,
-        arch.contain_dontcare_label,
-        args.load_size,
-        width,
-        height,
-        args.preprocess_mode,
-        args.flip,
+        split=split,
+        label_nc=arch.label_nc,
+        contain_dontcare_label=arch.contain_dontcare_label,
+        load_size=args.load_size,
+        crop_size=width,
+        height=height,
+        preprocess=args.preprocess_mode,
+        flip=args.flip,
         train=split == "train",
     )
 
@@ -201,11 +206,13 @@ def describe(data):
     """One line on a data set for the log: number of pairs, folders, sizes."""
     photos, labels, instances = data.folders
     edges = f", instances of {instances.name}" if instances else ""
-    how = (
-        f"{data.crop_size}x{data.height} px by {data.preprocess}{' and flip' if data.flip else ''}"
+    flip = " and flip" if data.flip else ""
+    unknown = " and unknown" if data.contain_dontcare_label else ""
+    return (
+        f"data: {len(data):,} pairs ({photos}, labels of {labels.name}{edges}), "
+        f"{data.crop_size}x{data.height} px by {data.preprocess}{flip}, "
+        f"{data.label_nc} classes{unknown}"
     )
-    classes = f"{data.label_nc} classes{' and unknown' if data.contain_dontcare_label else ''}"
-    return f"data: {len(data):,} pairs ({photos}, labels of {labels.name}{edges}), {how}, {classes}"
 
 
 def survey(items, label_nc=0, contain_dontcare_label=True):
@@ -215,7 +222,10 @@ def survey(items, label_nc=0, contain_dontcare_label=True):
     Returns: pixels and maps, Counters {id: pixels} and {id: maps it occurs in}; sizes, Counter
         {(width, height)} of the photos; problems, one line for each file at fault.
     """
-    pixels, maps, sizes, problems = Counter(), Counter(), Counter(), []
+    pixels = Counter()
+    maps = Counter()
+    sizes = Counter()
+    problems = []
     for photo, label, instance in tqdm(items, disable=None, leave=False, unit="pair"):
         size = None
         try:
@@ -235,59 +245,56 @@ def survey(items, label_nc=0, contain_dontcare_label=True):
                 values, counts = np.unique(ids, return_counts=True)
                 pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
                 maps.update(values.tolist())
-                known = (
-                    values[values != 255] if contain_dontcare_label and label_nc <= 255 else values
-                )
-                wrong = out_of_range(known, label_nc, contain_dontcare_label) if label_nc else ()
-                if len(wrong):
-                    ids = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
-                    problems.append(
-                        f"{file}: id {ids} out of range: "
-                        f"{allowed(label_nc, contain_dontcare_label)}"
-                    )
+                if label_nc:
+                    problems += _wrong_ids(file, values, label_nc, contain_dontcare_label)
     return pixels, maps, sizes, problems
+
+
+def _wrong_ids(file, ids, label_nc, contain_dontcare_label):
+    """A line where some of the ids in a map are out of range, in a list."""
+    if contain_dontcare_label and label_nc <= 255:
+        ids = ids[ids != 255]
+    wrong = out_of_range(ids, label_nc, contain_dontcare_label)
+    if not len(wrong):
+        return []
+    listed = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
+    right = allowed(label_nc, contain_dontcare_label)
+    return [f"{file}: id {listed} out of range: {right}"]
 
 
 def advice(pixels):
     """What to give as --label_nc for data with these ids {id: pixels}."""
     classes = [i for i in pixels if i != 255 or max(pixels) > 255]
     if set(pixels) == {0, 255}:
-        return "only 0 and 255 occur: a black-and-white mask. 255 would mean unknown; save the second class as 1"
+        return (
+            "only 0 and 255 occur: a black-and-white mask. 255 would mean unknown; save the second "
+            "class as 1"
+        )
     if not classes:
         return "no class occurs, only 255 (unknown)"
     top = max(classes)
-    unknown = (
-        "--contain_dontcare_label, since 255 (unknown) occurs"
-        if len(classes) < len(pixels)
-        else "255 never occurs"
-    )
+    unknown = "255 never occurs"
+    if len(classes) < len(pixels):
+        unknown = "--contain_dontcare_label, since 255 (unknown) occurs"
     return (
         f"--label_nc {top + 1} at least (largest id {top}; {top} if id {top} means unknown; the "
-        "number of classes "
-        f"of the whole data set if this is a part), {unknown}"
+        f"number of classes of the whole data set if this is a part), {unknown}"
     )
 
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument(
-        "data_path",
-        nargs="?",
-        default="",
-        metavar="PATH",
-        help="folder with train_img and train_inst",
-    )
+    # fmt: off
+    p.add_argument("data_path", nargs="?", default="", metavar="PATH",
+                   help="folder with train_img and train_inst")
     p.add_argument("--image_dir", default="", help="instead of PATH: folder of photos")
     p.add_argument("--label_dir", default="", help="instead of PATH: folder of label maps")
     p.add_argument("--instance_dir", default="", help="besides: folder of instance maps, if any")
-    p.add_argument(
-        "--label_nc",
-        type=not_negative,
-        default=0,
-        help="number of classes to hold the ids against; 0: none",
-    )
+    p.add_argument("--label_nc", type=not_negative, default=0,
+                   help="number of classes to hold the ids against; 0: none")
     p.add_argument("--contain_dontcare_label", action=argparse.BooleanOptionalAction, default=True,
-                   help="whether id label_nc, and 255, may stand for unknown")  # fmt: skip
+                   help="whether id label_nc, and 255, may stand for unknown")
+    # fmt: on
     return p.parse_args(argv)
 
 
@@ -298,14 +305,13 @@ def main(argv=None):
     args = parse_args(argv)
     splits = ["train"]
     if args.data_path:
-        splits += [
-            s for s in ("val", "test") if (Path(args.data_path).expanduser() / f"{s}_img").is_dir()
-        ]
-    together, problems = Counter(), []
+        root = Path(args.data_path).expanduser()
+        splits += [split for split in ("val", "test") if (root / f"{split}_img").is_dir()]
+    together = Counter()
+    problems = []
     for split in splits:
-        folders = find_folders(
-            args.data_path, args.image_dir, args.label_dir, args.instance_dir, split
-        )
+        named = (args.data_path, args.image_dir, args.label_dir, args.instance_dir)
+        folders = find_folders(*named, split)
         items, unpaired = pair(*folders)
         pixels, maps, sizes, wrong = survey(items, args.label_nc, args.contain_dontcare_label)
         together += pixels

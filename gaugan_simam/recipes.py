@@ -18,6 +18,7 @@ _COMMON = {
     "lambda_feat": 10.0,
     "lambda_kld": 0.05,
     "D_steps_per_G": 1,
+    "redraw": True,
     "g_lr": 1e-4,
     "d_lr": 4e-4,
     "beta1": 0.0,
@@ -125,21 +126,19 @@ def describe_recipes():
     """The text of `--list_recipes`: what each recipe is, its setting, and the paper's numbers."""
     lines = []
     for name, r in RECIPES.items():
-        height, epochs = round(r["crop_size"] / r["aspect_ratio"]), r["niter"] + r["niter_decay"]
-        length = f"{r['iterations']:,} iterations" if r["iterations"] else f"{epochs} epochs"
+        height = round(r["crop_size"] / r["aspect_ratio"])
+        length = f"{r['niter'] + r['niter_decay']} epochs"
+        if r["iterations"]:
+            length = f"{r['iterations']:,} iterations"
+        unknown = " and unknown" if r["contain_dontcare_label"] else ""
         lines += [
             f"{name}: {ABOUT[name]}",
-            f"    {r['crop_size']}x{height} px, {r['variant']} networks, G width {r['ngf']}, D "
-            f"{r['num_D']} scales of "
-            f"width {r['ndf']}, {r['label_nc']} "
-            f"classes{' and unknown' if r['contain_dontcare_label'] else ''}",
+            f"    {r['crop_size']}x{height} px, {r['variant']} networks, G width {r['ngf']}, "
+            f"D {r['num_D']} scales of width {r['ndf']}, {r['label_nc']} classes{unknown}",
             f"    Adam({r['beta1']}, {r['beta2']}) lr G {r['g_lr']:g} D {r['d_lr']:g}, "
-            f"{r['gan_mode']}, feature "
-            f"matching {r['lambda_feat']:g}, VGG {r['lambda_vgg']:g}, batch {r['batch_size']} x "
-            f"{r['cards']}, {length}",
+            f"{r['gan_mode']}, feature matching {r['lambda_feat']:g}, VGG {r['lambda_vgg']:g}, "
+            f"batch {r['batch_size']} x {r['cards']}, {length}",
         ]
-        lines += [
-            f"    published: {score} {value:g}  (paper; {how})"
-            for score, value, how in PUBLISHED.get(name, [])
-        ]
+        for score, value, how in PUBLISHED.get(name, []):
+            lines.append(f"    published: {score} {value:g}  (paper; {how})")
     return "\n".join(lines)

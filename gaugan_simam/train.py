@@ -1,11 +1,15 @@
 """Train GauGAN with SimAM (Park et al., CVPR 2019; PaddleGAN's photopen).
 
-cd gaugan_simam && python train.py --config-file configs/photopen.yaml   or   --recipe nvlabs-coco --data_path PATH
+cd gaugan_simam && python train.py --config-file configs/photopen.yaml
+               or  python train.py --recipe nvlabs-coco --data_path PATH
 
-Several cards: python -m paddle.distributed.launch train.py ...
+Several cards: python -m paddle.distributed.launch train.py ...   Without --output_dir a run goes to
+output_dir/NAME-date-time (output_dir: or what the yaml file names), without --name its name is the
+file's or the recipe's. --resume takes PaddleGAN's iter_N_checkpoint.pdparams, too.
 """
 
 import argparse
+import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -15,325 +19,172 @@ from dataset import PREPROCESS, describe, make_dataset
 from recipes import RECIPES, describe_recipes
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.flags import amount, not_negative, positive, share
+from shared_metrics.flags import (
+    YES_NO,
+    amount,
+    begin,
+    new_parser,
+    not_negative,
+    original_words,
+    positive,
+    run_flags,
+    run_notes,
+    share,
+    with_recipe,
+)
 from shared_metrics.runs import checkpoint
-from shared_metrics.runs.folder import run_folder
 
-DEFAULT = "gaugan"
-LENGTH = (
-    "iterations",
-    "epochs",
-    "niter",
-    "niter_decay",
-    "decay_iterations",
-)  # one of them replaces all of a recipe's
+# One of them replaces all of a recipe's.
+LENGTH = ("iterations", "epochs", "niter", "niter_decay", "decay_iterations")
+ORIGINAL = {"--dataroot": "--data_path", "--batchSize": "--batch_size"}
+ORIGINAL |= {"--load": "--pretrained_model"}
 
 
+# fmt: off
 def parser():
-    """The flags of train.py; the values of the recipe and the yaml file become their defaults in
-    `parse_args`.
+    """The flags of train.py; `parse_args` gives them the values of the recipe and the yaml file as
+    defaults.
     """
-    p = argparse.ArgumentParser(
-        description=__doc__,
-        usage="python train.py [--config-file YAML [-o KEY=VALUE ...]] [flags; --help lists them]",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = p.add_argument
-    add(
-        "--config-file",
-        "-c",
-        dest="config_file",
-        default="",
-        help="yaml file as configs/photopen.yaml; flags outrank",
-    )
-    add(
-        "-o",
-        "--opt",
-        "--o",
-        dest="opt",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a value of the file, as in model.batchSize=4",
-    )
-    add(
-        "--recipe",
-        default=DEFAULT,
-        choices=list(RECIPES),
-        help="published setting; file and flags override it",
-    )
-    add(
-        "--list_recipes",
-        action="store_true",
-        help="print the recipes with the paper's numbers and exit",
-    )
-    data_flags(p.add_argument_group("data").add_argument)
-    networks_flags(p.add_argument_group("networks").add_argument)
-    losses_flags(p.add_argument_group("losses").add_argument)
-    training_flags(p.add_argument_group("training").add_argument)
-    run_flags(p.add_argument_group("run").add_argument)
-    return p
+    p = new_parser(__doc__, "python train.py [--config-file YAML [-o KEY=VALUE ...]] [flags; "
+                            "--help lists them]")
+    p.add_argument("--recipe", default="gaugan", choices=list(RECIPES),
+                   help="published setting; file and flags override it")
+    p.add_argument("--list_recipes", action="store_true",
+                   help="print the recipes with the paper's numbers and exit")
+    file_flags(p)
 
-
-def data_flags(add):
-    """What to train on."""
-    add(
-        "--data_path",
-        "--dataroot",
-        dest="data_path",
-        default="",
-        help="folder with train_img and train_inst",
-    )
+    add = p.add_argument_group("data").add_argument
+    add("--data_path", default="", help="folder with train_img and train_inst")
     add("--image_dir", default="", help="instead: folder of photos")
     add("--label_dir", default="", help="and folder of label maps of the same names")
     add("--instance_dir", default="", help="and, if any, folder of instance maps")
-    add(
-        "--test_data_path",
-        default="",
-        help="folder with val_img and val_inst (or test_*) for sample sheets and "
-        "scores; '': DATA_PATH, or the training pairs where it has none",
-    )
+    add("--test_data_path", default="",
+        help="folder with val_img and val_inst (or test_*) for sample sheets and scores; '': "
+             "DATA_PATH, or the training pairs where it has none")
     add("--label_nc", type=positive, help="number of classes; `python dataset.py PATH` tells yours")
-    add(
-        "--contain_dontcare_label",
-        action=argparse.BooleanOptionalAction,
-        help="id label_nc, and 255, is unknown",
-    )
+    add("--contain_dontcare_label", action=YES_NO, help="id label_nc, and 255, is unknown")
     add("--no_instance", action="store_true", help="no edge map among the inputs")
     add("--edges", dest="no_instance", action="store_false", help="the opposite of --no_instance")
     add("--preprocess_mode", choices=PREPROCESS, help="how pictures come to the crop's size")
-    add(
-        "--load_size",
-        type=not_negative,
-        help="px before the random crop; 0: 286 for 256, in proportion",
-    )
-    add("--flip", action=argparse.BooleanOptionalAction, help="mirror pairs at random")
-    add(
-        "--skip_bad_images",
-        action="store_true",
-        help="replace unreadable pairs by the next ones and count them",
-    )
-    add(
-        "--num_workers",
-        type=not_negative,
-        default=4,
-        help="threads that decode; 0 decodes in the training loop",
-    )
+    add("--load_size", type=not_negative,
+        help="px before the random crop; 0: 286 for 256, in proportion")
+    add("--flip", action=YES_NO, help="mirror pairs at random")
 
-
-def networks_flags(add):
-    """What to train."""
-    add(
-        "--variant",
-        choices=["photopen", "nvlabs"],
-        help="activations, D's norms, first weights, perceptual loss",
-    )
+    add = p.add_argument_group("networks").add_argument
+    add("--variant", choices=["photopen", "nvlabs"],
+        help="activations, D's norms, first weights, perceptual loss")
     add("--crop_size", type=positive, help="width of the images in px")
     add("--aspect_ratio", type=amount, help="width / height")
-    add(
-        "--num_upsampling_layers",
-        choices=["normal", "more", "most"],
-        help="5, 6 or 7 doublings of the side in G",
-    )
+    add("--num_upsampling_layers", choices=["normal", "more", "most"],
+        help="5, 6 or 7 doublings of the side in G")
     add("--norm_G", help="[spectral]spade{batch|syncbatch|instance}{k}x{k}")
     add("--ngf", type=positive, help="base width of G")
     add("--ndf", type=positive, help="base width of D")
     add("--num_D", type=positive, help="scales of D")
     add("--n_layers_D", type=positive, help="blocks of each scale before its logits")
-    add("--simam", action=argparse.BooleanOptionalAction, help="SimAM after every block of G and D")
+    add("--simam", action=YES_NO, help="SimAM after every block of G and D")
     add("--simam_lambda", type=amount, help="SimAM's lambda")
-    add(
-        "--use_vae",
-        action=argparse.BooleanOptionalAction,
-        help="G starts from an encoder's latent of the photo",
-    )
+    add("--use_vae", action=YES_NO, help="G starts from an encoder's latent of the photo")
     add("--z_dim", type=positive, help="length of that latent")
     add("--nef", type=positive, help="base width of the encoder")
 
-
-def losses_flags(add):
-    """What to minimise."""
+    add = p.add_argument_group("losses").add_argument
     add("--gan_mode", choices=["hinge", "original", "ls", "w"], help="adversarial loss")
     add("--lambda_feat", type=amount, help="weight of feature matching")
     add("--lambda_vgg", type=amount, help="weight of the perceptual loss; it needs --vgg_weights")
     add("--lambda_kld", type=amount, help="weight of the KL loss, with --use_vae")
-    add(
-        "--vgg_weights",
-        default="",
-        help="file of a VGG19: PaddleGAN's, paddle.vision's or torchvision's; '': no "
-        "perceptual loss",
-    )
-    add(
-        "--vgg_size",
-        type=not_negative,
-        help="side in px to which the perceptual loss resizes images; 0: it does not",
-    )
+    add("--vgg_weights", default="",
+        help="file of a VGG19: PaddleGAN's, paddle.vision's or torchvision's; '': no perceptual "
+             "loss")
+    add("--vgg_size", type=not_negative,
+        help="side in px to which the perceptual loss resizes images; 0: it does not")
 
-
-def training_flags(add):
-    """The updates. Their number has no default here: --iterations, --epochs, --niter and so on
-    replace the recipe's.
-    """
-    own = dict(type=not_negative, default=argparse.SUPPRESS)
-    add(
-        "--iterations",
-        help="updates of D in all; any of these five replaces the recipe's length",
-        **own,
-    )
-    add("--epochs", help="passes over the data in all, if not --iterations", **own)
-    add(
-        "--niter",
-        help="epochs at the full rates; the length where neither of those is given",
-        **own,
-    )
-    add("--niter_decay", help="epochs after these in which the rates fall linearly to 0", **own)
-    add(
-        "--decay_iterations", help="instead: the last so many iterations, in which they fall", **own
-    )
-    add(
-        "--batch_size",
-        "--batchSize",
-        dest="batch_size",
-        type=positive,
-        help="pairs per update and process",
-    )
-    add(
-        "--accumulate",
-        type=positive,
-        default=1,
-        help="parts of the batch that pass one after the other: less memory",
-    )
+    add = p.add_argument_group("training").add_argument
+    add("--iterations", type=not_negative,
+        help="updates of D in all; any of these five replaces the recipe's length")
+    add("--epochs", type=positive, default=0, help="passes over the data, if not --iterations")
+    add("--niter", type=not_negative,
+        help="epochs at the full rates; the length where neither of those is given")
+    add("--niter_decay", type=not_negative,
+        help="epochs after these in which the rates fall linearly to 0")
+    add("--decay_iterations", type=not_negative, default=0,
+        help="instead: the last so many iterations, in which they fall")
+    add("--batch_size", type=positive, help="pairs per update and process")
+    add("--accumulate", type=positive, default=1,
+        help="parts of the batch that pass one after the other: less memory")
     add("--D_steps_per_G", type=positive, help="G is updated at every so many-th iteration")
+    add("--redraw", action=YES_NO,
+        help="D trains on images that the updated G draws anew, as in both originals; else on those "
+             "of G's step: cheaper")
     add("--g_lr", type=amount, help="Adam's rate for G and the encoder")
     add("--d_lr", type=amount, help="Adam's rate for D")
     add("--beta1", type=share, help="Adam's beta1")
     add("--beta2", type=share, help="Adam's beta2")
     add("--ema_decay", type=share, help="decay of the moving average of G per update; 0: none")
     add("--ema_start", type=not_negative, help="iteration from which G is averaged (copied before)")
-    add("--amp", nargs="?", const="fp16", default="none", choices=["none", "fp16", "bf16"],
-        help="mixed precision (GPU); alone: fp16")  # fmt: skip
+
+    run_flags(p, name="", output_dir="")
+    p.set_defaults(sample_every=500, eval_samples=5000)
+    original_words(p, ORIGINAL)
+    add = p.add_argument_group("of the original: what another command does here").add_argument
+    add("--evaluate-only", dest="evaluate_only", action="store_true", help="tells how: test.py")
+    return p
 
 
-def run_flags(add):
-    """Where the run goes, what it writes and when."""
-    add(
-        "--output_dir",
-        default="",
-        help="the run's folder; '': output_dir/NAME-date-time, or as the yaml file says",
-    )
-    add(
-        "--name",
-        default="",
-        help="the run's name in its records; '': the yaml file's or the recipe's",
-    )
-    add(
-        "--resume",
-        nargs="?",
-        const="auto",
-        default="",
-        help="go on: auto (newest whole checkpoint), a checkpoint, PaddleGAN's "
-        "iter_N_checkpoint.pdparams",
-    )
-    add(
-        "--load",
-        default="",
-        help="start from these weights: a checkpoint or any file convert.py knows",
-    )
-    add(
-        "--evaluate-only",
-        dest="evaluate_only",
-        action="store_true",
-        help="is test.py's task here; it tells how",
-    )
-    add(
-        "--seed",
-        type=not_negative,
-        default=0,
-        help="fixes weights, order, latents and augmentation",
-    )
-    add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
-    add("--log_every", type=positive, default=10, help="iterations between log lines")
-    add("--sample_every", type=positive, default=500, help="iterations between sample sheets")
-    add("--save_every", type=positive, default=1000, help="iterations between checkpoints")
-    add(
-        "--keep_checkpoints",
-        type=not_negative,
-        default=3,
-        help="newest checkpoints to keep; 0: all",
-    )
-    add(
-        "--eval_every",
-        type=not_negative,
-        default=0,
-        help="iterations between evaluations (FID, IS); 0: none",
-    )
-    add("--eval_samples", type=positive, default=5000, help="label maps per evaluation, at most")
-    add(
-        "--real_stats",
-        default="",
-        help="statistics file or image folder for FID; default: the photos of those maps",
-    )
-    add(
-        "--inception_weights",
-        default="auto",
-        help="auto (download), random (not comparable) or a file",
-    )
+def file_flags(p):
+    """The flags that name the yaml file, which `file_values` reads before the others."""
+    p.add_argument("--config-file", "-c", dest="config_file", default="",
+                   help="yaml file as configs/photopen.yaml; flags outrank")
+    p.add_argument("-o", "--opt", "--o", dest="opt", nargs="+", action="extend", default=[],
+                   metavar="KEY=VALUE",
+                   help="change a value of the file, as in model.batchSize=4")
+# fmt: on
 
 
 def parse_args(argv=None):
     """The flags as a namespace: the recipe's values, overridden by the yaml file's, these by the
     command line.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", default=DEFAULT)
-    first.add_argument("--config-file", "-c", dest="config_file", default="")
-    first.add_argument("-o", "--opt", "--o", dest="opt", nargs="+", action="extend", default=[])
-    known = first.parse_known_args(argv)[0]
-    base = defaults(known.recipe, known.config_file, known.opt)
-    length = {name: base.pop(name, 0) for name in LENGTH}
-    root, test_data = base.pop("output_dir", "output_dir"), base.pop("test_data_path", "")
-    p = parser()
-    p.set_defaults(**base)
-    args = p.parse_args(argv)
-    given = {name: getattr(args, name) for name in LENGTH if hasattr(args, name)}
-    vars(args).update(dict.fromkeys(LENGTH, 0) | given if given else length)
-    if (
-        not args.test_data_path
-        and args.data_path == base.get("data_path")
-        and has_test_pairs(test_data)
-    ):
-        args.test_data_path = test_data
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    values = file_values(argv)
+    root = values.pop("output_dir", "output_dir")
+    test_data = values.pop("test_data_path", "")
+    args = with_recipe(parser(), RECIPES, argv, values)
+    if test_data and args.data_path == values["data_path"] and has_test_pairs(test_data):
+        args.test_data_path = args.test_data_path or test_data
     check(args)
     args.name = args.name or (Path(args.config_file).stem if args.config_file else args.recipe)
     args.output_dir = args.output_dir or str(new_folder(root, args.name, args.resume))
     return args
 
 
-def defaults(recipe, config_file, overrides):
-    """{flag: value} of a recipe and a yaml file, which outranks it."""
-    base = {name: value for name, value in RECIPES.get(recipe, {}).items() if name != "cards"}
-    if overrides and not config_file:
+def file_values(argv):
+    """{flag: value} of the yaml file, which outrank the recipe's. Where the command line has a
+    length of its own, any other length is 0.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe", default="")
+    file_flags(first)
+    for name in LENGTH:
+        first.add_argument(f"--{name}")
+    args = first.parse_known_args(argv)[0]
+    values = {}
+    if args.config_file:
+        if RECIPES.get(args.recipe, {}).get("variant") == "nvlabs":
+            raise UserError(
+                f"--recipe {args.recipe}: the networks of --config-file are photopen's; leave one "
+                "of the two out"
+            )
+        file = config.load_config(args.config_file, args.opt)
+        values = config.settings(file, reversed_rates=args.recipe == "photopen")
+    elif args.opt:
         raise UserError(
-            f"-o {overrides[0]}: changes a value of a yaml file; name it, --config-file "
+            f"-o {args.opt[0]}: changes a value of a yaml file; name it, --config-file "
             "configs/photopen.yaml"
         )
-    if not config_file:
-        return base
-    if base.get("variant") == "nvlabs":
-        raise UserError(
-            f"--recipe {recipe}: the networks of --config-file are photopen's; leave one of the "
-            "two out"
-        )
-    values = config.settings(
-        config.load_config(config_file, overrides), reversed_rates=recipe == "photopen"
-    )
-    return (
-        base
-        | values
-        | {"niter": values.pop("decay_start"), "niter_decay": values.pop("decay_epochs")}
-    )
+    if any(getattr(args, name) is not None for name in LENGTH):
+        values |= dict.fromkeys(LENGTH, 0)
+    return values
 
 
 def check(args):
@@ -343,16 +194,10 @@ def check(args):
             "--evaluate-only: test.py does that: python test.py --pretrained_model FILE --metrics "
             "fid"
         )
-    if not args.list_recipes and not (
-        args.iterations or args.epochs or args.niter + args.niter_decay
-    ):
+    if not (args.iterations or args.epochs or args.niter or args.niter_decay):
         raise UserError("--iterations 0: nothing to train; give --iterations, --epochs or --niter")
     if args.decay_iterations and args.niter_decay:
         raise UserError("--decay_iterations and --niter_decay: give one, iterations or epochs")
-    if args.load and args.resume:
-        raise UserError(
-            "--load and --resume: give one; --resume goes on, --load starts anew from weights"
-        )
 
 
 def new_folder(root, name, resume=""):
@@ -360,7 +205,7 @@ def new_folder(root, name, resume=""):
     PaddleGAN's.
 
     To go on with a run is to stay in its folder: --resume auto takes the newest of this name that
-        has checkpoints.
+    has checkpoints.
     """
     root = Path(root)
     if resume == "auto":
@@ -370,8 +215,12 @@ def new_folder(root, name, resume=""):
     elif checkpoint.NAME.fullmatch(Path(resume).name):
         return Path(resume).parent.parent
     stamped = root / f"{name}-{time.strftime('%Y-%m-%d-%H-%M')}"
-    names = (stamped, *(Path(f"{stamped}-{i}") for i in range(2, 10_000)))
-    return next(path for path in names if not path.exists())
+    folder = stamped
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = Path(f"{stamped}-{number}")
+    return folder
 
 
 def has_test_pairs(root):
@@ -383,19 +232,17 @@ def held_out(args, arch, data):
     """(pairs for sample sheets and scores, a line on them): the test data's, else the training
     pairs themselves.
     """
-    root = Path(args.test_data_path or args.data_path).expanduser()
-    if root != Path() and has_test_pairs(root):
-        folders = {"data_path": str(root), "image_dir": "", "label_dir": "", "instance_dir": ""}
+    root = args.test_data_path or args.data_path
+    if root and has_test_pairs(root):
+        folders = {"data_path": root, "image_dir": "", "label_dir": "", "instance_dir": ""}
         pairs = make_dataset(argparse.Namespace(**vars(args) | folders), arch, "val")
         return pairs, f"sample sheets and scores: {len(pairs):,} held-out pairs of {root}"
     if args.test_data_path not in ("", args.data_path):
         raise UserError(
             f"--test_data_path {args.test_data_path}: no folder val_img or test_img in it"
         )
-    return (
-        data.for_testing(),
-        "sample sheets and scores: the training pairs, since no val_img is given",
-    )
+    line = "sample sheets and scores: the training pairs, since no val_img is given"
+    return data.for_testing(), line
 
 
 def load_perceptual(args):
@@ -407,49 +254,41 @@ def load_perceptual(args):
     if not args.lambda_vgg:
         return None, ""
     if args.vgg_weights:
-        return load_vgg(
-            args.vgg_weights, args.variant
-        ), f"perceptual loss: VGG19 of {args.vgg_weights}"
-    asked, args.lambda_vgg = args.lambda_vgg, 0.0
-    return (
-        None,
-        f"warning: no --vgg_weights, so no perceptual loss: lambda_vgg is 0 instead of {asked:g}",
-    )
+        vgg = load_vgg(args.vgg_weights, args.variant)
+        return vgg, f"perceptual loss: VGG19 of {args.vgg_weights}"
+    asked = args.lambda_vgg
+    args.lambda_vgg = 0.0
+    line = f"no --vgg_weights, so no perceptual loss: lambda_vgg is 0 instead of {asked:g}"
+    return None, f"warning: {line}"
 
 
-def notes(args, trainer):
-    """Lines for the head of the log: what runs where, how long, other than the recipe says, and
-    what has no effect.
-    """
-    import paddle
-
-    world, recipe = process.world_size(), RECIPES[args.recipe]
+def length_note(args, trainer):
+    """One line: how long, and from when on the rates fall."""
+    pairs = args.batch_size * process.world_size()
+    line = f"{trainer.total:,} iterations of {pairs} pairs, {trainer.per_epoch:,} an epoch"
     first, number = trainer.decay()
-    falling = (
-        f", the rates falling to 0 in the {number:,} from {first:,} on"
-        if number and first < trainer.total
-        else ""
-    )
-    lines = [
-        f"{args.name}: recipe {args.recipe}, {world} process(es) on {paddle.get_device()}, Paddle "
-        f"{paddle.__version__}",
-        f"{trainer.total:,} iterations of {args.batch_size * world} pairs, {trainer.per_epoch:,} "
-        f"an epoch{falling}",
-    ]
-    other = {
-        n: v
-        for n, v in recipe.items()
-        if n not in (*LENGTH, "batch_size", "cards") and getattr(args, n) != v
-    }
-    if other:
-        told = ", ".join(f"{name} {getattr(args, name)} ({value})" for name, value in other.items())
-        lines.append(f"other than in recipe {args.recipe}: {told}")
-    if args.batch_size * world != recipe["batch_size"] * recipe["cards"]:
-        published = f"{recipe['batch_size']} x {recipe['cards']}"
-        lines.append(f"batch {args.batch_size} x {world} process(es); the recipe has {published}")
-    if args.config_file:
-        lines += config.notes(config.load_config(args.config_file, args.opt))
-    return lines
+    if number and first < trainer.total:
+        line += f", the rates falling to 0 in the {number:,} from {first:,} on"
+    return line
+
+
+def recipe_note(args):
+    """One line: what is other than the recipe says, or ""."""
+    odd = []
+    for name, value in RECIPES[args.recipe].items():
+        if name not in (*LENGTH, "batch_size", "cards") and getattr(args, name) != value:
+            odd.append(f"{name} {getattr(args, name)} ({value})")
+    return f"other than in recipe {args.recipe}: {', '.join(odd)}" if odd else ""
+
+
+def foreign_checkpoint(args, arch):
+    """(state, notes) of --resume where that is a checkpoint of PaddleGAN's engine, else None."""
+    from engine import read_engine
+
+    path = Path(args.resume)
+    if path.is_file() and not checkpoint.NAME.fullmatch(path.name):
+        return read_engine(args.resume, arch)
+    return None
 
 
 def main(argv=None):
@@ -457,51 +296,36 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    cpu = process.configure_cpu()  # before Paddle is imported
-    process.choose_device(args.device)
+    configured = begin(args)  # before Paddle is imported
     import paddle
 
     from convert import read_weights
-    from engine import read_engine
-    from model import Architecture, Discriminator, Encoder, Generator
+    from model import Architecture, Discriminator, Encoder, Generator, sync_note
     from trainer import Trainer
 
-    if args.amp != "none" and paddle.get_device() == "cpu":
-        raise UserError(
-            f"--amp {args.amp}: Paddle has no mixed precision on the CPU; leave the flag out"
-        )
-    process.init_distributed()
-    arch = Architecture(**{f.name: getattr(args, f.name) for f in fields(Architecture)})
+    arch = Architecture(**{field.name: getattr(args, field.name) for field in fields(Architecture)})
     data = make_dataset(args, arch)
     pairs, about_pairs = held_out(args, arch, data)
     vgg, about_vgg = load_perceptual(args)
-    lines = [line for line in (cpu, describe(data), about_pairs, about_vgg) if line]
-    foreign = resumes_foreign(args) and read_engine(args.resume, arch)
-    with run_folder(
-        argparse.Namespace(**vars(args) | ({"resume": ""} if foreign else {}))
-    ) as found:
-        paddle.seed(args.seed)
-        encoder = Encoder(arch) if arch.use_vae else None
-        trainer = Trainer(
-            Generator(arch), Discriminator(arch), arch, args, data, pairs, encoder, vgg
-        )
-        if foreign:
-            state, told = foreign
-            trainer.go_on(state, args.resume)
-            lines += told
-        elif found:
-            path, state = found
-            trainer.load(state, path)
-        elif args.load:
-            state = read_weights(args.load, **arch.to_dict())
-            trainer.start_from(state, args.load)
-            lines += [f"{args.load}: {note}" for note in state.get("notes", ())]
-        return trainer.train(notes=[*notes(args, trainer), *lines])
-
-
-def resumes_foreign(args):
-    """Whether --resume may name a file of PaddleGAN's engine: a file, not of our own naming."""
-    return Path(args.resume).is_file() and not checkpoint.NAME.fullmatch(Path(args.resume).name)
+    foreign = foreign_checkpoint(args, arch)
+    paddle.seed(args.seed)
+    encoder = Encoder(arch) if arch.use_vae else None
+    G = Generator(arch)
+    D = Discriminator(arch)
+    trainer = Trainer(G, D, arch, args, data, pairs, encoder, vgg)
+    notes = [*run_notes(args, RECIPES[args.recipe]), length_note(args, trainer), recipe_note(args)]
+    if args.config_file:
+        notes += config.notes(config.load_config(args.config_file, args.opt))
+    notes += [configured, describe(data), about_pairs, about_vgg, sync_note(arch)]
+    if foreign:
+        state, about_state = foreign
+        notes += about_state + trainer.go_on(state, args.resume)
+        args.resume = ""
+    elif args.pretrained_model:
+        state = read_weights(args.pretrained_model, **arch.to_dict())
+        notes += trainer.start_from(state, args.pretrained_model)
+        notes += [f"{args.pretrained_model}: {note}" for note in state.get("notes", ())]
+    return trainer.train([note for note in notes if note])
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def run_flags(parser, name, output_dir):
     add("--seed", type=not_negative,
         help="fixes weights, order, latents and augmentation (default: 0, or the resumed run's)")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
-    add("--amp", default="none", choices=["none", "fp16", "bf16"], help="mixed precision (GPU)")
+    add("--amp", nargs="?", const="fp16", default="none", choices=["none", "fp16", "bf16"],
+        help="mixed precision (GPU); alone: fp16")
     add("--num_workers", type=not_negative, default=4,
         help="threads that decode images; 0 decodes in the training loop")
     add("--skip_bad_images", action="store_true",
@@ -93,9 +94,10 @@ def with_recipe(parser, recipes, argv, values=None):
     args.seed_given = args.seed is not None
     args.seed = args.seed or 0
     if args.pretrained_model and args.resume:
+        words = [a.option_strings[0] for a in parser._actions if a.dest == "pretrained_model"]
         raise UserError(
-            "--pretrained_model and --resume: give one; "
-            "--resume goes on, --pretrained_model starts anew"
+            f"{' or '.join(words)} and --resume: give one; --resume goes on, --pretrained_model "
+            "starts anew"
         )
     return args
 

@@ -159,10 +159,9 @@ def engine_checkpoint(paper, path, iteration, adam=True):
     state = {"epoch": iteration, "net_gen": checkpoint.network_state(trainer.G)}
     state["net_des"] = checkpoint.network_state(trainer.D)
     if adam:
-        for name, optimizer in (("optimG", trainer.opt_G), ("optimD", trainer.opt_D)):
-            state[name] = {
-                k: v.numpy() for k, v in optimizer.state_dict().items() if k != "master_weights"
-            }
+        for name, update in (("optimG", trainer.update_G), ("optimD", trainer.update_D)):
+            moments = update.optimizer.state_dict()
+            state[name] = {k: v.numpy() for k, v in moments.items() if k != "master_weights"}
     weights.save(state, path)
     return trainer
 
@@ -252,6 +251,25 @@ def test_evaluation_logs_scores_and_keeps_the_best(train, data, tmp_path):
     assert best["value"] == score and best["samples"] == 2 and np.isfinite(score)
 
 
+def test_unreadable_held_out_pairs_stop_scores_and_sheets_unless_skipped(train, tmp_path):
+    """Of five held-out pairs the photo of the first and the map of the last cannot be read."""
+    data = make_toy_data.make(tmp_path / "data", "coco_stuff", 2, 8, 5, 32)
+    photo, *_ = sorted((data / "val_img").iterdir())
+    *_, label = sorted((data / "val_inst").iterdir())
+    photo.write_bytes(b"no picture")
+    label.write_bytes(b"no map")
+    flags = [*TINY, "--data_path", data, "--iterations", 1]
+    code, _, err = train(*flags, "--output_dir", tmp_path / "stops")
+    assert code == 2
+    one_line(err, photo)
+    flags += "--skip_bad_images --eval_every 1 --inception_weights random".split()
+    code, _, err = train(*flags, "--output_dir", tmp_path / "goes_on")
+    assert code == 0, err
+    best = tmp_path / "goes_on" / "checkpoints" / "best_fid.pdparams"
+    assert checkpoint.load_checkpoint(best)["best"]["fid"]["samples"] == 5
+    assert (tmp_path / "goes_on" / "samples" / "iter_0000001.png").exists()
+
+
 def test_flags_outrank_the_yaml_file_and_the_file_the_recipe(parse, data):
     recipe = parse()
     assert (recipe.recipe, recipe.batch_size, recipe.beta2, recipe.iterations) == (
@@ -312,6 +330,7 @@ def test_recipes_build_the_specified_inputs(paper, parse):
             **{field: args[field] for field in model.Architecture.__dataclass_fields__}
         )
         channels[name] = arch.semantic_nc
+        assert args["redraw"]  # as in both originals
     assert list(channels.values()) == [14, 14, 184, 151, 36]
 
 

@@ -197,6 +197,19 @@ def test_testing_takes_the_middle_and_never_flips(dataset, tmp_path):
     assert training.train and np.array_equal(training.for_testing().load(0)[0], labels)
 
 
+def test_unreadable_pairs_are_left_out_of_scores_when_asked(dataset, tmp_path):
+    """Whichever of the two files it is."""
+    for i in range(4):
+        add_pair(tmp_path, str(i), 20, 20, photo=np.full((20, 20, 3), 10 * i, np.uint8))
+    (tmp_path / "train_img" / "1.png").write_bytes(b"no picture")
+    (tmp_path / "train_inst" / "2.png").write_bytes(b"no map")
+    data = dataset.PairFolder(tmp_path, label_nc=20, crop_size=20)
+    with pytest.raises(UserError, match=r"train_img.1\.png"):
+        list(data.pictures())
+    (batch,) = data.pictures(skip_bad=True)
+    assert batch[:, 0, 0, 0].tolist() == [0, 30]
+
+
 def test_default_load_size_is_the_published_share(dataset, tmp_path):
     add_pair(tmp_path)
     assert dataset.PairFolder(tmp_path, crop_size=256).load_size == 286

@@ -3,7 +3,6 @@ from which draws.
 """
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -13,15 +12,10 @@ from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
 from tests.gaugan_simam.networks import arrays
 
-TINY = {
-    "label_nc": 3,
-    "crop_size": 32,
-    "norm_G": "spectralspadebatch1x1",
-    "ngf": 1,
-    "ndf": 2,
-    "num_D": 2,
-}
-TINY |= {"n_layers_D": 2, "nef": 1, "z_dim": 4}
+# The smallest networks, and a run that writes little.
+TINY = "--label_nc 3 --crop_size 32 --norm_G spectralspadebatch1x1 --ngf 1 --ndf 2 --num_D 2"
+TINY += " --n_layers_D 2 --nef 1 --z_dim 4 --iterations 2 --lambda_vgg 0 --eval_samples 2"
+TINY += " --log_every 1 --keep_checkpoints 0 --num_workers 0"
 
 
 @pytest.fixture
@@ -41,60 +35,38 @@ class Data:
         return labels, labels, rng.uniform(-1, 1, (3, 32, 32)).astype("float32")
 
 
-def tiny_args(tmp_path, **changes):
-    """What the trainer reads of train.py's flags."""
-    values = dict(
-        output_dir=str(tmp_path),
-        seed=0,
-        batch_size=4,
-        accumulate=1,
-        iterations=2,
-        epochs=0,
-        niter=0,
-        niter_decay=0,
-        decay_iterations=0,
-        g_lr=1e-4,
-        d_lr=4e-4,
-        beta1=0.0,
-        beta2=0.9,
-        gan_mode="hinge",
-        lambda_feat=10.0,
-        lambda_vgg=0.0,
-        lambda_kld=0.05,
-        vgg_size=0,
-        D_steps_per_G=1,
-        ema_decay=0.0,
-        ema_start=0,
-        amp="none",
-        log_every=1,
-        sample_every=100,
-        save_every=100,
-        keep_checkpoints=0,
-        eval_every=0,
-        eval_samples=2,
-        num_workers=0,
-        skip_bad_images=False,
-    )
-    return SimpleNamespace(**(values | changes))
-
-
-def make(gaugan, tmp_path, arch=None, vgg=None, **changes):
-    """A trainer on the smallest networks, the same weights each time."""
-    args, model = tiny_args(tmp_path, **changes), gaugan.model
-    arch = model.architecture("photopen", **(TINY | (arch or {})))
+def make(gaugan, tmp_path, flags="", vgg=None):
+    """A trainer on the smallest networks, the same weights each time. Args: flags, further ones."""
+    words = [*TINY.split(), "--output_dir", tmp_path, *flags.split()]
+    args = gaugan.train.parse_args(words)
+    model = gaugan.model
+    names = model.Architecture.__dataclass_fields__
+    arch = model.Architecture(**{name: getattr(args, name) for name in names})
     paddle.seed(0)
     nets = model.Generator(arch), model.Discriminator(arch)
     encoder = model.Encoder(arch) if arch.use_vae else None
     return gaugan.trainer.Trainer(*nets, arch, args, Data(), Data(), encoder, vgg)
 
 
+def saved(trainer):
+    """What a checkpoint of this trainer's run holds."""
+    with trainer._run(()) as run:
+        return run.state()
+
+
 def batch(n=4):
     return tuple(np.stack(part) for part in zip(*(Data().load(i) for i in range(n)), strict=True))
 
 
-def parts(trainer, n=4):
-    noise = np.random.default_rng(9).standard_normal((n, trainer.arch.z_dim), dtype=np.float32)
-    return trainer._parts(*batch(n), noise)
+def tensors(gaugan, trainer, n=4):
+    """A batch as the updates take it: semantic maps and photos."""
+    labels, instances, photos = batch(n)
+    return gaugan.model.semantics(labels, instances, trainer.arch), paddle.to_tensor(photos)
+
+
+def noise():
+    """A generator of the updates' draws, the same each time."""
+    return np.random.default_rng(9)
 
 
 def outputs(*scales):
@@ -157,21 +129,22 @@ def test_kl_loss_by_hand(gaugan):
 def test_each_update_moves_its_own_networks_only(gaugan, tmp_path):
     vgg = gaugan.vgg.VGG19("photopen", widths=(2, 2, 2, 2, 2))
     frozen = arrays(vgg)
-    trainer = make(gaugan, tmp_path, {"use_vae": True}, vgg, lambda_vgg=1.6, vgg_size=16)
+    trainer = make(gaugan, tmp_path, "--use_vae --lambda_vgg 1.6 --vgg_size 16", vgg)
     g0, e0, d0 = (trained(net) for net in (trainer.G, trainer.E, trainer.D))
-    batch_parts = parts(trainer)
-    fakes, logs = trainer.g_update(batch_parts)
+    seg, real = tensors(gaugan, trainer)
+    fakes, logs = trainer.g_update(seg, real, 0, noise())
     g1, e1, d1 = (trained(net) for net in (trainer.G, trainer.E, trainer.D))
     assert set(logs) == {"g_ganloss", "g_featloss", "g_vggloss", "kldloss"}
     assert moved(g0, g1) and moved(e0, e1) and not moved(d0, d1)
-    assert all(p.grad is None and not p.stop_gradient for p in trainer.params_D)
-    g_grads = [p.grad.numpy().copy() for p in trainer.params_G if p.grad is not None]
-    assert all(fake.stop_gradient for fake in fakes)
-    logs = trainer.d_update(batch_parts, fakes)
+    of_G, of_D = trainer.update_G.parameters, trainer.update_D.parameters
+    assert all(p.grad is None and not p.stop_gradient for p in of_D)
+    g_grads = [p.grad.numpy().copy() for p in of_G if p.grad is not None]
+    assert fakes.stop_gradient
+    logs = trainer.d_update(seg, real, fakes, noise())
     g2, e2, d2 = (trained(net) for net in (trainer.G, trainer.E, trainer.D))
     assert set(logs) == {"df_ganloss", "dr_ganloss"}
     assert not moved(g1, g2) and not moved(e1, e2) and moved(d1, d2)
-    after = [p.grad.numpy() for p in trainer.params_G if p.grad is not None]
+    after = [p.grad.numpy() for p in of_G if p.grad is not None]
     assert all(
         np.array_equal(a, b) for a, b in zip(g_grads, after, strict=True)
     )  # none from D's step
@@ -179,33 +152,32 @@ def test_each_update_moves_its_own_networks_only(gaugan, tmp_path):
 
 
 def test_d_update_lets_no_gradient_through_to_g(gaugan, tmp_path):
-    """Even when it is given images that are not detached."""
+    """Even when it is given images that are not detached, and when it draws them itself."""
     trainer = make(gaugan, tmp_path)
-    (part,) = parts(trainer)
-    trainer.d_update([part], [trainer.G(part.seg)])
-    assert all(p.grad is None for p in trainer.params_G)
+    seg, real = tensors(gaugan, trainer)
+    trainer.d_update(seg, real, trainer.G(seg), noise())
+    trainer.d_update(seg, real, None, noise())
+    assert all(p.grad is None for p in trainer.update_G.parameters)
 
 
 def test_d_sees_one_joined_batch_fake_first(gaugan, tmp_path):
     trainer = make(gaugan, tmp_path)
-    (part,) = parts(trainer, 3)
+    seg, real = tensors(gaugan, trainer, 3)
     seen, D = [], trainer.D.forward
     trainer.D.forward = lambda x: seen.append(x.numpy()) or D(x)
-    fakes, _ = trainer.g_update([part])
-    trainer.d_update([part], fakes)
+    fakes, _ = trainer.g_update(seg, real, 0, noise())
+    trainer.d_update(seg, real, fakes, noise())
     assert len(seen) == 2  # one pass in each update
     for x in seen:
         assert x.shape == (6, trainer.arch.semantic_nc + 3, 32, 32)
-        assert np.array_equal(x[:3, :-3], part.seg.numpy()) and np.array_equal(
-            x[3:, :-3], part.seg.numpy()
-        )
-        assert np.array_equal(x[:3, -3:], fakes[0].numpy()) and np.array_equal(
-            x[3:, -3:], part.real.numpy()
-        )
+        assert np.array_equal(x[:3, :-3], seg.numpy())
+        assert np.array_equal(x[3:, :-3], seg.numpy())
+        assert np.array_equal(x[:3, -3:], fakes.numpy())
+        assert np.array_equal(x[3:, -3:], real.numpy())
 
 
-def test_g_passes_once_an_iteration(gaugan, tmp_path):
-    trainer = make(gaugan, tmp_path, D_steps_per_G=2)
+def test_g_passes_once_an_iteration_without_redraw(gaugan, tmp_path):
+    trainer = make(gaugan, tmp_path, "--D_steps_per_G 2 --no-redraw")
     calls, G = [], trainer.G.forward
     trainer.G.forward = lambda *given: calls.append(1) or G(*given)
     before = trained(trainer.G)
@@ -220,15 +192,13 @@ def test_g_passes_once_an_iteration(gaugan, tmp_path):
 def test_both_updates_are_one_adam_step_on_the_spade_losses(gaugan, tmp_path):
     """Adam's first step from beta1 = 0 is lr * g / (|g| + eps), g the gradient of the losses worked out again."""
     trainer, twin = make(gaugan, tmp_path), make(gaugan, tmp_path)
-    (part,) = parts(trainer)
-    fakes, logs = trainer.g_update([part])
-    logs |= trainer.d_update([part], fakes)
-    fake, n, D = twin.G(part.seg), 4, twin.D
+    seg, real = tensors(gaugan, trainer)
+    fakes, logs = trainer.g_update(seg, real, 0, noise())
+    logs |= trainer.d_update(seg, real, fakes, noise())
+    fake, n, D = twin.G(seg), 4, twin.D
 
     def both(images):
-        return D(
-            paddle.concat([paddle.concat([part.seg] * 2), paddle.concat([images, part.real])], 1)
-        )
+        return D(paddle.concat([paddle.concat([seg] * 2), paddle.concat([images, real])], 1))
 
     found = both(fake)
     gan = -sum(scale[-1][:n].mean() for scale in found) / 2
@@ -239,11 +209,43 @@ def test_both_updates_are_one_adam_step_on_the_spade_losses(gaugan, tmp_path):
     assert float(logs["g_ganloss"]) == pytest.approx(float(gan), rel=1e-5)
     assert float(logs["g_featloss"]) == pytest.approx(float(match), rel=1e-5)
     check_step(twin.G, trainer.G, 1e-4)
-    for p in twin.params_D:
+    for p in twin.update_D.parameters:
         p.clear_gradient()
     found = both(fake.detach())
     loss_fake = sum(paddle.clip(1 + scale[-1][:n], min=0).mean() for scale in found) / 2
     loss_real = sum(paddle.clip(1 - scale[-1][n:], min=0).mean() for scale in found) / 2
+    (loss_fake + loss_real).backward()
+    assert float(logs["df_ganloss"]) == pytest.approx(float(loss_fake), rel=1e-5)
+    assert float(logs["dr_ganloss"]) == pytest.approx(float(loss_real), rel=1e-5)
+    check_step(twin.D, trainer.D, 4e-4)
+
+
+@pytest.mark.parametrize("use_vae", ["--no-use_vae", "--use_vae"])
+def test_d_trains_on_what_the_updated_g_draws(gaugan, tmp_path, use_vae):
+    """As in both originals, G in training mode, with a latent of its own; without --redraw D would
+    see the images of G's step.
+    """
+    flags = f"{use_vae} --g_lr 0.05"  # so large that the two differ
+    trainer, twin = make(gaugan, tmp_path, flags), make(gaugan, tmp_path, flags)
+    seen, D = [], trainer.D.forward
+    trainer.D.forward = lambda x: seen.append(x[:4, -3:].numpy()) or D(x)
+    logs = trainer.train_step(0, *batch())
+
+    rng = twin._rng("step", 0, 0)
+    rng.integers(2**31)
+    seg, real = tensors(gaugan, twin)
+    of_G_step, _ = twin.g_update(seg, real, 0, rng)
+    assert moved(arrays(twin.G), arrays(trainer.G))  # by the pass below
+    with paddle.no_grad():
+        fake = twin.G(seg, twin.latent(real, rng)[0])
+    assert np.array_equal(seen[0], of_G_step.numpy()) and np.array_equal(seen[1], fake.numpy())
+    assert np.abs(seen[0] - seen[1]).mean() > 0.01
+    for name in ("G", "E") if twin.E else ("G",):  # weights, statistics, u and v
+        assert not moved(arrays(getattr(twin, name)), arrays(getattr(trainer, name)))
+    maps, images = paddle.concat([seg] * 2), paddle.concat([fake, real])
+    outputs_of_D = twin.D(paddle.concat([maps, images], 1))
+    loss_fake = sum(paddle.clip(1 + scale[-1][:4], min=0).mean() for scale in outputs_of_D) / 2
+    loss_real = sum(paddle.clip(1 - scale[-1][4:], min=0).mean() for scale in outputs_of_D) / 2
     (loss_fake + loss_real).backward()
     assert float(logs["df_ganloss"]) == pytest.approx(float(loss_fake), rel=1e-5)
     assert float(logs["dr_ganloss"]) == pytest.approx(float(loss_real), rel=1e-5)
@@ -264,25 +266,27 @@ def check_step(before, after, lr):
     assert some > 100
 
 
-@pytest.mark.parametrize("use_vae", [False, True])
+@pytest.mark.parametrize("use_vae", ["--no-use_vae", "--use_vae"])
 def test_accumulated_gradients_are_those_of_the_whole_batch(gaugan, tmp_path, use_vae):
     """Three parts of 3, 3 and 2; BatchNorm and spectral norm held still, which move with each
     pass.
     """
     gradients, sizes = [], []
     for accumulate in (1, 3):
-        trainer = make(
-            gaugan, tmp_path, {"use_vae": use_vae}, g_lr=0.0, d_lr=0.0, accumulate=accumulate
-        )
+        flags = f"{use_vae} --batch_size 8 --g_lr 0 --d_lr 0 --accumulate {accumulate}"
+        trainer = make(gaugan, tmp_path, flags)
         for network in filter(None, (trainer.G, trainer.D, trainer.E)):
             network.eval()
-        batch_parts = parts(trainer, 8)
-        fakes, logs = trainer.g_update(batch_parts)
-        logs |= trainer.d_update(batch_parts, fakes)
-        sizes.append([len(part.real) for part in batch_parts])
-        found = [
-            p.grad.numpy() for p in [*trainer.params_G, *trainer.params_D] if p.grad is not None
-        ]
+        calls, G = [], trainer.G.forward
+        trainer.G.forward = lambda seg, z, calls=calls, G=G: calls.append(len(seg)) or G(seg, z)
+        seg, real = tensors(gaugan, trainer, 8)
+        fakes, logs = trainer.g_update(seg, real, 0, noise())
+        logs |= trainer.d_update(seg, real, fakes, noise())
+        sizes.append(calls)
+        found = []
+        for p in [*trainer.update_G.parameters, *trainer.update_D.parameters]:
+            if p.grad is not None:
+                found.append(p.grad.numpy())
         gradients.append(found + [np.float32(float(v)) for _, v in sorted(logs.items())])
     assert sizes == [[8], [3, 3, 2]]
     for whole, pieces in zip(*gradients, strict=True):
@@ -292,63 +296,75 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(gaugan, tmp_path, us
 
 
 def test_a_vae_draws_its_latent_from_the_photo(gaugan, tmp_path):
-    trainer = make(gaugan, tmp_path, {"use_vae": True})
-    (part,) = parts(trainer)
+    trainer = make(gaugan, tmp_path, "--use_vae")
+    _, real = tensors(gaugan, trainer)
     trainer.E.eval()
-    mu, logvar = trainer.E(part.real)
-    z, kl = trainer.latent(part)
-    assert np.allclose(
-        z.numpy(), mu.numpy() + part.noise.numpy() * np.exp(0.5 * logvar.numpy()), atol=1e-6
-    )
+    mu, logvar = trainer.E(real)
+    z, kl = trainer.latent(real, noise())
+    drawn = noise().standard_normal((4, 4), dtype=np.float32)
+    assert np.allclose(z.numpy(), mu.numpy() + drawn * np.exp(0.5 * logvar.numpy()), atol=1e-6)
     assert float(kl) == pytest.approx(
         float(-0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()), rel=1e-5
     )
 
 
-@pytest.mark.parametrize("length, rates", [
-    ({"iterations": 10}, {0: 1, 9: 1}),
-    ({"iterations": 10, "decay_iterations": 4}, {0: 1, 5: 1, 6: 1, 7: 0.75, 9: 0.25}),
-    ({"iterations": 0, "niter": 2, "niter_decay": 2}, {0: 1, 4: 1, 5: 0.75, 7: 0.25}),
-    ({"iterations": 0, "epochs": 4, "niter": 1, "niter_decay": 2}, {1: 1, 2: 1, 3: 0.75, 6: 0, 7: 0}),
+@pytest.mark.parametrize("length, total, rates", [
+    ("--iterations 10", 10, {0: 1, 9: 1}),
+    ("--iterations 10 --decay_iterations 4", 10, {0: 1, 5: 1, 6: 1, 7: 0.75, 9: 0.25}),
+    ("--iterations 0 --niter 2 --niter_decay 2", 8, {0: 1, 4: 1, 5: 0.75, 7: 0.25}),
+    ("--iterations 0 --epochs 4 --niter 1 --niter_decay 2", 8,
+     {1: 1, 2: 1, 3: 0.75, 6: 0, 7: 0}),
 ])  # fmt: skip
-def test_the_rates_fall_linearly(gaugan, tmp_path, length, rates):
+def test_the_rates_fall_linearly(gaugan, tmp_path, length, total, rates):
     """Two batches an epoch."""
-    trainer = make(gaugan, tmp_path, **length)
-    assert trainer.total == (length["iterations"] or 8)
+    trainer = make(gaugan, tmp_path, length)
+    assert trainer.total == total
     for iteration, share in rates.items():
-        trainer._set_rates(iteration)
-        assert trainer.opt_G.get_lr() == pytest.approx(1e-4 * share)
-        assert trainer.opt_D.get_lr() == pytest.approx(4e-4 * share)
+        trainer.set_rates(iteration)
+        assert trainer.update_G.optimizer.get_lr() == pytest.approx(1e-4 * share)
+        assert trainer.update_D.optimizer.get_lr() == pytest.approx(4e-4 * share)
 
 
 def test_moments_reach_the_optimizers(gaugan, tmp_path):
-    trainer = make(gaugan, tmp_path, beta1=0.25, beta2=0.75)
-    for optimizer in (trainer.opt_G, trainer.opt_D):
-        assert (optimizer._beta1, optimizer._beta2) == (0.25, 0.75)
+    trainer = make(gaugan, tmp_path, "--beta1 0.25 --beta2 0.75")
+    for update in (trainer.update_G, trainer.update_D):
+        assert (update.optimizer._beta1, update.optimizer._beta2) == (0.25, 0.75)
 
 
 def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was(gaugan, tmp_path):
-    trainer = make(gaugan, tmp_path, ema_decay=0.5)
+    trainer = make(gaugan, tmp_path, "--ema_decay 0.5")
     trainer.train_step(0, *batch())
     state = arrays(trainer.G)
     labels, instances, _ = batch(2)
-    noise = np.zeros((2, 4), np.float32)
-    images = trainer.generate(labels, instances, noise)
+    z = np.zeros((2, 4), np.float32)
+    images = trainer.generate(labels, instances, z)
     assert images.shape == (2, 32, 32, 3) and images.dtype == np.uint8
-    assert np.array_equal(images, trainer.generate(labels, instances, noise))
+    assert np.array_equal(images, trainer.generate(labels, instances, z))
     assert trainer.G.training and not moved(state, arrays(trainer.G))
     for p in trainer.G_ema.conv_img.parameters():
         p.set_value(paddle.zeros(p.shape))
-    assert (trainer.generate(labels, instances, noise) == 128).all()  # tanh(0): G_ema drew them
+    assert (trainer.generate(labels, instances, z) == 128).all()  # tanh(0): G_ema drew them
+
+
+def test_ema_follows_each_step_of_g_alone(gaugan, tmp_path):
+    """Before --ema_start it is G; an iteration without a step of G leaves it as it is."""
+    trainer = make(gaugan, tmp_path, "--ema_decay 0.75 --ema_start 2 --D_steps_per_G 2")
+    trainer.train_step(0, *batch())
+    first = trained(trainer.G)
+    assert not moved(first, trained(trainer.G_ema))
+    trainer.train_step(1, *batch())
+    assert not moved(first, trained(trainer.G_ema))
+    trainer.train_step(2, *batch())
+    second = trained(trainer.G)
+    for name, value in trained(trainer.G_ema).items():
+        assert np.allclose(value, 0.75 * first[name] + 0.25 * second[name], atol=1e-6), name
 
 
 def test_a_checkpoint_holds_all_and_gives_it_back(gaugan, tmp_path):
-    changes = {"use_vae": True}, None
-    trainer = make(gaugan, tmp_path, *changes, ema_decay=0.9)
-    trainer.train_step(0, *batch())
-    trainer.iteration = 1
-    path = checkpoint.save_checkpoint(tmp_path, 1, trainer.state() | {"args": {}}, 0)
-    state = checkpoint.load_checkpoint(path)
+    flags = "--use_vae --ema_decay 0.9 --save_every 1"
+    trainer = make(gaugan, tmp_path, f"{flags} --iterations 1")
+    trainer.train()
+    state = checkpoint.load_checkpoint(tmp_path / "checkpoints" / "iter_0000001.pdparams")
     kept = {
         "generator",
         "generator_ema",
@@ -360,8 +376,9 @@ def test_a_checkpoint_holds_all_and_gives_it_back(gaugan, tmp_path):
     }
     assert kept <= set(state) and any(name.endswith("weight_u") for name in state["discriminator"])
     assert any(name.startswith("encoder.") for name in state["optimizer_g"]["moment1"])
-    other = make(gaugan, tmp_path, *changes, ema_decay=0.9)
-    other.load(state, path)
+    other = make(gaugan, tmp_path, f"{flags} --resume")
+    with other._run(()) as run:
+        assert run.iteration == 1
     for t in (trainer, other):
         t.train_step(1, *batch())
     for name in ("G", "G_ema", "D", "E"):
@@ -370,27 +387,72 @@ def test_a_checkpoint_holds_all_and_gives_it_back(gaugan, tmp_path):
 
 def test_weights_of_another_network_are_refused(gaugan, tmp_path):
     """SimAM has no weights: only the architecture tells."""
-    trainer, other = make(gaugan, tmp_path), make(gaugan, tmp_path, {"simam": False})
+    trainer, other = make(gaugan, tmp_path), make(gaugan, tmp_path, "--no-simam")
     with pytest.raises(UserError, match="simam False there, True here"):
-        trainer.start_from(other.state(), "other.pdparams")
-    with pytest.raises(UserError, match="no discriminator, optimizer_g"):
-        trainer.load({"architecture": {}, "generator": {}}, "part.pdparams")
-    larger = make(gaugan, tmp_path, {"crop_size": 64})
-    larger.start_from(
-        {k: v for k, v in trainer.state().items() if k != "discriminator"}, "small.pdparams"
+        trainer.start_from(saved(other), "other.pdparams")
+    part = tmp_path / "checkpoints" / "iter_0000001.pdparams"
+    checkpoint.save_checkpoint(part.parent, 1, {"architecture": {}, "generator": {}}, 0)
+    with pytest.raises(UserError, match="no discriminator, best, optimizer_g"):
+        saved(make(gaugan, tmp_path, "--resume"))
+    part.unlink()
+    state = saved(trainer)
+    larger = make(gaugan, tmp_path, "--crop_size 64")
+    notes = larger.start_from(
+        {k: v for k, v in state.items() if k != "discriminator"}, "small.pdparams"
     )
-    assert "no discriminator" in larger.notes[-1]
+    assert "no discriminator" in notes[-1]
     with pytest.raises(UserError, match="crop_size"):
-        larger.load(trainer.state(), "small.pdparams")
+        larger.check(state, "small.pdparams")
+    with pytest.raises(UserError, match="crop_size"):
+        larger.go_on(state, "small.pdparams")
 
 
-def test_syncbatch_is_batch_on_cpu_and_is_said_once(gaugan, tmp_path):
-    trainer = make(gaugan, tmp_path, {"norm_G": "spectralspadesyncbatch1x1"})
-    assert [note for note in trainer.notes if "syncbatch" in note] == trainer.notes and len(
-        trainer.notes
-    ) == 1
+def test_syncbatch_is_batch_on_cpu(gaugan, tmp_path):
+    """That it is said once stands in test_cli.py."""
+    trainer = make(gaugan, tmp_path, "--norm_G spectralspadesyncbatch1x1")
     trainer.train_step(0, *batch())
-    trainer.start_from(make(gaugan, tmp_path).state(), "batch.pdparams")  # the same weights
+    trainer.start_from(saved(make(gaugan, tmp_path)), "batch.pdparams")  # the same weights
+
+
+def test_unreadable_held_out_pairs_are_skipped_when_asked(gaugan, tmp_path):
+    """The next pair takes the place of one that cannot be read; its latents stay those of its
+    place.
+    """
+
+    class Damaged(Data):
+        def load(self, index, rng=None):
+            if index in (1, 7):
+                raise UserError(f"pair {index} is damaged")
+            return super().load(index)
+
+        def name(self, index):
+            return str(index)
+
+    for flags in ("--eval_samples 8", "--eval_samples 8 --skip_bad_images"):
+        trainer = make(gaugan, tmp_path, flags)
+        trainer.held_out = Damaged()
+        drawn = []
+        trainer.generate = lambda labels, *_, drawn=drawn: drawn.append(labels) or labels
+        if "skip" not in flags:
+            with pytest.raises(UserError, match="pair 1 is damaged"):
+                list(trainer.fakes())
+            with pytest.raises(UserError, match="pair 1 is damaged"):
+                trainer.sample_sheet()
+            continue
+        assert sum(map(len, trainer.fakes())) == 8
+        expected = [Data().load(i)[0] for i in (0, 2, 2, 3, 4, 5, 6, 0)]
+        assert np.array_equal(np.concatenate(drawn), expected)
+    trainer = make(gaugan, tmp_path, "--skip_bad_images")
+    whole = trainer.sample_sheet()
+    trainer.held_out = Damaged()
+    sheet = trainer.sample_sheet()
+    rows = slice(-8 * 34, None)  # 32 px and a border of 2, below the labels of the columns
+    for i, shown in enumerate((0, 2, 2, 3, 4, 5, 6, 0)):
+        row, same = (picture[rows][34 * i : 34 * i + 32] for picture in (sheet, whole))
+        photos = slice(2 + 2 * 34, 2 + 2 * 34 + 32)
+        original = whole[rows][34 * shown : 34 * shown + 32]
+        assert np.array_equal(row[:, photos], original[:, photos])
+        assert np.array_equal(row, same) == (i == shown)
 
 
 def test_colours_are_pascal_vocs(gaugan):
@@ -413,20 +475,17 @@ def test_colours_are_pascal_vocs(gaugan):
 def test_a_nan_stops_with_the_iteration(gaugan, tmp_path):
     from shared_metrics.runs.stop import NotFinite
 
-    trainer = make(gaugan, tmp_path, iterations=4, save_every=1)
-    trainer.args = tiny_args(tmp_path, iterations=4, save_every=1)
+    trainer = make(gaugan, tmp_path, "--iterations 4 --save_every 1")
     step = trainer.train_step
+    poison = trainer.update_D.parameters[0]
 
     def poisoned(iteration, *given):
         losses = step(iteration, *given)
         if iteration == 1:
-            trainer.params_D[0].set_value(paddle.full(trainer.params_D[0].shape, float("nan")))
+            poison.set_value(paddle.full(poison.shape, float("nan")))
         return losses
 
     trainer.train_step = poisoned
-    trainer.save = lambda: checkpoint.save_checkpoint(
-        tmp_path, trainer.iteration, {"generator": arrays(trainer.G)}, 0
-    )
     with pytest.raises(NotFinite, match="iteration 2.*iter_0000001"):
         trainer.train()
 
