@@ -271,7 +271,7 @@ class Trainer:
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
             about={"paper": "gaugan_simam", "architecture": self.arch.to_dict()},
-            check=self.check,
+            check=self.resumes,
             begin=self.foreign,
             real=self.held_out,
             eval_samples=self._eval_samples(),
@@ -347,6 +347,16 @@ class Trainer:
         self.check(state, source)
         self.foreign = (source, state)
         return start_from(self.networks, state, source)
+
+    def resumes(self, state, source):
+        """Before a run goes on from a checkpoint: its networks must be these, and one of before
+        there was --redraw keeps its form.
+        """
+        self.check(state, source)
+        if self.args.redraw and "redraw" not in state.get("args", {"redraw": True}):
+            self.args.redraw = False
+            if process.is_main():
+                print(f"resume: {source} is of before --redraw; the run goes on as --no-redraw")
 
     def check(self, state, source, may_differ=()):
         """Raise UserError where `state` is of other networks: SimAM, for one, has no weights.

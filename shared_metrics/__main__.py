@@ -70,8 +70,12 @@ def add_flags(add, name):
             help="npz (pytorch-fid, clean-fid, StudioGAN), mmgen, mmagic or stylegan")
         add("--keep", type=not_negative, default=0,
             help="features to keep in the file; kid and pr need about 10000")
+        add("--network", default="inception", choices=["inception", "efficientnet"],
+            help="whose features: efficientnet for fd_eff, kd_eff and pr_eff")
     if name == "evaluate":
-        add("--metrics", default="fid,is", help="of fid, is, kid, pr, joined by commas")
+        add("--metrics", default="fid,is",
+            help="of fid, is, kid, pr and, over EfficientNet-Lite0, fd_eff, kd_eff, pr_eff, joined "
+                 "by commas")
     if name not in ("is", "stats"):
         add("--real", default="", help="real images, or their statistics (.npz, .pkl)")
     if name in ("evaluate", "fid"):
@@ -87,6 +91,7 @@ def add_flags(add, name):
         help="tf (torch-fidelity, StyleGAN), pytorch-fid, clean (clean-fid) or mmagic")
     add("--inception_weights", default="auto",
         help="auto (cache, then download), random, or a published file")
+    add("--efficientnet_weights", default="auto", help="auto (the pip package's) or a file")
     add("--batch_size", type=positive, default=32, help="images in one pass through the network")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     add("--json", action="store_true",
@@ -111,14 +116,35 @@ def score(args):
 
     metrics = (COMMANDS[args.command][0] or args.metrics).split(",")
     images = image_sets.open_source(args.images, classes=args.classes, limit=args.limit)
-    extractor = scoring.Extractor(args.inception_weights, args.protocol, args.batch_size)
-    how = {"share": (rank(), world_size()), "progress": is_main()}
-    real = None
-    if args.real:
-        keep = scoring.KEEP if {"kid", "pr"} & set(metrics) else 0
-        real = scoring.read_real(args.real, extractor, keep, args.classes, args.limit, **how)
-    how |= {"splits": args.splits, "quarters": args.fid_curve}
-    return scoring.evaluate(images, extractor, metrics, real, **how)
+    scores = scoring.open_scores(
+        open_networks(args, metrics),
+        args.real,
+        number=images.number,
+        splits=args.splits,
+        quarters=args.fid_curve,
+        share=(rank(), world_size()),
+        name=images.name,
+        classes=args.classes,
+        limit=args.limit,
+        progress=is_main(),
+    )
+    scoring.feed(scores, images, progress=is_main())
+    record = scores.result()
+    record["samples"]["source"] = images.name
+    record["notes"] = [*images.notes, *record["notes"]]
+    return record
+
+
+def open_networks(args, metrics):
+    from shared_metrics import scoring
+
+    return scoring.open_networks(
+        metrics,
+        inception_weights=args.inception_weights,
+        efficientnet_weights=args.efficientnet_weights,
+        protocol=args.protocol,
+        batch_size=args.batch_size,
+    )
 
 
 def write_statistics(args):
@@ -129,9 +155,10 @@ def write_statistics(args):
         stats = Statistics.load(args.images, args.protocol)
     else:
         images = image_sets.open_source(args.images, classes=args.classes, limit=args.limit)
-        extractor = scoring.Extractor(args.inception_weights, args.protocol, args.batch_size)
+        metric = "fd_eff" if args.network == "efficientnet" else "fid"
+        ((network, _),) = open_networks(args, [metric])
         share = (rank(), world_size())
-        stats = scoring.statistics_of(images, extractor, args.keep, share=share, progress=is_main())
+        stats = scoring.statistics_of(images, network, args.keep, share=share, progress=is_main())
     if is_main():
         stats.save(args.output, args.format)
     return {"output": args.output, "number": stats.number, **stats.info}
@@ -142,7 +169,8 @@ def readable(report):
     lines = [f"{key}: {value}" for key, value in report.items() if key not in ("scores", "notes")]
     lines += [f"note: {note}" for note in report.get("notes", ())]
     lines += [f"{name} = {value:.6g}" for name, value in report.get("scores", {}).items()]
-    if not report.get("comparable", True):
+    inception = report.get("inception")
+    if inception and not inception["comparable"]:
         lines.append("comparable: False (random Inception weights)")
     return "\n".join(lines)
 

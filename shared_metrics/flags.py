@@ -48,7 +48,9 @@ def run_flags(parser, name, output_dir):
     add("--real_stats", default="",
         help="statistics file or image folder for FID; default: the training images")
     add("--inception_weights", default="auto",
-        help="auto (download), random (not comparable) or a file")
+        help="auto (download; where it cannot be had: EfficientNet's instead), random (not "
+             "comparable) or a file")
+    add("--efficientnet_weights", default="auto", help="auto (the pip package's) or a file")
 # fmt: on
 
 

@@ -13,6 +13,8 @@ FORMAT = 1
 NUMBER = (int, float)
 NOTHING = type(None)
 
+# What a record tells of a feature network; "efficientnet" stands there only where it was used.
+NETWORK = {"source": str, "sha256": str, "comparable": bool, "protocol": str, "variant": str}
 # name: types, or a dict of the same kind; `(dict, None)` parts may be null where a run has no such
 # thing.
 SCHEMA = {
@@ -26,11 +28,8 @@ SCHEMA = {
     ),  # weights: "raw" or "ema"
     "samples": {"number": int, "seed": (int, str, NOTHING)},
     "scores": dict,  # name: finite number
-    "comparable": bool,  # false under random Inception weights
-    "inception": (
-        {"source": str, "sha256": str, "comparable": bool, "protocol": str, "variant": str},
-        NOTHING,
-    ),
+    "comparable": bool,  # false without a feature network, and where one has random weights
+    "inception": (NETWORK, NOTHING),
     "real": (
         {"source": (str, NOTHING), "number": (int, NOTHING), "sha256": (str, NOTHING)},
         NOTHING,
@@ -83,10 +82,13 @@ def check_record(record):
             raise ValueError(f"scores.{name} is {value!r}: need a finite number")
     for i, row in enumerate(record["published"]):
         _check(row, PUBLISHED, f"published[{i}]")
-    inception = record["inception"]
-    if record["comparable"] != bool(inception and inception["comparable"]):
+    networks = [record[name] for name in ("inception", "efficientnet") if record.get(name)]
+    for network in networks:
+        _check(network, NETWORK, "feature network")
+    if record["comparable"] != (bool(networks) and all(n["comparable"] for n in networks)):
         raise ValueError(
-            "comparable differs from inception.comparable (false without Inception scores)"
+            "comparable differs from inception.comparable and efficientnet.comparable (false "
+            "without both)"
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
-from shared_metrics.features import Extractor
+from shared_metrics.features import EfficientNet, Extractor
 from shared_metrics.image_sets import Source, open_source
 from shared_metrics.images import list_images
 from shared_metrics.process import add_up, gather_rows
@@ -29,8 +29,13 @@ from shared_metrics.statistics import Statistics, hashed
 
 __all__ = ["Extractor", "FeatureScores", "Scores", "evaluate", "read_real", "statistics_of"]
 
-METRICS = ("fid", "is", "kid", "pr")
-AGAINST_REAL = ("fid", "kid", "pr")
+MEASURES = ("fid", "is", "kid", "pr")  # of a `FeatureScores`
+# What --metrics may name, by the network whose features it is over: the measure it stands for.
+OF_INCEPTION = {name: name for name in MEASURES}
+OF_EFFICIENTNET = {"fd_eff": "fid", "kd_eff": "kid", "pr_eff": "pr"}
+METRICS = (*OF_INCEPTION, *OF_EFFICIENTNET)
+AGAINST_REAL = tuple(name for name in METRICS if name != "is")
+KEPT = ("kid", "kd_eff", "pr", "pr_eff")  # those that need the features of single images
 KEEP = 10_000  # features kept for KID, precision and recall: 82 MB of Inception's
 NEIGHBOURS = 3  # k of precision and recall
 
@@ -41,7 +46,7 @@ class FeatureScores:
     Args:
         network: ready to run, such as `features.Extractor`: `features(images)` (n, dimensions),
             `dimensions`, `name`, `info` and `batch_size`; for "is" also `logits` and `protocol`.
-        metrics: of METRICS; None gathers statistics alone.
+        metrics: of MEASURES; None gathers statistics alone.
         real: `Statistics` of the real images (`read_real`), needed for all but "is"; of the same
             protocol and weights, and with kept features for "kid" and "pr".
         number: how many images will come, so that IS need not keep a prediction per image; None:
@@ -133,9 +138,10 @@ class FeatureScores:
             scores |= kernel_distance(stats.features, real.features, size=size)
         if "pr" in self.metrics:
             if min(len(stats.features), len(real.features)) <= NEIGHBOURS:
+                name = metric_name("pr", self.network)
                 raise UserError(
-                    f"--metrics pr: needs more than {NEIGHBOURS} images on either side; leave pr "
-                    "out"
+                    f"--metrics {name}: needs more than {NEIGHBOURS} images on either side; leave "
+                    f"{name} out"
                 )
             scores |= precision_recall(real.features, stats.features, NEIGHBOURS)
         notes += _notes(self, count, resolution)
@@ -230,8 +236,8 @@ class Scores:
             record[network.name] = dict(network.info)
             if part.real is not None:
                 record[score_name("real", network)] = about_real(part.real)
-        if record["inception"]:
-            record["comparable"] = record["inception"]["comparable"]
+        networks = [part.network.info for part in self.by_network]
+        record["comparable"] = bool(networks) and all(info["comparable"] for info in networks)
         seconds = time.perf_counter() - self.start
         record["samples"] = {"number": self.count, "resolution": self.resolution()}
         record["seconds"] = round(seconds, 2)
@@ -245,13 +251,21 @@ class Scores:
 
 
 def score_name(name, network):
-    """Under which name a record keeps what is of this network: plain for Inception, whose scores
-    bear the literature's names; FID and KID are of no other network: fd_NETWORK, kd_NETWORK.
+    """Under which name a record keeps what is of this network.
+
+    Inception's scores bear the literature's names. FID and KID are of no other network: theirs are
+    fd_NETWORK and kd_NETWORK.
     """
     if network.name == "inception":
         return name
-    name = name.replace("fid", "fd").replace("kid", "kd")
+    name = name.lower().replace("fid", "fd").replace("kid", "kd")
     return f"{name}_{network.name}"
+
+
+def metric_name(measure, network):
+    """What --metrics calls a measure over this network's features: kid, or kd_eff."""
+    names = OF_EFFICIENTNET if network.name == "efficientnet" else OF_INCEPTION
+    return next(name for name, of in names.items() if of == measure)
 
 
 def about_real(real):
@@ -314,54 +328,112 @@ def evaluate(
     return record
 
 
-def statistics_of(images, extractor, keep=0, num_images=None, share=(0, 1), progress=False):
+def statistics_of(images, networks, keep=0, num_images=None, share=(0, 1), progress=False):
     """`Statistics` of a set of images, with a sample of `keep` features; the other arguments as in
     `evaluate`.
+
+    Args: networks, one, or a list of them: then a list of `Statistics`, made in one pass.
     """
+    if not isinstance(networks, list):
+        return statistics_of(images, [networks], keep, num_images, share, progress)[0]
     source = _source(images, num_images)
-    part = FeatureScores(extractor, keep=keep)
-    scores = Scores([part], share=share, name=source.name)
+    parts = [FeatureScores(network, keep=keep) for network in networks]
+    scores = Scores(parts, share=share, name=source.name)
     feed(scores, source, progress)
     scores.join()
-    stats = part.statistics()
-    stats.info["resolution"] = scores.resolution()
-    stats.source = source.name
-    return stats
+    statistics = [part.statistics() for part in parts]
+    for stats in statistics:
+        stats.info["resolution"] = scores.resolution()
+        stats.source = source.name
+    return statistics
 
 
 def _source(images, number):
     return images if isinstance(images, Source) else open_source(images, number)
 
 
-def read_real(source, extractor, keep=0, classes="", limit=None, pictures=None, **how):
+def read_real(source, networks, keep=0, classes="", limit=None, pictures=None, **how):
     """`Statistics` of real images from a statistics file (.npz, .pkl) or from the images themselves
     (folder, .npz, .npy, `Source`).
 
-    Args: keep, how many features to keep (`KEEP` for KID, precision and recall); classes and limit
-        as in `image_sets.open_source`; pictures, function of a list of
-        files that yields their pictures as a paper reads them, in batches (None: a folder's
-        pictures are taken as they are); how as in `statistics_of`.
-    Raises: UserError when they are of another protocol or other weights than the extractor's.
+    Args:
+        networks: one, or a list of them, as in `statistics_of`.
+        keep: how many features to keep (`KEEP` for KID, precision and recall).
+        classes, limit: as in `image_sets.open_source`.
+        pictures: function of a list of files that yields their pictures as a paper reads them, in
+            batches (None: a folder's pictures are taken as they are).
+        how: as in `statistics_of`.
+    Raises: UserError when they are of another protocol, other weights or another network.
     """
     if isinstance(source, Source):
-        return statistics_of(source, extractor, keep, **how)
+        return statistics_of(source, networks, keep, **how)
     if pictures and Path(source).is_dir():
         files = list_images(source)
         if not files:
             raise UserError(f"--real {source}: no images in this folder or below it")
         images = open_source(pictures(files), len(files), name=str(source))
-        return statistics_of(images, extractor, keep, **how)
+        return statistics_of(images, networks, keep, **how)
     if not Path(source).is_file() or holds_images(source):
         images = open_source(source, classes=classes, limit=limit)
-        return statistics_of(images, extractor, keep, **how)
+        return statistics_of(images, networks, keep, **how)
     if classes:
         raise UserError(
             f"--classes {classes}: {source} holds statistics of all classes; give the folder of "
             "real images"
         )
     stats = Statistics.load(source)
-    check_match(stats, extractor)
-    return stats
+    for network in networks if isinstance(networks, list) else [networks]:
+        check_match(stats, network)
+    return [stats] if isinstance(networks, list) else stats
+
+
+def open_networks(
+    metrics, inception_weights="auto", efficientnet_weights="auto", protocol="tf", batch_size=32
+):
+    """The feature networks that these of METRICS are over, ready to run: [(network, measures)].
+
+    Raises: UserError for an unknown metric, and for weights that cannot be had.
+    """
+    if not metrics or not set(metrics) <= set(METRICS):
+        raise UserError(f"--metrics {','.join(metrics)}: choose from {', '.join(METRICS)}")
+    chosen = []
+    measures = [OF_INCEPTION[name] for name in metrics if name in OF_INCEPTION]
+    if measures:
+        chosen.append((Extractor(inception_weights, protocol, batch_size), measures))
+    measures = [OF_EFFICIENTNET[name] for name in metrics if name in OF_EFFICIENTNET]
+    if measures:
+        chosen.append((EfficientNet(efficientnet_weights, batch_size), measures))
+    return chosen
+
+
+def open_scores(
+    networks,
+    real=None,
+    number=None,
+    splits=10,
+    quarters=False,
+    share=(0, 1),
+    name="the images",
+    **how,
+):
+    """`Scores` over the networks that `open_networks` gives, the real images read in one pass.
+
+    Args: real, whatever `read_real` takes, or None; number, splits, quarters as in `FeatureScores`;
+        share and name as in `Scores`; how as in `read_real`.
+    """
+    against = [network for network, measures in networks if set(measures) - {"is"}]
+    statistics = [None] * len(networks)
+    if real and against:
+        kept = any({"kid", "pr"} & set(measures) for _, measures in networks)
+        keep = KEEP if kept else 0
+        statistics = read_real(real, against, keep, share=share, **how)
+        by_name = dict(zip([network.name for network in against], statistics, strict=True))
+        statistics = [by_name.get(network.name) for network, _ in networks]
+    parts = []
+    for (network, measures), stats in zip(networks, statistics, strict=True):
+        settings = {"number": number, "splits": splits, "quarters": quarters}
+        parts.append(FeatureScores(network, measures, stats, **settings))
+    return Scores(parts, share=share, name=name)
 
 
 def holds_images(path):
@@ -417,12 +489,12 @@ def check_metrics(metrics, network, real):
     """UserError when a metric is unknown, or cannot be had from this network and these real
     `Statistics` (or None).
     """
-    names = ",".join(metrics)
-    if not metrics or not set(metrics) <= set(METRICS):
-        raise UserError(f"--metrics {names}: choose from {', '.join(METRICS)}")
+    if not metrics or not set(metrics) <= set(MEASURES):
+        raise UserError(f"--metrics {','.join(metrics)}: choose from {', '.join(MEASURES)}")
+    names = ",".join(metric_name(name, network) for name in metrics)
     if "is" in metrics:  # raises when the weights have no classifier
         network.logits(np.zeros((1, network.dimensions), np.float32))
-    against = [name for name in metrics if name in AGAINST_REAL]
+    against = [metric_name(name, network) for name in metrics if name != "is"]
     if against and real is None:
         raise UserError(
             f"--metrics {','.join(against)}: needs real images to compare with (--real "
@@ -451,8 +523,8 @@ def _notes(scored, count, resolution):
     small = [str(n) for n in (count, real.number) if n is not None and n < enough]
     if "fid" in scored.metrics and small:
         yield (
-            f"few images ({', '.join(small)}): FID is biased upwards; {enough} at the least, 10000 "
-            "or more to publish"
+            f"few images ({', '.join(small)}): {score_name('FID', network)} is biased upwards; "
+            f"{enough} at the least, 10000 or more to publish"
         )
     if real.number is not None and real.number != count:
         yield (

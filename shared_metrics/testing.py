@@ -71,10 +71,12 @@ def record_flags(parser, num_samples, metrics, real, output_dir="./test_result")
     add("--name", default="", help="the run's name in the record (default: the training's)")
     add = parser.add_argument_group("scores").add_argument
     add("--metrics", default="none",
-        help=f"{metrics}fid,is,kid,pr or none; fid, kid and pr need real images")
+        help=f"{metrics}fid,is,kid,pr over Inception, fd_eff,kd_eff,pr_eff over EfficientNet-Lite0, "
+             "or none; all but is need real images")
     add("--real", default="", help=real)
     add("--inception_weights", default="auto",
         help="auto (download), random (not comparable) or a file")
+    add("--efficientnet_weights", default="auto", help="auto (the pip package's) or a file")
     add("--protocol", default="tf", choices=list(PROTOCOLS), help="how the scores are computed")
 
 
@@ -133,7 +135,8 @@ def open_scores(args, metrics, number, pictures=None, data=None):
     Weights and real images are read here, so that a mistake is told before anything is drawn.
 
     Args:
-        args: real (statistics file, array file or folder), inception_weights, protocol.
+        args: real (statistics file, array file or folder), inception_weights,
+            efficientnet_weights, protocol.
         metrics: of `scoring.METRICS`; none of them to count only.
         pictures: function of a list of files that yields their pictures as the paper reads them, in
             batches of uint8 (n, H, W, 3); for --real being a folder.
@@ -149,13 +152,13 @@ def open_scores(args, metrics, number, pictures=None, data=None):
         )
     if not metrics:
         return scoring.Scores()
-    extractor = scoring.Extractor(args.inception_weights, args.protocol)
+    weights = {
+        "inception_weights": args.inception_weights,
+        "efficientnet_weights": args.efficientnet_weights,
+    }
+    networks = scoring.open_networks(metrics, protocol=args.protocol, **weights)
     real = data or args.real
-    stats = None
-    if real:
-        keep = scoring.KEEP if {"kid", "pr"} & set(metrics) else 0
-        stats = scoring.read_real(real, extractor, keep, pictures=pictures, progress=True)
-    scores = scoring.Scores([scoring.FeatureScores(extractor, metrics, stats, number=number)])
+    scores = scoring.open_scores(networks, real, number, pictures=pictures, progress=True)
     scores.check_enough(number)
     return scores
 
@@ -464,9 +467,9 @@ def about_seeds(args, seeds, labels=None):
 
 def report(record, own=()):
     """Lines that show a record's scores, class by class where there are some, and its notes."""
-    random = record["inception"] and not record["comparable"]
+    random = record["inception"] and not record["inception"]["comparable"]
     for name, value in record["scores"].items():
-        theirs = random and name not in own
+        theirs = random and name not in own and not name.endswith("_efficientnet")
         note = "   (random Inception: not comparable)" if theirs else ""
         yield f"{name} = {value:.6g}{note}"
     for name, scores in record.get("per_class", {}).items():

@@ -1,6 +1,13 @@
-"""FID and Inception Score while a run goes on (`--eval_every`), and the best of each so far."""
+"""Scores while a run goes on (`--eval_every`), and the best of each so far."""
 
-from shared_metrics.scoring import Extractor, evaluate, read_real, statistics_of
+from pathlib import Path
+
+from shared_metrics.errors import UserError
+from shared_metrics.features import EfficientNet, Extractor
+from shared_metrics.scoring import FeatureScores, Scores, holds_images, read_real, statistics_of
+from shared_metrics.statistics import Statistics
+
+BETTER = {"fid": min, "is": max, "fd_efficientnet": min}
 
 
 class Evaluation:
@@ -8,56 +15,101 @@ class Evaluation:
 
     Args:
         folder: the run's folder; `real_stats.npz` there keeps the statistics of the training
-            images.
+            images over Inception, `real_stats_efficientnet.npz` those over EfficientNet-Lite0.
         real: statistics file or image folder; "": the training images.
-        inception_weights: auto, random or a file.
+        networks: [(feature network, measures)], see `open_networks`.
         eval_samples: images per evaluation.
         pictures: function that returns uint8 batches (n, H, W, 3) of the `count` training images.
         log: RunLog, which says what is compared with what.
-        resumed: the run goes on, so `real_stats.npz` is its own; what an earlier run left there is
-            not used.
-    Raises: UserError when Inception weights or real images are missing, so before training.
+        resumed: the run goes on, so the statistics in its folder are its own; what an earlier run
+            left there is not used.
+    Raises: UserError when real images are missing or do not fit, so before training.
     """
 
-    def __init__(
-        self, folder, real, inception_weights, eval_samples, pictures, count, log, resumed
-    ):
-        cached = folder / "real_stats.npz"
-        reuse = resumed and cached.exists()
-        source = real or (cached if reuse else "the training images, cropped from the middle")
-        self.extractor = Extractor(inception_weights)
+    def __init__(self, folder, real, networks, eval_samples, pictures, count, log, resumed):
+        self.networks = _fitting(networks, real)
         self.number = eval_samples
-        log.info(
-            f"evaluation: against {source}, Inception weights: {self.extractor.info['source']}"
-        )
-        if real or reuse:
-            self.real = read_real(source, self.extractor)
+        only = [network for network, _ in self.networks]
+        cached = [folder / file_of(network) for network in only]
+        reuse = resumed and all(path.exists() for path in cached)
+        source = real or ("the training images" + (", measured before" if reuse else ""))
+        weights = ", ".join(f"{network.name}: {network.info['source']}" for network in only)
+        log.info(f"evaluation: against {source}, {weights}")
+        if real:
+            self.real = read_real(real, only)
+        elif reuse:
+            self.real = [read_real(path, n) for path, n in zip(cached, only, strict=True)]
         else:
-            self.real = statistics_of(pictures(), self.extractor, num_images=count, progress=True)
-            self.real.save(cached)
+            self.real = statistics_of(pictures(), only, num_images=count, progress=True)
+            for path, stats in zip(cached, self.real, strict=True):
+                stats.save(path)
 
     def score(self, batches, iteration, best):
         """Score one generator.
 
         Args: batches, uint8 (n, H, W, 3) arrays of `eval_samples` images in all; best, {"fid":
             {"value", ...}, ...} of this run so far, which is brought up to date.
-        Returns: (values for the log, names of the scores that are the best so far).
+        Returns: (values for the log, names of the scores that are the best so far). A network of
+            random weights orders no checkpoints: none of its scores is ever the best.
         """
-        result = evaluate(batches, self.extractor, real=self.real, num_images=self.number)
-        comparable = result["comparable"]
-        mark = "" if comparable else "_not_comparable"
+        parts = []
+        for (network, measures), real in zip(self.networks, self.real, strict=True):
+            parts.append(FeatureScores(network, measures, real, number=self.number))
+        scores = Scores(parts)
+        for images in batches:
+            scores.update(images)
+        result = scores.result()
+        random = result["inception"] and not result["inception"]["comparable"]
         values = {}
         improved = []
-        for name, better in (("fid", min), ("is", max)):
+        for name in [name for name in BETTER if name in result["scores"]]:
             value = result["scores"][name]
-            values[name + mark] = value
+            if random and name != "fd_efficientnet":
+                values[f"{name}_not_comparable"] = value
+                continue
+            values[name] = value
             # An equal value is no improvement.
-            if name not in best or better(value, best[name]["value"]) != best[name]["value"]:
-                best[name] = {
-                    "value": value,
-                    "iteration": iteration,
-                    "samples": self.number,
-                    "comparable": comparable,
-                }
+            if name not in best or BETTER[name](value, best[name]["value"]) != best[name]["value"]:
+                best[name] = {"value": value, "iteration": iteration, "samples": self.number}
                 improved.append(name)
         return values, improved
+
+
+def open_networks(inception_weights, efficientnet_weights):
+    """The feature networks that tell a run's progress: ([(network, measures)], line for the log).
+
+    Inception where its published weights are at hand; else EfficientNet-Lite0, which beside a
+    random Inception tells what that cannot. Raises: UserError where neither can be had.
+    """
+    try:
+        networks = [(Extractor(inception_weights), ["fid", "is"])]
+    except UserError as error:
+        if inception_weights != "auto":
+            raise
+        try:
+            networks = [(EfficientNet(efficientnet_weights), ["fid"])]
+        except UserError as other:
+            raise UserError(f"{error} Nor is there EfficientNet-Lite0: {other}") from None
+        return networks, f"scores are over EfficientNet-Lite0, without Inception: {error}"
+    note = ""
+    if inception_weights == "random":
+        try:
+            networks.append((EfficientNet(efficientnet_weights), ["fid"]))
+        except UserError as error:
+            note = (
+                f"a random Inception orders no checkpoints, and none will be kept as best: {error}"
+            )
+    return networks, note
+
+
+def file_of(network):
+    """The file in a run's folder that keeps the training images' statistics over this network."""
+    return "real_stats.npz" if network.name == "inception" else f"real_stats_{network.name}.npz"
+
+
+def _fitting(networks, real):
+    """Those of the networks that a statistics file is of; all of them for anything else."""
+    if not real or not Path(real).is_file() or holds_images(real):
+        return networks
+    size = Statistics.load(real).mean.size
+    return [(n, measures) for n, measures in networks if n.dimensions == size] or networks

@@ -22,7 +22,7 @@ from shared_metrics import files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
 from shared_metrics.runs import checkpoint
-from shared_metrics.runs.evaluation import Evaluation
+from shared_metrics.runs.evaluation import Evaluation, open_networks
 from shared_metrics.runs.folder import run_folder
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.log import Means, RunLog
@@ -239,10 +239,13 @@ class Run:
 
     def _open_evaluation(self):
         args = self.args
+        networks, note = open_networks(args.inception_weights, args.efficientnet_weights)
+        if note:
+            self._log.info(note)
         return Evaluation(
             self.folder,
             args.real_stats,
-            args.inception_weights,
+            networks,
             self.eval_samples,
             pictures=lambda: self.real.pictures(args.skip_bad_images),
             count=len(self.real),
@@ -400,7 +403,7 @@ class Run:
         parts = [*self.networks, *self.extras, "best"]
         for name in self.updates:
             parts += [f"optimizer_{name}", f"scaler_{name}"]
-        missing = [name for name in parts if name not in state]
+        missing = [name for name in parts if name not in state and _weights_of(name, state) is None]
         if missing and whole:
             raise UserError(
                 f"{source}: not a checkpoint of this training, it has no {', '.join(missing)}"
@@ -408,8 +411,9 @@ class Run:
         if self.check:
             self.check(state, source)
         for name, network in self.networks.items():
-            if name in state:
-                weights.load_into(network, state[name], what=name, source=source)
+            values = _weights_of(name, state)
+            if values is not None:
+                weights.load_into(network, values, what=name, source=source)
         for name, update in self.updates.items():
             if f"optimizer_{name}" in state:
                 update.load(state[f"optimizer_{name}"], state.get(f"scaler_{name}"), source)
@@ -443,9 +447,17 @@ def start_from(networks, state, source):
     for name, network in networks.items():
         if network is None:
             continue
-        values = state.get(name, state.get(name.removesuffix("_ema")))
+        values = _weights_of(name, state)
         if values is not None:
             weights.load_into(network, values, what=name, source=source)
         elif not name.endswith("_ema"):
             notes.append(f"{source}: holds no {name}; it starts from its initial weights")
     return notes
+
+
+def _weights_of(name, state):
+    """The weights that a network begins with; None where the state holds none.
+
+    An averaged generator ("generator_ema") that was not averaged before begins as the generator.
+    """
+    return state.get(name, state.get(name.removesuffix("_ema")) if name.endswith("_ema") else None)

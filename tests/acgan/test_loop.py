@@ -153,6 +153,7 @@ def test_scores_are_against_the_images_that_can_be_read(acgan, tmp_path, monkeyp
     when it goes on.
     """
     calls = []
+    monkeypatch.setattr(training, "open_networks", lambda *weights: (weights, ""))
     monkeypatch.setattr(training, "Evaluation", lambda *args, **how: calls.append((args, how)))
     for iterations, words in ((3, {"skip_bad_images": True}), (4, {"resume": True})):
         flags = dict(real_stats="stats.npz", inception_weights="random", eval_samples=9)
@@ -160,7 +161,7 @@ def test_scores_are_against_the_images_that_can_be_read(acgan, tmp_path, monkeyp
         trainer.data.pictures = lambda skip_bad: f"skip_bad={skip_bad}"
         without_steps(trainer, lambda i: {}).train()
         args, how = calls.pop()
-        assert args == (tmp_path, "stats.npz", "random", 9) and how["count"] == 12
+        assert args == (tmp_path, "stats.npz", ("random", "auto"), 9) and how["count"] == 12
         assert how["pictures"]() == f"skip_bad={'skip_bad_images' in words}"
         assert how["resumed"] == ("resume" in words)
 
@@ -179,6 +180,7 @@ def test_scores_while_training_keep_the_best(acgan, tmp_path, monkeypatch):
         best.setdefault("fid", {"value": 9.0, "iteration": iteration})
         return {"fid": 10.0 - iteration}, improved
 
+    monkeypatch.setattr(training, "open_networks", lambda *weights: ([], ""))
     monkeypatch.setattr(training, "Evaluation", lambda *args, **how: SimpleNamespace(score=score))
     trainer.train()
     assert [images.shape for images in seen] == [(7, 32, 32, 3)] * 2 and not np.array_equal(*seen)

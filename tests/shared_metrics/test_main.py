@@ -163,3 +163,32 @@ def test_help_tells_defaults(capsys):
         cli.parse_args(["evaluate", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert done.value.code == 0 and "(default: tf)" in text and "(default: fid,is)" in text
+
+
+# ---- over EfficientNet-Lite0, from the pip package ----
+
+
+def test_two_networks_in_one_pass(quick, tmp_path, capsys):
+    """Each has its own real statistics; only Inception's scores bear the literature's names."""
+    fakes = folder_of(tmp_path / "fakes", pictures(5))
+    reals = folder_of(tmp_path / "reals", pictures(6))
+    metrics = "fid,fd_eff,kd_eff,pr_eff"
+    words = ["evaluate", fakes, "--real", reals, "--metrics", metrics]
+    record = json.loads(run(capsys, *words, "--inception_weights", "random", "--json"))
+    scores = set(record["scores"])
+    assert {"fid", "fd_efficientnet", "kd_efficientnet", "precision_efficientnet"} < scores
+    assert "kid" not in scores and "precision" not in scores
+    assert record["inception"]["comparable"] is False and record["comparable"] is False
+    assert record["efficientnet"]["comparable"] is True
+    assert record["real_efficientnet"]["variant"] == "bicubic-224"
+
+
+def test_statistics_of_one_network_are_refused_for_the_other(quick, tmp_path, capsys):
+    reals = folder_of(tmp_path / "reals", pictures(6))
+    stats = tmp_path / "eff.npz"
+    run(capsys, "stats", reals, "-o", stats, "--network", "efficientnet")
+    assert Statistics.load(stats).mean.shape == (1280,)
+    words = ["evaluate", reals, "--real", stats, "--metrics"]
+    assert "fd_efficientnet = " in run(capsys, *words, "fd_eff")
+    with pytest.raises(UserError, match="1280 features an image, not Inception's 2048"):
+        run(capsys, *words, "fid")

@@ -1,61 +1,128 @@
-"""Scores during training: which real images they are against, and which checkpoint was the best."""
+"""Scores during training: over which networks, against which real images, and which is the best."""
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from shared_metrics.errors import UserError
 from shared_metrics.runs import evaluation
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """What Evaluation asks for, with stand-ins for Inception: the statistics that it makes and
-    those that it reads.
-    """
-    calls = []
+class Pixels:
+    """A feature network: the means of an image's quarters, times 255 for the other network."""
 
-    def statistics_of(pictures, extractor, **_):
-        calls.append(f"made of {pictures}")
-        return SimpleNamespace(save=lambda path: path.write_text("statistics"))
+    batch_size = 8
 
-    monkeypatch.setattr(
-        evaluation, "Extractor", lambda weights: SimpleNamespace(info={"source": weights})
-    )
-    monkeypatch.setattr(evaluation, "statistics_of", statistics_of)
-    monkeypatch.setattr(
-        evaluation, "read_real", lambda source, extractor: calls.append(f"read {source}")
-    )
-    return calls
+    def __init__(self, name="inception", comparable=True):
+        self.name = name
+        self.dimensions = 4 if name == "inception" else 2
+        about = {"protocol": name, "variant": name, "sha256": name * 8}
+        self.info = {"source": f"{name} of a test", "comparable": comparable, **about}
+        self.protocol = SimpleNamespace(
+            is_variant=name, variant=name, is_bias=False, is_seed=2020, is_equal_splits=False
+        )
+
+    def features(self, images, variant=None):
+        images = np.asarray(images, np.float32) / 255
+        means = [images[:, :2].mean((1, 2, 3)), images[:, 2:].mean((1, 2, 3))]
+        means += [images[:, :, :2].std((1, 2, 3)), images[:, :, 2:].std((1, 2, 3))]
+        return np.stack(means[: self.dimensions], 1)
+
+    def logits(self, features, bias=False):
+        return np.pad(features * 5, ((0, 0), (0, 1008 - self.dimensions)))
 
 
-def opened(folder, resumed, real=""):
+def pictures(number, seed=0, offset=0):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 200, (number, 4, 4, 3)) + offset
+    return images.clip(0, 255).astype(np.uint8)
+
+
+def opened(folder, networks, resumed=False, real="", reads=None):
     log = SimpleNamespace(info=lambda text: None)
-    return evaluation.Evaluation(folder, real, "random", 10, lambda: "pictures", 12, log, resumed)
+
+    def training_images():
+        if reads is not None:
+            reads.append("training images")
+        return iter([pictures(12)])
+
+    how = {"pictures": training_images, "count": 12, "log": log, "resumed": resumed}
+    return evaluation.Evaluation(folder, real, networks, 10, **how)
 
 
-def test_only_a_resumed_run_trusts_the_statistics_in_its_folder(tmp_path, calls):
+def both(comparable=True):
+    inception = Pixels(comparable=comparable)
+    return [(inception, ["fid", "is"]), (Pixels("efficientnet"), ["fid"])]
+
+
+def test_only_a_resumed_run_trusts_the_statistics_in_its_folder(tmp_path):
     """A run begun anew there may train on other classes."""
-    cached = tmp_path / "real_stats.npz"
+    reads = []
     for resumed in (True, False, True):
-        opened(tmp_path, resumed)
-    assert calls == ["made of pictures", "made of pictures", f"read {cached}"] and cached.exists()
-    opened(tmp_path, True, real="theirs.npz")
-    assert calls[-1] == "read theirs.npz"
+        opened(tmp_path, both(), resumed, reads=reads)
+    assert reads == ["training images"] * 2  # the third run has its own already
+    assert (tmp_path / "real_stats.npz").exists()
+    assert (tmp_path / "real_stats_efficientnet.npz").exists()
+    opened(tmp_path, both(), True, real=str(tmp_path / "real_stats.npz"), reads=reads)
+    assert len(reads) == 2
 
 
-def test_the_best_of_each_score_is_kept(tmp_path, calls, monkeypatch):
-    scores, best = iter([(30.0, 2.0), (20.0, 1.5), (25.0, 2.5)]), {}
+def test_a_statistics_file_decides_for_its_network(tmp_path):
+    opened(tmp_path, both())
+    judged = opened(tmp_path, both(), real=str(tmp_path / "real_stats_efficientnet.npz"))
+    assert [network.name for network, _ in judged.networks] == ["efficientnet"]
+    with pytest.raises(UserError, match="2 features an image, not Inception's 4"):
+        opened(tmp_path, both()[:1], real=str(tmp_path / "real_stats_efficientnet.npz"))
 
-    def evaluate(batches, extractor, real, num_images):
-        fid, inception_score = next(scores)
-        return {"scores": {"fid": fid, "is": inception_score}, "comparable": False}
 
-    monkeypatch.setattr(evaluation, "evaluate", evaluate)
-    judged = opened(tmp_path, False)
-    found = [judged.score([], iteration, best) for iteration in (1, 2, 3)]
-    assert [improved for _, improved in found] == [["fid", "is"], ["fid"], ["is"]]
-    assert found[0][0] == {"fid_not_comparable": 30.0, "is_not_comparable": 2.0}
-    assert best == {
-        "fid": {"value": 20.0, "iteration": 2, "samples": 10, "comparable": False},
-        "is": {"value": 2.5, "iteration": 3, "samples": 10, "comparable": False},
-    }
+def test_the_best_of_each_score_is_kept(tmp_path):
+    judged = opened(tmp_path, both())
+    best = {}
+    names = []
+    logs = []
+    for iteration, offset in ((1, 50), (2, 10), (3, 30)):
+        images = [pictures(6, 1, offset), pictures(4, 2, offset)]
+        values, improved = judged.score(images, iteration, best)
+        logs.append(values)
+        names.append(improved)
+    assert sorted(logs[0]) == ["fd_efficientnet", "fid", "is"]
+    assert names[0] == ["fid", "is", "fd_efficientnet"]
+    assert {"fid", "fd_efficientnet"} <= set(names[1]) and "fid" not in names[2]
+    assert best["fid"] == {"value": logs[1]["fid"], "iteration": 2, "samples": 10}
+    assert best["fd_efficientnet"]["value"] == min(log["fd_efficientnet"] for log in logs)
+
+
+def test_a_random_inception_keeps_no_best(tmp_path):
+    judged = opened(tmp_path, both(comparable=False))
+    best = {}
+    values, improved = judged.score([pictures(10, 1)], 1, best)
+    assert sorted(values) == ["fd_efficientnet", "fid_not_comparable", "is_not_comparable"]
+    assert improved == list(best) == ["fd_efficientnet"]
+
+
+def test_which_networks_tell_a_runs_progress(monkeypatch):
+    """Inception where it can be had, else EfficientNet-Lite0, which also stands by a random one."""
+
+    def inception(weights):
+        if weights != "random":
+            raise UserError("no Inception here")
+        return Pixels(comparable=False)
+
+    def missing(weights):
+        raise UserError("no EfficientNet here")
+
+    monkeypatch.setattr(evaluation, "Extractor", inception)
+    monkeypatch.setattr(evaluation, "EfficientNet", lambda weights: Pixels("efficientnet"))
+    networks, note = evaluation.open_networks("auto", "auto")
+    assert [(n.name, measures) for n, measures in networks] == [("efficientnet", ["fid"])]
+    assert "no Inception here" in note
+    networks, note = evaluation.open_networks("random", "auto")
+    assert [n.name for n, _ in networks] == ["inception", "efficientnet"] and not note
+    with pytest.raises(UserError, match="no Inception here"):
+        evaluation.open_networks("theirs.pth", "auto")
+    monkeypatch.setattr(evaluation, "EfficientNet", missing)
+    networks, note = evaluation.open_networks("random", "auto")
+    assert [n.name for n, _ in networks] == ["inception"] and "no EfficientNet here" in note
+    with pytest.raises(UserError, match="no Inception here.*no EfficientNet here"):
+        evaluation.open_networks("auto", "auto")

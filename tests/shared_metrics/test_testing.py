@@ -174,7 +174,8 @@ def test_which_weights_are_drawn_from():
 
 
 def opening(real=""):
-    return argparse.Namespace(real=str(real), inception_weights="random", protocol="tf")
+    weights = {"inception_weights": "random", "efficientnet_weights": "auto"}
+    return argparse.Namespace(real=str(real), protocol="tf", **weights)
 
 
 def test_without_a_network_images_are_counted():
