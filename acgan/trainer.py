@@ -15,6 +15,9 @@ from shared_metrics.images import grid, save_png, to_uint8
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.training import Run, Update, start_from
 
+# Fields of Architecture that shapes tell, or that have no part in what the weights mean.
+FREE = ("imsize", "num_classes", "nz", "ngf", "ndf", "init", "dropout", "activation_noise")
+
 
 def source_loss(logits, real):
     """-E[log P(S = real)] or -E[log P(S = fake)], a half of -L_S (eq. 2).
@@ -308,15 +311,6 @@ class Trainer:
 
         Networks of another form can have weights of the same shapes.
         """
-        theirs = state.get("architecture", {})
-        ours = self.arch.to_dict()
-        names = ("form", "fc_relu") if "generator" in state else ("form",)  # fc_relu is G's
-        wrong = []
-        for name in names:
-            if theirs.get(name, ours[name]) != ours[name]:
-                wrong.append(f"{name} {theirs[name]} there, {ours[name]} here")
-        if wrong:
-            raise UserError(
-                f"{source}: weights of another network ({'; '.join(wrong)}). "
-                "Give the --recipe they belong to"
-            )
+        if "architecture" in state:
+            ignored = FREE if "generator" in state else FREE + ("fc_relu",)
+            self.arch.check_same(state["architecture"], source, ignored)

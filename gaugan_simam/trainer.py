@@ -11,7 +11,6 @@ import paddle.nn.functional as F
 
 from model import semantics
 from shared_metrics import process
-from shared_metrics.errors import UserError
 from shared_metrics.images import grid, to_uint8
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.loader import Batches
@@ -363,17 +362,7 @@ class Trainer:
 
         Args: may_differ, fields of Architecture that may.
         """
-        theirs = state["architecture"]
-        ours = self.arch.to_dict()
-        wrong = []
-        for name in ours:
-            if name not in may_differ and not _alike(theirs[name], ours[name]):
-                wrong.append(f"{name} {theirs[name]} there, {ours[name]} here")
-        if wrong:
-            raise UserError(
-                f"{source}: weights of another network ({'; '.join(wrong)}). Give the flags they "
-                "belong to"
-            )
+        self.arch.check_same(state["architecture"], source, may_differ, _alike)
 
 
 def _alike(a, b):

@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 
 from shared_metrics import weights
+from shared_metrics.class_folders import class_files, class_names
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images, read_rgb, stacks
+from shared_metrics.images import read_rgb, stacks
 
 CROPS = ("center", "random", "squash", "none")
 
@@ -32,33 +33,9 @@ class ClassFolder:
     def __init__(
         self, root, imsize, crop="center", zoom=1.0, flip=False, normalize=True, flag="--data_path"
     ):
-        root = Path(root).expanduser()
-        if not root.is_dir():
-            raise UserError(
-                f"{flag} {root}: no such folder. "
-                "Give the folder that holds one sub-folder of images per class, "
-                "e.g. .../imagenet/train"
-            )
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if not folders:
-            raise UserError(
-                f"{flag} {root}: no sub-folders. "
-                f"Expected {root.name}/<class>/<image>, one sub-folder per class"
-            )
-        self.classes = [p.name for p in folders]
-        self.files = []
-        self.labels = []
-        self.counts = []
-        for label, folder in enumerate(folders):
-            files = list_images(folder)
-            if not files:
-                raise UserError(
-                    f"{flag} {folder}: no images in this class folder. "
-                    "Add images or remove the folder"
-                )
-            self.files += files
-            self.labels += [label] * len(files)
-            self.counts.append(len(files))
+        self.classes = class_names(root, flag)
+        self.files, self.labels = class_files(root, self.classes, flag)
+        self.counts = np.bincount(self.labels).tolist()
         self.imsize = imsize
         self.crop = crop
         self.zoom = zoom
@@ -78,7 +55,7 @@ class ClassFolder:
         Raises: UserError naming a bad file.
         """
         image = square(self.files[index], self.imsize, self.crop, rng=rng, zoom=self.zoom)
-        return to_array(image, rng, self.flip, self.normalize), np.int64(self.labels[index])
+        return to_array(image, rng, self.flip, self.normalize), self.labels[index]
 
     def pictures(self, skip_bad=False):
         """The images as scores see them: see `center_crops`."""

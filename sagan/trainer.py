@@ -293,20 +293,9 @@ class Trainer:
 
         Networks of other semantics (eps, skip_relu, cBN) can have weights of the same shapes.
         """
-        if "architecture" not in state:
-            return
-        theirs = state["architecture"]
-        ours = self.arch.to_dict()
-        ignored = FREE if "discriminator" in state else FREE + D_ONLY
-        wrong = []
-        for name in ours:
-            if name not in ignored and theirs.get(name) != ours[name]:
-                wrong.append(f"{name} {theirs.get(name)} there, {ours[name]} here")
-        if wrong:
-            raise UserError(
-                f"{source}: weights of another network ({'; '.join(wrong)}). "
-                "Give the --recipe they belong to"
-            )
+        if "architecture" in state:
+            ignored = FREE if "discriminator" in state else FREE + D_ONLY
+            self.arch.check_same(state["architecture"], source, ignored)
 
 
 def join_samples(folder, most):

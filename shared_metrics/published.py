@@ -15,6 +15,7 @@ and `parser` and `convert` for the command. Nothing of a file is executed: see w
 
 import argparse
 import math
+import operator
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -61,6 +62,23 @@ class PlainFields:
                     "damaged or from another version"
                 )
         return cls(**values)
+
+    def check_same(self, theirs, source, ignored=(), alike=operator.eq):
+        """Networks of other semantics can have weights of the same shapes: never mix them.
+
+        Args: theirs, the fields that a file tells, {name: value}; ignored, names that may differ;
+            alike, function that says whether two values mean the same.
+        Raises: UserError naming the file and what differs.
+        """
+        wrong = []
+        for name, ours in self.to_dict().items():
+            if name not in ignored and not alike(theirs.get(name), ours):
+                wrong.append(f"{name} {printable(theirs.get(name))} there, {ours} here")
+        if wrong:
+            raise UserError(
+                f"{source}: weights of another network ({'; '.join(wrong)}). Give the --recipe or "
+                "the flags they belong to"
+            )
 
 
 def _fits(value, kind):
