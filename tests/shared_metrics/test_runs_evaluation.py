@@ -9,28 +9,36 @@ from shared_metrics.runs import evaluation
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What Evaluation asks for, with stand-ins for Inception: the statistics that it makes and
-    those that it reads.
-    """
+    """The statistics that Evaluation makes and those that it reads; stand-ins for Inception."""
     calls = []
+
+    def extractor(weights):
+        return SimpleNamespace(info={"source": weights})
 
     def statistics_of(pictures, extractor, **_):
         calls.append(f"made of {pictures}")
         return SimpleNamespace(save=lambda path: path.write_text("statistics"))
 
-    monkeypatch.setattr(
-        evaluation, "Extractor", lambda weights: SimpleNamespace(info={"source": weights})
-    )
+    def read_real(source, extractor):
+        calls.append(f"read {source}")
+
+    monkeypatch.setattr(evaluation, "Extractor", extractor)
     monkeypatch.setattr(evaluation, "statistics_of", statistics_of)
-    monkeypatch.setattr(
-        evaluation, "read_real", lambda source, extractor: calls.append(f"read {source}")
-    )
+    monkeypatch.setattr(evaluation, "read_real", read_real)
     return calls
 
 
 def opened(folder, resumed, real=""):
-    log = SimpleNamespace(info=lambda text: None)
-    return evaluation.Evaluation(folder, real, "random", 10, lambda: "pictures", 12, log, resumed)
+    return evaluation.Evaluation(
+        folder,
+        real,
+        inception_weights="random",
+        eval_samples=10,
+        pictures=lambda: "pictures",
+        count=12,
+        log=SimpleNamespace(info=lambda text: None),
+        resumed=resumed,
+    )
 
 
 def test_only_a_resumed_run_trusts_the_statistics_in_its_folder(tmp_path, calls):
@@ -44,7 +52,8 @@ def test_only_a_resumed_run_trusts_the_statistics_in_its_folder(tmp_path, calls)
 
 
 def test_the_best_of_each_score_is_kept(tmp_path, calls, monkeypatch):
-    scores, best = iter([(30.0, 2.0), (20.0, 1.5), (25.0, 2.5)]), {}
+    scores = iter([(30.0, 2.0), (20.0, 1.5), (25.0, 2.5)])
+    best = {}
 
     def evaluate(batches, extractor, real, num_images):
         fid, inception_score = next(scores)
@@ -52,9 +61,9 @@ def test_the_best_of_each_score_is_kept(tmp_path, calls, monkeypatch):
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     judged = opened(tmp_path, False)
-    found = [judged.score([], iteration, best) for iteration in (1, 2, 3)]
-    assert [improved for _, improved in found] == [["fid", "is"], ["fid"], ["is"]]
-    assert found[0][0] == {"fid_not_comparable": 30.0, "is_not_comparable": 2.0}
+    results = [judged.score([], iteration, best) for iteration in (1, 2, 3)]
+    assert [improved for _, improved in results] == [["fid", "is"], ["fid"], ["is"]]
+    assert results[0][0] == {"fid_not_comparable": 30.0, "is_not_comparable": 2.0}
     assert best == {
         "fid": {"value": 20.0, "iteration": 2, "samples": 10, "comparable": False},
         "is": {"value": 2.5, "iteration": 3, "samples": 10, "comparable": False},
