@@ -15,6 +15,7 @@ from shared_metrics.images import list_images, read_rgb, stacks
 from shared_metrics.process import rng as make_rng
 
 GROUP = 10  # classes of one AC-GAN: the paper trains 100 of them for ImageNet's 1000
+# Nine digits at most: int() refuses thousands of them with an error of its own.
 RANDOM = re.compile(r"random(?::([0-9]{1,9}))?")
 POSITIONS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
@@ -121,7 +122,7 @@ def choose_classes(names, text, seed=0, where="--dataroot"):
         start = GROUP if total >= 2 * GROUP else 0
         return list(range(start, min(total, start + GROUP)))
     unknown = [part for part in parts if part not in position]
-    if not unknown:
+    if not unknown:  # names first: a folder called 10-20 is that folder
         picked = [position[part] for part in parts]
     elif (drawn := RANDOM.fullmatch(text)) and not by_name_only:
         count = int(drawn[1] or GROUP)
@@ -184,6 +185,7 @@ def middle(path, imsize):
     short = min(image.size)
     box = []
     for side in image.size:
+        # Rounded as torchvision's Resize (down) and CenterCrop do.
         resized = imsize * side // short
         start = round((resized - imsize) / 2)
         box.append((start * side / resized, (start + imsize) * side / resized))

@@ -78,7 +78,8 @@ class ClassFolder:
         Raises: UserError naming a bad file.
         """
         image = square(self.files[index], self.imsize, self.crop, rng=rng, zoom=self.zoom)
-        return to_array(image, rng, self.flip, self.normalize), np.int64(self.labels[index])
+        x = to_array(image, rng, flip=self.flip, normalize=self.normalize)
+        return x, np.int64(self.labels[index])
 
     def pictures(self, skip_bad=False):
         """The images as scores see them: see `center_crops`."""
@@ -101,6 +102,7 @@ class Cifar10Batches:
             raise UserError(
                 f"--imsize {imsize}: CIFAR-10's images are 32x32; use --imsize 32 or class folders"
             )
+        # Rows of 3072 bytes: the red plane, then green, then blue.
         parts = [weights.load(root / f"data_batch_{i}") for i in range(1, 6)]
         self.images = np.concatenate([p[b"data"] for p in parts]).reshape(-1, 3, 32, 32)
         self.labels = np.concatenate([np.asarray(p[b"labels"], np.int64) for p in parts])
@@ -125,7 +127,8 @@ class Cifar10Batches:
     def load(self, index, rng):
         """Image float32 (3, 32, 32) in [-1, 1] and its label int64."""
         image = Image.fromarray(self.images[index].transpose(1, 2, 0))
-        return to_array(image, rng, self.flip, self.normalize), self.labels[index]
+        x = to_array(image, rng, flip=self.flip, normalize=self.normalize)
+        return x, self.labels[index]
 
 
 class FakeData:
