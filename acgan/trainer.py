@@ -61,6 +61,7 @@ class Trainer:
         self.data = dataset
         self.held_out = held_out
         self.rank = process.rank()
+        # At least 1: data that fill no batch are refused later, by name (`loader.Batches`).
         self.per_epoch = max(1, len(dataset) // (args.batch_size * process.world_size()))
         self.total = args.iterations or args.niter * self.per_epoch
         self.update_G = self._update(self.G, args.g_lr)
@@ -98,6 +99,7 @@ class Trainer:
         noise = rng.standard_normal((len(y), self.arch.nz), dtype=np.float32)
         z = paddle.to_tensor(with_labels(noise, y_fake, self.arch.num_classes))
         y_fake = paddle.to_tensor(y_fake)
+        # One pass of G serves both updates: D's step sees its images cut from the graph.
         with self.update_G.autocast():
             fake = self.G(z)  # X_fake = G(c, z)
         real = paddle.to_tensor(x)
@@ -115,6 +117,7 @@ class Trainer:
         with self.update_D.autocast():
             s_real, c_real = (logits.astype("float32") for logits in self.D(real))
             s_fake, c_fake = (logits.astype("float32") for logits in self.D(fake))
+        # Losses in full precision.
         loss_s = source_loss(s_real, real=True) + source_loss(s_fake, real=False)
         loss_c = class_loss(c_real, y, a.class_loss)
         if a.class_on == "both":

@@ -229,6 +229,7 @@ class Trainer:
             },
             check=self.check,
             real=self.data,
+            # G's updates take no real images.
             images=a.batch_size * a.d_steps_per_iter * process.world_size(),
             notes=notes,
         )
@@ -302,7 +303,7 @@ def join_samples(folder, most):
     """Write samples.gif from the sample grids, `most` of them at the most, evenly spread."""
     paths = sorted((folder / "samples").glob("iter_*.png"))
     chosen = np.linspace(0, len(paths) - 1, min(len(paths), most)).astype(int)
-    frames = []
+    frames = []  # each with the palette of 256 colours that a GIF has
     for i in chosen:
         frames.append(read_rgb(paths[i]).convert("P", palette=Image.Palette.ADAPTIVE))
     if frames:

@@ -80,7 +80,9 @@ class MBConv(nn.Layer):
         if self.expands:
             self._expand_conv = convolution(inputs, hidden, 1)
             self._bn0 = batch_norm(hidden)
-        self._depthwise_conv = convolution(hidden, hidden, kernel_size, stride, groups=hidden)
+        self._depthwise_conv = convolution(
+            hidden, hidden, kernel_size, stride=stride, groups=hidden
+        )
         self._bn1 = batch_norm(hidden)
         self._project_conv = convolution(hidden, outputs, 1)
         self._bn2 = batch_norm(outputs)

@@ -190,10 +190,13 @@ def grid(images, columns, padding=2, row_labels=None, column_labels=None):
         y = ys[i // columns]
         x = xs[i % columns]
         sheet[y : y + height, x : x + width] = image
+    # Labels against their rows and columns, in the middle of them; none where none were asked for.
     for y, label in zip(ys, at_left, strict=False):
-        _paste(sheet, label, y + (height - label.shape[0]) // 2, left - label.shape[1])
+        middle = y + (height - label.shape[0]) // 2
+        _paste(sheet, label, y=middle, x=left - label.shape[1])
     for x, label in zip(xs, on_top, strict=False):
-        _paste(sheet, label, top - label.shape[0], x + (width - label.shape[1]) // 2)
+        middle = x + (width - label.shape[1]) // 2
+        _paste(sheet, label, y=top - label.shape[0], x=middle)
     return sheet
 
 

@@ -188,7 +188,8 @@ def load_into(layer, state, what, source):
     Names and shapes must fit: see `check_keys`, also for `what` and `source`.
     """
     own = layer.state_dict()
-    check_keys({name: tuple(tensor.shape) for name, tensor in own.items()}, state, what, source)
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    check_keys(shapes, state, what=what, source=source)
     arrays = {}
     for name, tensor in own.items():
         dtype = str(tensor.dtype).split(".")[-1]  # "paddle.float32" -> "float32"

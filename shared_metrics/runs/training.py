@@ -119,7 +119,7 @@ class Update:
 
     def load(self, optimizer, scaler, source):
         """Take over what a checkpoint holds: see `checkpoint.load_optimizer_state`."""
-        checkpoint.load_optimizer_state(self.optimizer, self.networks, optimizer, source)
+        checkpoint.load_optimizer_state(self.optimizer, self.networks, optimizer, source=source)
         if scaler:  # empty without fp16
             self.scaler.load_state_dict(scaler)
 

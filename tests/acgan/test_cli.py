@@ -1,6 +1,4 @@
-"""train.py from its flags to its exit code: what a user can get wrong ends in one line that names
-it.
-"""
+"""train.py from its flags to its exit code: a user's mistake ends in one line that names it."""
 
 import json
 import pickle
@@ -27,9 +25,7 @@ def acgan(paper):
 def train(acgan, capfd, monkeypatch):
     """Function that runs train.py's main on flags and returns (exit code, stdout, stderr)."""
     curves = RunLog._curves
-    monkeypatch.setattr(
-        RunLog, "_curves", lambda log: None
-    )  # drawing takes longer than all else here
+    monkeypatch.setattr(RunLog, "_curves", lambda log: None)  # drawing takes longest of all
     main = process.command(acgan.train.main)
 
     def run(*flags, draw=False):
@@ -56,9 +52,8 @@ def folders(root, names, number):
     for name in names:
         (root / name).mkdir(parents=True)
         for i in range(number):
-            Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(
-                root / name / f"{i}.png"
-            )
+            noise = rng.integers(0, 255, (32, 32, 3), np.uint8)
+            Image.fromarray(noise).save(root / name / f"{i}.png")
     return root
 
 
@@ -74,8 +69,7 @@ def files(folder):
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
-# ---- the flags of the published code
-# ---------------------------------------------------------------------------------
+# ---- the flags of the published code ----
 
 # Name, value given, name in the namespace, default: the specification's table for train.py.
 # --dataroot has no default here (it was the author's own path), and --num_classes is the number
@@ -101,19 +95,19 @@ PUBLISHED = [
 
 
 def test_published_flags_and_defaults(acgan):
+    words = []
+    for flag, value, _, _ in PUBLISHED:
+        words += [flag, str(value)]
     default = acgan.train.parse_args([])
-    given = acgan.train.parse_args([str(x) for flag, value, *_ in PUBLISHED for x in (flag, value)])
+    args = acgan.train.parse_args(words)
     for flag, value, name, expected in PUBLISHED:
-        assert (getattr(default, name), getattr(given, name)) == (expected, value), flag
+        assert (getattr(default, name), getattr(args, name)) == (expected, value), flag
 
 
 def test_the_four_folders_follow_the_output_folder(acgan):
     args = acgan.train.parse_args(["--output_dir", "out", "--log_path", "elsewhere"])
-    assert (args.check_path, args.result_path, args.log_path) == (
-        "out/checkpoints",
-        "out/results",
-        "elsewhere",
-    )
+    assert (args.check_path, args.result_path) == ("out/checkpoints", "out/results")
+    assert args.log_path == "elsewhere"
     assert args.class_result_path == "out/class_results"
 
 
@@ -133,40 +127,28 @@ def test_widths_length_of_z_and_side_have_an_effect(train, data, tmp_path):
 
 
 def test_a_run_writes_its_folder(train, data, tmp_path):
-    """Every file and folder where a run puts it by default, by epochs: 0, save_freq and the
-    last.
-    """
+    """Every file and folder where a run puts it by default, by epochs: 0, save_freq, the last."""
     out = tmp_path / "out"
-    flags = "--save_every 0 --sample_every 0 --save_freq 2 --niter 4".split()
-    code, printed, err = train(
-        "--dataroot", data, "--output_dir", out, "--held_out", data, *flags, draw=True
-    )
+    flags = ["--dataroot", data, "--output_dir", out, "--held_out", data]
+    flags += "--save_every 0 --sample_every 0 --save_freq 2 --niter 4".split()
+    code, printed, err = train(*flags, draw=True)
     assert code == 0, err
-    assert (
-        "12 images of all 3 classes, 4 each (a, b, c)" in printed
-        and "12 iterations of 4 images, 3 an epoch" in printed
-    )
-    found = {name for name in files(out) if not name.startswith("log/")}
-    steps = [f"{3 * (epoch + 1):07d}" for epoch in (0, 2, 3)]
-    expected = {f"checkpoints/iter_{s}.pdparams" for s in steps} | {
-        f"results/iter_{s}.png" for s in steps
-    }
-    expected |= {f"class_results/{name}.png" for name in "abc"} | {"results/real_samples.png"}
-    assert found - {".lock"} == expected | {"args.json", "log.txt", "log.jsonl", "curves.png"}
+    assert "12 images of all 3 classes, 4 each (a, b, c)" in printed
+    assert "12 iterations of 4 images, 3 an epoch" in printed
+    names = {name for name in files(out) if not name.startswith("log/")}
+    expected = {"args.json", "log.txt", "log.jsonl", "curves.png", "results/real_samples.png"}
+    expected |= {f"class_results/{name}.png" for name in "abc"}
+    for epoch in (0, 2, 3):
+        name = f"iter_{3 * (epoch + 1):07d}"
+        expected |= {f"checkpoints/{name}.pdparams", f"results/{name}.png"}
+    assert names - {".lock"} == expected
     state = checkpoint.load_checkpoint(out / "checkpoints" / "iter_0000012.pdparams")
-    assert (state["classes"], state["class_indices"], state["class_total"]) == (
-        ["a", "b", "c"],
-        [0, 1, 2],
-        3,
-    )
-    assert (state["iteration"], state["batches_per_epoch"], state["args"]["recipe"]) == (
-        12,
-        3,
-        "cifar10",
-    )
-    grid, own = (
-        Image.open(out / name) for name in ("results/iter_0000012.png", "class_results/a.png")
-    )
+    assert state["classes"] == ["a", "b", "c"]
+    assert (state["class_indices"], state["class_total"]) == ([0, 1, 2], 3)
+    assert (state["iteration"], state["batches_per_epoch"]) == (12, 3)
+    assert state["args"]["recipe"] == "cifar10"
+    grid = Image.open(out / "results" / "iter_0000012.png")
+    own = Image.open(out / "class_results" / "a.png")
     assert grid.height >= 3 * 32 and grid.width >= 10 * 32 and own.height >= 10 * 32
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     held_out = [(row["iteration"], row["Acc_held_out"]) for row in rows if "Acc_held_out" in row]
@@ -175,63 +157,38 @@ def test_a_run_writes_its_folder(train, data, tmp_path):
 
 def test_visualdl_shows_the_seeds_curves(train, data, tmp_path):
     visualdl = pytest.importorskip("visualdl")
-    flags = [
-        "--dataroot",
-        data,
-        "--output_dir",
-        tmp_path / "out",
-        "--iterations",
-        2,
-        "--sample_every",
-        1,
-    ]
-    assert train(*flags)[0] == 0
+    flags = ["--dataroot", data, "--output_dir", tmp_path / "out"]
+    assert train(*flags, "--iterations", 2, "--sample_every", 1)[0] == 0
     (record,) = (tmp_path / "out" / "log").iterdir()
     reader = visualdl.LogReader(file_path=str(record))
     rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     for name in ("D_loss", "G_loss", "Acc"):
         logged = [(d.id, d.value) for d in reader.get_data("scalar", name)]
-        assert logged == [(row["iteration"], pytest.approx(row[name], rel=1e-6)) for row in rows], (
-            name
-        )
+        expected = [(row["iteration"], pytest.approx(row[name], rel=1e-6)) for row in rows]
+        assert logged == expected, name
     assert len(reader.get_data("image", "samples")) == 2
 
 
 def test_the_four_folders_are_where_the_flags_say(train, data, tmp_path):
-    out, paths = (
-        tmp_path / "out",
-        [tmp_path / name for name in ("check", "result", "class_result", "log")],
-    )
-    flags = [x for path in paths for x in (f"--{path.name}_path", path)]
-    flags += [
-        "--dataroot",
-        data,
-        "--output_dir",
-        out,
-        "--classes",
-        "a,c",
-        "--num_classes",
-        2,
-        "--sample_every",
-        1,
-    ]
+    out = tmp_path / "out"
+    flags = ["--dataroot", data, "--output_dir", out, "--sample_every", 1]
+    flags += ["--classes", "a,c", "--num_classes", 2]
+    for name in ("check", "result", "class_result", "log"):
+        flags += [f"--{name}_path", tmp_path / name]
     assert train(*flags, "--iterations", 1)[0] == 0
-    assert [files(path) for path in paths[:3]] == [
-        {"iter_0000001.pdparams"}, {"iter_0000001.png", "real_samples.png"}, {"a.png", "c.png"},
-    ]  # fmt: skip
-    assert len(files(paths[3])) == 1 and files(out) <= {
-        "args.json",
-        "log.txt",
-        "log.jsonl",
-        ".lock",
-    }
+    assert files(tmp_path / "check") == {"iter_0000001.pdparams"}
+    assert files(tmp_path / "result") == {"iter_0000001.png", "real_samples.png"}
+    assert files(tmp_path / "class_result") == {"a.png", "c.png"}
+    assert len(files(tmp_path / "log")) == 1
+    assert files(out) <= {"args.json", "log.txt", "log.jsonl", ".lock"}
     code, _, err = train(*flags, "--iterations", 2)
     assert code == 2
     one_line(err, "holds a run already", "--resume")
     code, _, err = train(*flags, "--iterations", 2, "--resume")  # auto looks in --check_path
     assert code == 0, err
-    assert files(paths[0]) == {"iter_0000001.pdparams", "iter_0000002.pdparams"}
-    assert weights.load(paths[0] / "iter_0000002.pdparams")["class_indices"] == [0, 2]
+    assert files(tmp_path / "check") == {"iter_0000001.pdparams", "iter_0000002.pdparams"}
+    state = weights.load(tmp_path / "check" / "iter_0000002.pdparams")
+    assert state["class_indices"] == [0, 2]
 
 
 def test_other_classes_are_refused_on_resume(train, data, tmp_path):
@@ -251,12 +208,13 @@ def test_another_width_on_resume_lists_the_shapes(train, data, tmp_path):
 
 
 def test_published_weights_start_a_run(acgan, train, data, tmp_path):
-    """A G and a D in Callifrey's layout, unchanged by a step of rate 0; only the recipe they belong
-    to takes G.
+    """A G and a D in Callifrey's layout, unchanged by a step of rate 0.
+
+    Only the recipe that they belong to takes G.
     """
     arch = published(acgan.model, "callifrey")
     G, D = random_states(acgan.model, arch)
-    g_path, d_path = write(tmp_path / "theirs", "callifrey", G, D)
+    g_path, d_path = write(tmp_path / "theirs", "callifrey", G=G, D=D)
     flags = ["--dataroot", data, "--iterations", 1, "--lr", 0]
     flags += ["--ngf", arch.ngf, "--ndf", arch.ndf, "--nz", arch.nz]
     code, _, err = train(*flags, "--output_dir", tmp_path / "relu", "--pretrained_model", g_path)
@@ -276,8 +234,7 @@ def test_published_weights_start_a_run(acgan, train, data, tmp_path):
                 assert np.array_equal(saved[name], value), name
 
 
-# ---- what a user can get wrong
-# ---------------------------------------------------------------------------------------
+# ---- what a user can get wrong ----
 
 
 def test_missing_data(train, tmp_path):
@@ -297,14 +254,9 @@ def test_empty_class_folder(train, data, tmp_path):
 
 
 def test_held_out_images_of_other_classes(train, data, tmp_path):
-    code, _, err = train(
-        "--dataroot",
-        data,
-        "--output_dir",
-        tmp_path / "o",
-        "--held_out",
-        folders(tmp_path / "h", "ab", 1),
-    )
+    held_out = folders(tmp_path / "h", "ab", 1)
+    flags = ["--dataroot", data, "--output_dir", tmp_path / "o"]
+    code, _, err = train(*flags, "--held_out", held_out)
     assert code == 2
     one_line(err, "--held_out", "no class folder 'c'")
 
@@ -334,34 +286,36 @@ class Evil:
 
 @pytest.mark.parametrize("flag", ["--resume", "--pretrained_model"])
 def test_files_that_are_no_weights_are_refused_and_run_nothing(train, data, tmp_path, flag):
-    evil, target = tmp_path / "evil.pdparams", tmp_path / "executed"
+    evil = tmp_path / "evil.pdparams"
+    target = tmp_path / "executed"
     evil.write_bytes(pickle.dumps({"generator": Evil(target)}))
-    foreign = checkpoint.save_checkpoint(
-        tmp_path / "other", 1, {"encoder": {"w": np.ones(2, np.float32)}}, 0
-    )
+    state = {"encoder": {"w": np.ones(2, np.float32)}}
+    foreign = checkpoint.save_checkpoint(tmp_path / "other", 1, state, keep=0)
     for path in (evil, foreign):
-        code, _, err = train(
-            "--dataroot", data, "--output_dir", tmp_path / "out", "--iterations", 2, flag, path
-        )
+        flags = ["--dataroot", data, "--output_dir", tmp_path / "out", "--iterations", 2]
+        code, _, err = train(*flags, flag, path)
         assert code == 2 and not target.exists()
         one_line(err, path)
 
 
-@pytest.mark.parametrize("flags, named", [
-    ("--amp fp16", ["--amp fp16", "CPU"]),
-    ("--niter 0 --iterations 0", ["--niter 0", "--iterations"]),
-    ("--num_classes 10", ["--num_classes 10", "--classes", "3"]),
-    ("--classes 10-20", ["--classes 10-20", "3 class folders"]),
-    ("--classes a,x", ["--classes a,x", "'x'"]),
-    ("--imageSize 48", ["--imageSize 48", "32, 64 or 128"]),
-    ("--nz 3", ["--nz 3", "3 classes"]),
-    ("--ngf 6", ["--ngf 6", "multiple of 4"]),
-    ("--batchSize 13", ["--batch_size 13", "12"]),
-    ("--device gpu:99", ["--device gpu:99"]),
-    ("--resume x --pretrained_model y", ["--resume", "--pretrained_model"]),
-    ("--resume nowhere.pdparams", ["--resume nowhere.pdparams", "no such file"]),
-    ("--pretrained_model nowhere.pdparams", ["nowhere.pdparams"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        ("--amp fp16", ["--amp fp16", "CPU"]),
+        ("--niter 0 --iterations 0", ["--niter 0", "--iterations"]),
+        ("--num_classes 10", ["--num_classes 10", "--classes", "3"]),
+        ("--classes 10-20", ["--classes 10-20", "3 class folders"]),
+        ("--classes a,x", ["--classes a,x", "'x'"]),
+        ("--imageSize 48", ["--imageSize 48", "32, 64 or 128"]),
+        ("--nz 3", ["--nz 3", "3 classes"]),
+        ("--ngf 6", ["--ngf 6", "multiple of 4"]),
+        ("--batchSize 13", ["--batch_size 13", "12"]),
+        ("--device gpu:99", ["--device gpu:99"]),
+        ("--resume x --pretrained_model y", ["--resume", "--pretrained_model"]),
+        ("--resume nowhere.pdparams", ["--resume nowhere.pdparams", "no such file"]),
+        ("--pretrained_model nowhere.pdparams", ["nowhere.pdparams"]),
+    ],
+)
 def test_impossible_flags(train, data, tmp_path, flags, named):
     code, _, err = train("--dataroot", data, "--output_dir", tmp_path / "out", *flags.split())
     assert code == 2
@@ -369,18 +323,11 @@ def test_impossible_flags(train, data, tmp_path, flags, named):
     assert not list(tmp_path.rglob("*.pdparams"))
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        "--batchSize 0",
-        "--recipe cifar",
-        "--lr x",
-        "--beta1 1",
-        "--class_loss nll",
-        "--niter 1.5",
-        "--betta1 0",
-    ],
-)
+UNREADABLE = ["--batchSize 0", "--recipe cifar", "--lr x", "--beta1 1", "--class_loss nll"]
+UNREADABLE += ["--niter 1.5", "--betta1 0"]
+
+
+@pytest.mark.parametrize("flags", UNREADABLE)
 def test_flags_that_cannot_be_read_exit_with_2(train, flags):
     code, _, err = train(*flags.split())
     assert code == 2 and flags.split()[0] in err.splitlines()[-1]

@@ -1,6 +1,4 @@
-"""Class groups, labels and pixels, and what is said of groups, folders and files that do not
-fit.
-"""
+"""Class groups, labels and pixels, and what is said of groups and folders that do not fit."""
 
 import argparse
 
@@ -20,8 +18,9 @@ def dataset(paper):
 
 @pytest.fixture
 def folders(tmp_path):
-    """25 class folders c00 ... c24; class i holds i % 3 + 1 pictures of the gray value 10 i, one of
-    them two deep.
+    """25 class folders c00 ... c24.
+
+    Class i holds i % 3 + 1 pictures of the gray value 10 i, all but the first two deep.
     """
     for i in range(25):
         deep = tmp_path / "data" / f"c{i:02d}" / "deeper"
@@ -33,15 +32,8 @@ def folders(tmp_path):
 
 
 def flags(root, **changes):
-    given = {
-        "data_path": str(root),
-        "imsize": 4,
-        "classes": "auto",
-        "class_seed": 0,
-        "flip": False,
-        "num_classes": 0,
-    }
-    return argparse.Namespace(**given | changes)
+    defaults = {"imsize": 4, "classes": "auto", "class_seed": 0, "flip": False, "num_classes": 0}
+    return argparse.Namespace(data_path=str(root), **defaults | changes)
 
 
 def picture(tmp_path, image, name="a/0.png"):
@@ -59,9 +51,8 @@ def test_a_range_leaves_its_end_out_and_labels_count_from_zero(dataset, folders)
     assert data.counts == [i % 3 + 1 for i in range(10, 20)] and len(data) == sum(data.counts)
     for index in range(len(data)):
         image, label = data.load(index, RNG)
-        assert np.allclose(
-            (image + 1) * 127.5, 10 * (label + 10), atol=0.01
-        )  # the gray value tells the folder
+        gray = 10 * (label + 10)  # it tells the folder
+        assert np.allclose((image + 1) * 127.5, gray, atol=0.01)
         assert f"c{label + 10}" in data.name(index) and label.dtype == np.int64
 
 
@@ -82,22 +73,17 @@ def test_auto_is_all_of_few_and_the_published_group_of_many(dataset, total, chos
 def test_random_groups_belong_to_their_seed(dataset):
     names = [f"n{i:04d}" for i in range(1000)]
     first = dataset.choose_classes(names, "random", 7)
-    assert (
-        first == dataset.choose_classes(names, "random:10", 7) == sorted(set(first))
-        and len(first) == 10
-    )
+    assert first == dataset.choose_classes(names, "random:10", 7) == sorted(set(first))
+    assert len(first) == 10
     others = [dataset.choose_classes(names, "random", seed) for seed in range(100)]
     assert len({tuple(group) for group in others}) == 100
-    assert (
-        450 < np.mean(others) < 550 and min(map(min, others)) < 10 and max(map(max, others)) > 990
-    )
+    assert 450 < np.mean(others) < 550
+    assert np.min(others) < 10 and np.max(others) > 990
     assert dataset.choose_classes(names[:12], "random:12", 3) == list(range(12))
 
 
 def test_names_go_before_numbers(dataset):
-    names = sorted(
-        ["0", "1", "10", "10-20", "2", "random"]
-    )  # 10 stands third and 2 fifth among them
+    names = ["0", "1", "10", "10-20", "2", "random"]  # sorted: 10 is third and 2 fifth
     assert dataset.choose_classes(names, "2,10") == [2, 4]
     assert dataset.choose_classes(names, "10-20") == [3]
     assert dataset.choose_classes(names, "random") == [5]
@@ -107,7 +93,7 @@ def test_names_go_before_numbers(dataset):
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, message",
     [
         ("20-30", "20-30: reaches past"),
         ("24-26", "24-26: reaches past"),
@@ -126,16 +112,14 @@ def test_names_go_before_numbers(dataset):
         ("9" * 6000, "no class folder"),
     ],
 )
-def test_impossible_groups_are_one_line_that_says_what_there_is(dataset, folders, text, told):
+def test_impossible_groups_are_one_line_that_says_what_there_is(dataset, folders, text, message):
     with pytest.raises(UserError) as error:
         dataset.ClassFolder(folders, 4, text)
     line = str(error.value)
-    assert line.startswith("--classes ") and told in line and "\n" not in line
-    if "more than once" not in told and "holds no" not in told:
-        assert (
-            f"the 25 class folders of --dataroot {folders}, counted from 0: c00, c01" in line
-            and "c24" in line
-        )
+    assert line.startswith("--classes ") and message in line and "\n" not in line
+    if "more than once" not in message and "holds no" not in message:
+        assert f"the 25 class folders of --dataroot {folders}, counted from 0: c00, c01" in line
+        assert "c24" in line
 
 
 def test_a_list_of_names_is_taken_as_it_is(dataset, tmp_path):
@@ -146,10 +130,8 @@ def test_a_list_of_names_is_taken_as_it_is(dataset, tmp_path):
     assert dataset.ClassFolder(tmp_path, 4, ["auto"]).classes == ["auto"]
     with pytest.raises(UserError, match="no class folder '2' among"):
         dataset.ClassFolder(tmp_path, 4, ["2"])  # not the third folder
-    with pytest.raises(
-        UserError,
-        match=r"no class folder 'eel' among the 3 class folders of --held_out .*: 1, auto",
-    ):
+    message = r"no class folder 'eel' among the 3 class folders of --held_out .*: 1, auto"
+    with pytest.raises(UserError, match=message):
         dataset.ClassFolder(tmp_path, 4, ["1", "eel"], flag="--held_out")
 
 
@@ -158,9 +140,8 @@ def test_only_the_chosen_classes_need_images(dataset, folders):
     for path in (folders / "c07").rglob("*.png"):
         path.unlink()
     assert dataset.ClassFolder(folders, 4, "10-20").class_indices[0] == 10
-    with pytest.raises(
-        UserError, match=r"--dataroot .*c07: no images in this class folder.*--classes"
-    ):
+    message = r"--dataroot .*c07: no images in this class folder.*--classes"
+    with pytest.raises(UserError, match=message):
         dataset.ClassFolder(folders, 4, "5-10")
 
 
@@ -171,8 +152,9 @@ def test_files_and_hidden_folders_are_no_classes(dataset, folders):
 
 
 def triangle_filter(pixels, size):
-    """Bilinear resize along axis 0 as the textbook has it: weights fall linearly to 0 over max(1,
-    scale) pixels.
+    """Bilinear resize along axis 0 as the textbook has it.
+
+    Weights fall linearly to 0 over max(1, scale) pixels.
     """
     scale = len(pixels) / size
     reach = max(1.0, scale)
@@ -182,17 +164,11 @@ def triangle_filter(pixels, size):
     return np.tensordot(weights, pixels, 1)
 
 
-@pytest.mark.parametrize(
-    "width, height, resized",
-    [
-        (50, 20, (20, 8)),
-        (20, 50, (8, 20)),
-        (8, 8, (8, 8)),
-        (5, 7, (8, 11)),
-        (17, 16, (8, 8)),
-        (33, 16, (16, 8)),
-    ],
-)
+SIZES = [(50, 20, (20, 8)), (20, 50, (8, 20)), (8, 8, (8, 8))]
+SIZES += [(5, 7, (8, 11)), (17, 16, (8, 8)), (33, 16, (16, 8))]
+
+
+@pytest.mark.parametrize("width, height, resized", SIZES)
 def test_the_short_side_is_resized_then_the_middle_cut_out(
     dataset, tmp_path, width, height, resized
 ):
@@ -224,20 +200,20 @@ def test_every_mode_becomes_rgb(dataset, tmp_path, mode):
     if mode == "I;16":
         image = Image.fromarray(np.full((4, 4), 128 * 256 + 77, np.uint16))
     else:
-        image = Image.new("RGB" if mode in ("RGBA", "CMYK") else "L", (4, 4), "#808080").convert(
-            mode, dither=0
-        )
+        gray = Image.new("RGB" if mode in ("RGBA", "CMYK") else "L", (4, 4), "#808080")
+        image = gray.convert(mode, dither=0)
     root = picture(tmp_path, image, "a/0.tif" if mode in ("CMYK", "I;16") else "a/0.png")
-    gray = 255 if mode == "1" else 128
+    value = 255 if mode == "1" else 128
     item = dataset.ClassFolder(root, 4).load(0, RNG)[0]
-    assert item.shape == (3, 4, 4) and np.allclose((item + 1) * 127.5, gray, atol=1)
+    assert item.shape == (3, 4, 4) and np.allclose((item + 1) * 127.5, value, atol=1)
 
 
 def test_mirrored_only_when_asked_and_half_the_time(dataset, tmp_path):
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:, 0] = 255
     root = picture(tmp_path, Image.fromarray(pixels))
-    plain, flip = dataset.ClassFolder(root, 4), dataset.ClassFolder(root, 4, flip=True)
+    plain = dataset.ClassFolder(root, 4)
+    flip = dataset.ClassFolder(root, 4, flip=True)
     white = [flip.load(0, np.random.default_rng(i))[0][0, 0].argmax() for i in range(400)]
     assert set(white) == {0, 3} and 160 < white.count(3) < 240
     assert all(plain.load(0, np.random.default_rng(i))[0][0, 0, 0] == 1 for i in range(20))
@@ -274,28 +250,24 @@ def test_missing_folders_say_what_is_expected(dataset, tmp_path):
         dataset.make_dataset(flags(""))
     with pytest.raises(UserError, match=r"^--dataroot .*nowhere: no such folder"):
         dataset.make_dataset(flags(tmp_path / "nowhere"))
-    with pytest.raises(
-        UserError, match=r"^--dataroot .*: no sub-folders\. Expected .*/<class>/<image>"
-    ):
+    message = r"^--dataroot .*: no sub-folders\. Expected .*/<class>/<image>"
+    with pytest.raises(UserError, match=message):
         dataset.make_dataset(flags(tmp_path))
 
 
 def test_the_number_of_classes_must_be_the_number_chosen(dataset, folders):
     assert len(dataset.make_dataset(flags(folders, classes="3-7", num_classes=4)).classes) == 4
     assert len(dataset.make_dataset(flags(folders, classes="3-7", num_classes=None)).classes) == 4
-    with pytest.raises(
-        UserError, match=r"^--num_classes 10: --classes 3-7 chooses 4 \(classes 3-7 of 25\)"
-    ):
+    message = r"^--num_classes 10: --classes 3-7 chooses 4 \(classes 3-7 of 25\)"
+    with pytest.raises(UserError, match=message):
         dataset.make_dataset(flags(folders, classes="3-7", num_classes=10))
 
 
 def test_flags_reach_the_data(dataset, folders):
-    data = dataset.make_dataset(
-        flags(folders, imsize=3, classes="random:5", class_seed=4, flip=True)
-    )
-    assert data.class_indices == dataset.choose_classes(
-        [f"c{i:02d}" for i in range(25)], "random:5", 4
-    )
+    args = flags(folders, imsize=3, classes="random:5", class_seed=4, flip=True)
+    data = dataset.make_dataset(args)
+    names = [f"c{i:02d}" for i in range(25)]
+    assert data.class_indices == dataset.choose_classes(names, "random:5", 4)
     assert data.flip and data.load(0, RNG)[0].shape == (3, 3, 3)
 
 
@@ -303,8 +275,7 @@ def test_the_log_line_names_the_group(dataset, folders):
     def line(classes):
         return dataset.describe(dataset.ClassFolder(folders, 4, classes))
 
-    assert line("10-20").startswith(
-        "data: 20 images of classes 10-20 of 25, 1 to 3 each (c10, c11, "
-    )
+    start = "data: 20 images of classes 10-20 of 25, 1 to 3 each (c10, c11, "
+    assert line("10-20").startswith(start)
     assert line("3,9") == "data: 2 images of classes 3, 9 of 25, 1 each (c03, c09)"
     assert "all 25 classes" in line("0-25") and line("0-25").endswith("c09, ...)")

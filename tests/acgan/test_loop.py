@@ -18,9 +18,7 @@ from tests.acgan.trainers import Data, batch, make, trained
 
 @pytest.fixture
 def acgan(paper, monkeypatch):
-    monkeypatch.setattr(
-        RunLog, "_curves", lambda log: None
-    )  # drawing takes longer than all else here
+    monkeypatch.setattr(RunLog, "_curves", lambda log: None)  # drawing takes longest of all
     return paper("acgan")
 
 
@@ -40,9 +38,10 @@ def test_ema_averages_weights_and_copies_statistics(acgan, tmp_path):
     for name, value in trainer.G_ema.state_dict().items():
         expected = 0.75 * first[name] + 0.25 * second[name] if name in names else second[name]
         assert np.allclose(value.numpy(), expected, atol=1e-6), name
-    assert set(second) - names == {
-        f"tconv{i}.1.{leaf}" for i in (2, 3, 4) for leaf in ("_mean", "_variance")
-    }
+    statistics = set()
+    for i in (2, 3, 4):
+        statistics |= {f"tconv{i}.1._mean", f"tconv{i}.1._variance"}
+    assert set(second) - names == statistics
 
 
 def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was(acgan, tmp_path):
@@ -55,9 +54,8 @@ def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was
     assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
     assert np.array_equal(images[:4], trainer.generate(noise[:4], y[:4]))  # whatever else is drawn
     assert not np.array_equal(images, trainer.generate(noise, np.full(10, 2)))  # the class is seen
-    assert trainer.G.training and all(
-        np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items()
-    )
+    assert trainer.G.training
+    assert all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items())
     for p in trainer.G_ema.tconv5[0].parameters():
         p.set_value(paddle.zeros(p.shape))
     assert (trainer.generate(noise, y) == 128).all()  # tanh(0): G_ema drew them
@@ -68,24 +66,21 @@ def test_held_out_accuracy_is_ds_in_eval_mode(acgan, tmp_path):
     held_out = Data(11, labels=[0] * 4 + [1] * 4 + [2] * 3)
     trainer = make(acgan, tmp_path, held_out=held_out)
     state = {n: v.numpy().copy() for n, v in trainer.D.state_dict().items()}
-    predicted = discriminate(state, held_out.images.astype("float64"), "callifrey", 32)[1].argmax(1)
+    _, logits = discriminate(state, held_out.images.astype("float64"), "callifrey", 32)
+    predicted = logits.argmax(1)
     held_out.labels = [*predicted[:7], *((predicted[7:] + 1) % 3)]
     assert trainer.held_out_accuracy() == pytest.approx(7 / 11)
     trainer.args.batch_size = 5
     assert trainer.held_out_accuracy() == pytest.approx(7 / 11)
-    assert trainer.held_out_accuracy(most=3) == pytest.approx(
-        2 / 3
-    )  # images 0, 5 and 10: spread over the classes
-    assert trainer.D.training and all(
-        np.array_equal(v.numpy(), state[n]) for n, v in trainer.D.state_dict().items()
-    )
+    # Images 0, 5 and 10: spread over the classes.
+    assert trainer.held_out_accuracy(most=3) == pytest.approx(2 / 3)
+    assert trainer.D.training
+    assert all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.D.state_dict().items())
 
 
 def test_unreadable_images_are_left_out_of_what_is_shown_when_asked(acgan, tmp_path):
-    data, held_out = (
-        Data(bad=(0, 3, 6, 9)),
-        Data(6, labels=[0] * 6, bad=(1, 5)),
-    )  # of class 0 nothing can be read
+    data = Data(bad=(0, 3, 6, 9))  # of class 0 nothing can be read
+    held_out = Data(6, labels=[0] * 6, bad=(1, 5))
     trainer = make(acgan, tmp_path, data=data, held_out=held_out)
     with pytest.raises(UserError, match="image 0 is broken"):
         trainer.show_real()
@@ -102,7 +97,12 @@ def test_unreadable_images_are_left_out_of_what_is_shown_when_asked(acgan, tmp_p
 
 def without_steps(trainer, logs):
     """A trainer whose steps do nothing but return logs(iteration)."""
-    trainer.train_step = lambda i, x, y: {k: paddle.to_tensor(float(v)) for k, v in logs(i).items()}
+
+    def train_step(iteration, x, y):
+        values = logs(iteration)
+        return {name: paddle.to_tensor(float(value)) for name, value in values.items()}
+
+    trainer.train_step = train_step
     return trainer
 
 
@@ -113,9 +113,12 @@ def rows(folder):
 def test_rows_are_means_since_the_last_row(acgan, tmp_path):
     trainer = make(acgan, tmp_path, iterations=7, log_every=3, save_every=100, sample_every=100)
     without_steps(trainer, lambda i: {"D_loss": i * i, "Acc": i % 2}).train()
-    found = [(row["iteration"], row["D_loss"], row["Acc"]) for row in rows(tmp_path)]
-    assert found == [(3, pytest.approx(5 / 3), pytest.approx(1 / 3)),
-                     (6, pytest.approx(50 / 3), pytest.approx(2 / 3)), (7, 36, 0)]  # fmt: skip
+    means = [(row["iteration"], row["D_loss"], row["Acc"]) for row in rows(tmp_path)]
+    assert means == [
+        (3, pytest.approx(5 / 3), pytest.approx(1 / 3)),
+        (6, pytest.approx(50 / 3), pytest.approx(2 / 3)),
+        (7, 36, 0),
+    ]
 
 
 SAVES = [(7, 3, (0, 3, 6)), (8, 3, (0, 3, 6, 7)), (2, 5, (0, 1)), (1, 5, (0,))]
@@ -126,11 +129,10 @@ def test_saves_and_samples_after_epoch_0_every_save_freq_and_the_last(
     acgan, tmp_path, niter, save_freq, epochs
 ):
     """Three batches an epoch; epochs count from 0, as in the file names of the reference code."""
-    trainer = without_steps(
-        make(acgan, tmp_path, niter=niter, save_freq=save_freq, log_every=100), lambda i: {}
-    )
-    assert trainer.train() == 0
-    saved, sampled = numbers(tmp_path / "checkpoints"), numbers(tmp_path / "results")
+    trainer = make(acgan, tmp_path, niter=niter, save_freq=save_freq, log_every=100)
+    assert without_steps(trainer, lambda i: {}).train() == 0
+    saved = numbers(tmp_path / "checkpoints")
+    sampled = numbers(tmp_path / "results")
     assert saved == [3 * (e + 1) for e in epochs] and sampled == saved
     classes = {path.name for path in (tmp_path / "class_results").iterdir()}
     assert classes == {"a.png", "b.png", "c.png"}
@@ -139,8 +141,8 @@ def test_saves_and_samples_after_epoch_0_every_save_freq_and_the_last(
 def test_saves_and_samples_by_iterations_when_asked(acgan, tmp_path):
     flags = dict(niter=50, iterations=7, save_every=2, sample_every=3, log_every=100)
     without_steps(make(acgan, tmp_path, **flags), lambda i: {}).train()
-    saved, sampled = numbers(tmp_path / "checkpoints"), numbers(tmp_path / "results")
-    assert (saved, sampled) == ([2, 4, 6, 7], [3, 6, 7])
+    assert numbers(tmp_path / "checkpoints") == [2, 4, 6, 7]
+    assert numbers(tmp_path / "results") == [3, 6, 7]
 
 
 def numbers(folder):
@@ -149,8 +151,9 @@ def numbers(folder):
 
 
 def test_scores_are_against_the_images_that_can_be_read(acgan, tmp_path, monkeypatch):
-    """With --skip_bad_images without the others; the statistics of a run before are trusted only
-    when it goes on.
+    """With --skip_bad_images without the others.
+
+    The statistics of a run before are trusted only when it goes on.
     """
     calls = []
     monkeypatch.setattr(training, "open_networks", lambda *weights: (weights, ""))
@@ -167,9 +170,7 @@ def test_scores_are_against_the_images_that_can_be_read(acgan, tmp_path, monkeyp
 
 
 def test_scores_while_training_keep_the_best(acgan, tmp_path, monkeypatch):
-    """Every evaluation draws the same latents from the average; what it finds is logged and kept in
-    checkpoints.
-    """
+    """Every evaluation draws the same latents; what it finds is logged and kept in checkpoints."""
     flags = dict(iterations=5, save_every=100, sample_every=100, log_every=100, ema_decay=0.5)
     trainer = make(acgan, tmp_path, eval_every=2, eval_samples=7, **flags)
     seen = []
@@ -183,25 +184,26 @@ def test_scores_while_training_keep_the_best(acgan, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "open_networks", lambda *weights: ([], ""))
     monkeypatch.setattr(training, "Evaluation", lambda *args, **how: SimpleNamespace(score=score))
     trainer.train()
-    assert [images.shape for images in seen] == [(7, 32, 32, 3)] * 2 and not np.array_equal(*seen)
+    assert [images.shape for images in seen] == [(7, 32, 32, 3)] * 2
+    assert not np.array_equal(*seen)
     again = [np.concatenate(list(trainer.fakes())) for _ in range(2)]
     assert np.array_equal(*again)
     trainer.G.fc1.weight.set_value(trainer.G.fc1.weight * 2)
     assert np.array_equal(np.concatenate(list(trainer.fakes())), again[0])  # the average drew them
-    assert [(row["iteration"], row["fid"]) for row in rows(tmp_path) if "fid" in row] == [
-        (2, 8.0),
-        (4, 6.0),
-    ]
-    found = {p.stem: weights.load(p) for p in (tmp_path / "checkpoints").iterdir()}
-    assert sorted(found) == ["best_fid", "iter_0000002", "iter_0000004", "iter_0000005"]
-    assert found["best_fid"]["iteration"] == 2
-    assert all(state["best"] == {"fid": {"value": 9.0, "iteration": 2}} for state in found.values())
+    scores = [(row["iteration"], row["fid"]) for row in rows(tmp_path) if "fid" in row]
+    assert scores == [(2, 8.0), (4, 6.0)]
+    states = {p.stem: weights.load(p) for p in (tmp_path / "checkpoints").iterdir()}
+    assert sorted(states) == ["best_fid", "iter_0000002", "iter_0000004", "iter_0000005"]
+    assert states["best_fid"]["iteration"] == 2
+    best = {"fid": {"value": 9.0, "iteration": 2}}
+    assert all(state["best"] == best for state in states.values())
 
 
 @pytest.mark.parametrize("where", ["G.tconv3.0.weight", "D.conv1.0.weight", "D.fc_aux.bias"])
 def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(acgan, tmp_path, where):
     trainer = make(acgan, tmp_path, iterations=6, save_every=1, sample_every=100)
-    step, (network, name) = trainer.train_step, where.split(".", 1)
+    step = trainer.train_step
+    network, name = where.split(".", 1)
     poison = dict(getattr(trainer, network).named_parameters())[name]
 
     def poisoned(iteration, x, y):
@@ -213,17 +215,17 @@ def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(acgan, tmp
     trainer.train_step = poisoned
     with pytest.raises(NotFinite, match=r"iteration 3.*iter_0000002"):
         trainer.train()
-    assert (
-        sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "iter_0000002.pdparams"
-    )
+    newest = max((tmp_path / "checkpoints").iterdir())
+    assert newest.name == "iter_0000002.pdparams"
 
 
 # ---- what a run starts from ----
 
 
 def test_weights_of_another_network_are_refused(acgan, tmp_path):
-    """With and without ReLU after fc1 the shapes are the same and the networks are not; D has no
-    part in it.
+    """With and without ReLU after fc1 the shapes are the same and the networks are not.
+
+    D has no part in it.
     """
     trainer = make(acgan, tmp_path)
     state = saved(make(acgan, tmp_path, arch={"fc_relu": False}))
@@ -231,8 +233,9 @@ def test_weights_of_another_network_are_refused(acgan, tmp_path):
         trainer.start_from(state, "other.pdparams")
     del state["generator"]
     assert "no generator" in trainer.start_from(state, "other.pdparams")[0]
+    state = saved(make(acgan, tmp_path, arch={"form": "clvrai"}))
     with pytest.raises(UserError, match="form clvrai there, callifrey here"):
-        trainer.start_from(saved(make(acgan, tmp_path, arch={"form": "clvrai"})), "other.pdparams")
+        trainer.start_from(state, "other.pdparams")
 
 
 def saved(trainer):
@@ -243,7 +246,8 @@ def saved(trainer):
 
 def test_a_checkpoint_goes_on_where_it_was(acgan, tmp_path):
     """Networks, average, both optimizers and the place; a step later they still agree."""
-    one, other = (make(acgan, tmp_path, ema_decay=0.5) for _ in range(2))
+    one = make(acgan, tmp_path, ema_decay=0.5)
+    other = make(acgan, tmp_path, ema_decay=0.5)
     one.train_step(0, *batch())
     with one._run(()) as run:
         run.iteration = 1
@@ -264,10 +268,11 @@ def test_what_is_no_checkpoint_of_this_run_is_refused(acgan, tmp_path):
     trainer = make(acgan, tmp_path)
     state = saved(trainer)
     trainer.args.resume = "auto"
-    checkpoint.save_checkpoint(tmp_path / "checkpoints", 1, state | {"classes": ["a", "b", "d"]}, 0)
+    folder = tmp_path / "checkpoints"
+    checkpoint.save_checkpoint(folder, 1, state | {"classes": ["a", "b", "d"]}, keep=0)
     with pytest.raises(UserError, match="other classes"):
         trainer.train()
     del state["optimizer_d"]
-    path = checkpoint.save_checkpoint(tmp_path / "checkpoints", 2, state, 0)
+    path = checkpoint.save_checkpoint(folder, 2, state, keep=0)
     with pytest.raises(UserError, match=f"{path}.*optimizer_d"):
         trainer.train()

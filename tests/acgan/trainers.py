@@ -14,8 +14,9 @@ TINY += " --keep_checkpoints 0 --num_workers 0"
 
 
 def tiny_args(train, tmp_path, **changes):
-    """The flags of a model that steps in a blink. Args: train, the module; changes, flag=value
-    (True: a flag without a value).
+    """The flags of a model that steps in a blink.
+
+    Args: train, the module; changes, flag=value (True: a flag without a value).
     """
     flags = [*TINY.split(), "--output_dir", tmp_path]
     for name, value in changes.items():
@@ -26,13 +27,15 @@ def tiny_args(train, tmp_path, **changes):
 class Data:
     """Random 32x32 images, classes in turn; those in `bad` cannot be read."""
 
-    classes, counts, class_indices, class_total = ["a", "b", "c"], [4, 4, 4], [0, 1, 2], 3
+    classes = ["a", "b", "c"]
+    counts = [4, 4, 4]
+    class_indices = [0, 1, 2]
+    class_total = 3
 
     def __init__(self, number=12, labels=None, bad=()):
-        self.images, self.bad = (
-            np.random.default_rng(3).uniform(-1, 1, (number, 3, 32, 32)).astype("float32"),
-            bad,
-        )
+        images = np.random.default_rng(3).uniform(-1, 1, (number, 3, 32, 32))
+        self.images = images.astype("float32")
+        self.bad = bad
         self.labels = [i % 3 for i in range(number)] if labels is None else list(labels)
 
     def __len__(self):
@@ -45,8 +48,9 @@ class Data:
 
 
 class ReadD(paddle.nn.Layer):
-    """A discriminator that reads its answer in the image: pixel 0 is the source logit, pixels 1 to
-    3 the class's.
+    """A discriminator that reads its answer in the image.
+
+    Pixel 0 is the source logit, pixels 1 to 3 are the classes'.
     """
 
     def __init__(self):
@@ -59,17 +63,19 @@ class ReadD(paddle.nn.Layer):
 
 
 def make(acgan, tmp_path, D=None, held_out=None, data=None, arch=None, **changes):
-    """A trainer on the smallest networks, the same weights each time, of a size that lets every
-    gradient be seen.
+    """A trainer on the smallest networks.
+
+    The weights are the same each time, of a size that lets every gradient be seen.
     """
     arch = acgan.model.Architecture(**(ARCH | (arch or {})))
-    G, D = acgan.model.Generator(arch), D or acgan.model.Discriminator(arch)
+    args = tiny_args(acgan.train, tmp_path, **changes)
+    G = acgan.model.Generator(arch)
+    D = D or acgan.model.Discriminator(arch)
     for net in (G, D):
         if not isinstance(net, ReadD):
             net.set_state_dict(random_state(net))
-    return acgan.trainer.Trainer(
-        G, D, arch, tiny_args(acgan.train, tmp_path, **changes), data or Data(), held_out
-    )
+    data = data or Data()
+    return acgan.trainer.Trainer(G, D, arch=arch, args=args, dataset=data, held_out=held_out)
 
 
 def batch(n=4, seed=0):
@@ -86,14 +92,9 @@ def still(*networks):
 
 
 def trained(network):
-    """Copies of all parameters, also while D's are held still for G's step, but not BatchNorm's
-    statistics.
-    """
-    return {
-        n: p.numpy().copy()
-        for n, p in network.named_parameters()
-        if not n.endswith(("._mean", "._variance"))
-    }
+    """Copies of all parameters, also of a frozen network, but not BatchNorm's statistics."""
+    copies = {name: p.numpy().copy() for name, p in network.named_parameters()}
+    return {name: p for name, p in copies.items() if not name.endswith(("._mean", "._variance"))}
 
 
 def moved(before, after):

@@ -1,7 +1,7 @@
-"""Run by tests/contract, alone and under paddle.distributed.launch: two iterations on shared
-global batches.
+"""Two iterations on shared global batches, alone or under paddle.distributed.launch.
 
-Usage: two_steps.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iterations.
+Usage, by tests/contract: two_steps.py OUT. Writes OUT/rank<r>.pdparams: the networks after the
+iterations.
 """
 
 import sys
@@ -22,15 +22,17 @@ from tests.acgan.networks import random_state
 from tests.acgan.trainers import ARCH, Data, still, tiny_args
 from trainer import Trainer
 
-out, rank, world = Path(sys.argv[1]), process.rank(), process.world_size()
-share = slice(8 // world * rank, 8 // world * (rank + 1))
+out = Path(sys.argv[1])
+rank = process.rank()
+batch_size = 8 // process.world_size()
+share = slice(batch_size * rank, batch_size * (rank + 1))  # of the global batch of 8
 arch = Architecture(**ARCH)
-G, D = Generator(arch), Discriminator(arch)
-for network in (G, D):
-    network.set_state_dict(
-        random_state(network, seed=rank)
-    )  # ranks that start apart must be brought together
-trainer = Trainer(G, D, arch, tiny_args(train, out, batch_size=8 // world, ema_decay=0.5), Data())
+args = tiny_args(train, out, batch_size=batch_size, ema_decay=0.5)
+G = Generator(arch)
+D = Discriminator(arch)
+for network in (G, D):  # ranks that start apart must be brought together
+    network.set_state_dict(random_state(network, seed=rank))
+trainer = Trainer(G, D, arch=arch, args=args, dataset=Data())
 still(D)
 for layer in [*G.sublayers(), *D.sublayers()]:
     if isinstance(layer, paddle.nn.BatchNorm2D):
@@ -50,9 +52,9 @@ class GlobalDraws:
 
 trainer._rng = lambda *_: GlobalDraws()
 for iteration in range(2):
-    x, y = draws.uniform(-1, 1, (8, 3, 32, 32)).astype("float32"), draws.integers(3, size=8)
+    x = draws.uniform(-1, 1, (8, 3, 32, 32)).astype("float32")
+    y = draws.integers(3, size=8)
     trainer.train_step(iteration, x[share], y[share])
 networks = {"generator": trainer.G, "average": trainer.G_ema, "discriminator": trainer.D}
-weights.save(
-    {k: checkpoint.network_state(v) for k, v in networks.items()}, out / f"rank{rank}.pdparams"
-)
+state = {name: checkpoint.network_state(network) for name, network in networks.items()}
+weights.save(state, out / f"rank{rank}.pdparams")

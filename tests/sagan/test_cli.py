@@ -1,6 +1,4 @@
-"""train.py from its flags to its exit code: what a user can get wrong ends in one line that names
-it.
-"""
+"""train.py from its flags to its exit code: a user's mistake ends in one line that names it."""
 
 import json
 import pickle
@@ -53,24 +51,17 @@ def one_line(stderr, *parts):
 
 def test_a_run_writes_its_folder(train, data, tmp_path):
     out = tmp_path / "out"
-    code, printed, _ = train(
-        "--data_path", data, "--output_dir", out, "--iterations", 2, "--max_frames_per_gif", 2
-    )
+    flags = ["--iterations", 2, "--max_frames_per_gif", 2]
+    code, printed, _ = train("--data_path", data, "--output_dir", out, *flags)
     assert code == 0 and "8 images in 2 classes of 4 images (a, b)" in printed
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
-    expected = "args.json log.txt log.jsonl curves.png samples/iter_0000002.png samples.gif"
-    assert {
-        *expected.split(),
-        "checkpoints/iter_0000001.pdparams",
-        "checkpoints/iter_0000002.pdparams",
-    } <= names
+    expected = "args.json log.txt log.jsonl curves.png samples/iter_0000002.png samples.gif "
+    expected += "checkpoints/iter_0000001.pdparams checkpoints/iter_0000002.pdparams"
+    assert set(expected.split()) <= names
     assert any(name.startswith("log/") for name in names)
     state = checkpoint.load_checkpoint(out / "checkpoints" / "iter_0000002.pdparams")
-    assert (
-        state["classes"] == ["a", "b"]
-        and state["iteration"] == 2
-        and state["args"]["recipe"] == "cifar10"
-    )
+    assert state["classes"] == ["a", "b"] and state["iteration"] == 2
+    assert state["args"]["recipe"] == "cifar10"
     assert Image.open(out / "samples" / "iter_0000002.png").height >= 2 * 32
 
 
@@ -78,7 +69,8 @@ def test_evaluation_logs_scores_and_keeps_the_best(train, data, tmp_path):
     """And --skip_bad_images holds for the real images of the scores too."""
     out = tmp_path / "out"
     (data / "b" / "3.png").write_bytes(b"no picture")
-    flags = "--iterations 2 --eval_every 1 --eval_samples 4 --inception_weights random --skip_bad_images".split()
+    flags = "--iterations 2 --eval_every 1 --eval_samples 4 --inception_weights random".split()
+    flags += ["--skip_bad_images"]
     code, printed, err = train("--data_path", data, "--output_dir", out, *flags)
     assert code == 0, err
     rows = map(json.loads, (out / "log.jsonl").read_text().splitlines())
@@ -108,17 +100,15 @@ def test_empty_class_folder(train, data, tmp_path):
 
 
 def test_another_number_of_classes(train, data, tmp_path):
-    code, _, err = train(
-        "--output_dir", tmp_path / "out", "--data_path", data, "--num_classes", 1000
-    )
+    flags = ["--output_dir", tmp_path / "out", "--data_path", data]
+    code, _, err = train(*flags, "--num_classes", 1000)
     assert code == 2
     one_line(err, "--num_classes 1000", "holds 2")
 
 
 def test_too_few_images(train, data, tmp_path):
-    code, _, err = train(
-        "--output_dir", tmp_path / "out", "--data_path", data, "--batch_size", 9, "--iterations", 1
-    )
+    flags = ["--output_dir", tmp_path / "out", "--data_path", data]
+    code, _, err = train(*flags, "--batch_size", 9, "--iterations", 1)
     assert code == 2
     one_line(err, "--batch_size 9", "8")
 
@@ -145,13 +135,11 @@ def test_resume_with_another_width_lists_the_shapes(train, data, tmp_path):
 
 
 def test_another_papers_checkpoint(train, data, tmp_path):
-    path = checkpoint.save_checkpoint(
-        tmp_path / "other", 1, {"encoder": {"w": np.ones(2, np.float32)}}, 0
-    )
+    state = {"encoder": {"w": np.ones(2, np.float32)}}
+    path = checkpoint.save_checkpoint(tmp_path / "other", 1, state, keep=0)
     for flag in ("--resume", "--pretrained_model"):
-        code, _, err = train(
-            "--data_path", data, "--output_dir", tmp_path / flag, "--iterations", 2, flag, path
-        )
+        flags = ["--data_path", data, "--output_dir", tmp_path / flag, "--iterations", 2]
+        code, _, err = train(*flags, flag, path)
         assert code == 2
         one_line(err, path)
 
@@ -168,7 +156,8 @@ class Evil:
 
 @pytest.mark.parametrize("flag", ["--resume", "--pretrained_model"])
 def test_a_pickle_with_foreign_objects_is_refused_and_runs_nothing(train, data, tmp_path, flag):
-    path, target = tmp_path / "evil.pdparams", tmp_path / "executed"
+    path = tmp_path / "evil.pdparams"
+    target = tmp_path / "executed"
     path.write_bytes(pickle.dumps({"generator": Evil(target)}))
     code, _, err = train("--data_path", data, "--output_dir", tmp_path / "out", flag, path)
     assert code == 2 and not target.exists()
@@ -182,24 +171,25 @@ def test_pretrained_weights_start_a_new_run(train, data, tmp_path):
     still = ["--g_lr", 0, "--d_lr", 0, "--seed", 5, "--pretrained_model", path]
     code, _, err = train(*flags, *still, "--output_dir", tmp_path / "second")
     assert code == 0, err
-    first, second = (
-        weights.load(path),
-        weights.load(tmp_path / "second" / "checkpoints" / "iter_0000001.pdparams"),
-    )
+    first = weights.load(path)
+    second = weights.load(tmp_path / "second" / "checkpoints" / "iter_0000001.pdparams")
     for network in ("generator", "discriminator"):
         for name, value in first[network].items():
             if name.endswith("weight_orig"):
                 assert np.array_equal(value, second[network][name]), name
 
 
-@pytest.mark.parametrize("flags, named", [
-    ("--amp fp16", "--amp fp16"),
-    ("--dataset lsun", "--dataset lsun"),
-    ("--imsize 48", "--imsize 48"),
-    ("--g_attention 7", "--g_attention 7"),
-    ("--device gpu:99", "--device gpu:99"),
-    ("--centercrop --centercrop_size 33", "--centercrop_size 33"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        ("--amp fp16", "--amp fp16"),
+        ("--dataset lsun", "--dataset lsun"),
+        ("--imsize 48", "--imsize 48"),
+        ("--g_attention 7", "--g_attention 7"),
+        ("--device gpu:99", "--device gpu:99"),
+        ("--centercrop --centercrop_size 33", "--centercrop_size 33"),
+    ],
+)
 def test_impossible_flags(train, data, tmp_path, flags, named):
     code, _, err = train("--data_path", data, "--output_dir", tmp_path / "out", *flags.split())
     assert code == 2

@@ -1,6 +1,4 @@
-"""Losses against numbers worked out by hand, and the two updates: who moves, by which gradient,
-from which draws.
-"""
+"""Losses worked out by hand, and the two updates: who moves, by which gradient and draws."""
 
 import math
 
@@ -32,7 +30,8 @@ def tiny_args(train, tmp_path, **changes):
 class Data:
     """Eight constant 32x32 images of two classes."""
 
-    classes, counts = ["a", "b"], [4, 4]
+    classes = ["a", "b"]
+    counts = [4, 4]
 
     def __len__(self):
         return 8
@@ -44,11 +43,15 @@ class Data:
 def make(sagan, tmp_path, arch=None, **changes):
     """A trainer on the smallest networks, the same weights each time."""
     args = tiny_args(sagan.train, tmp_path, **changes)
-    arch = arch or sagan.model.architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4)
+    arch = arch or architecture(sagan)
     paddle.seed(0)
-    return sagan.trainer.Trainer(
-        sagan.model.Generator(arch), sagan.model.Discriminator(arch), arch, args, Data()
-    )
+    networks = sagan.model.Generator(arch), sagan.model.Discriminator(arch)
+    return sagan.trainer.Trainer(*networks, arch=arch, args=args, dataset=Data())
+
+
+def architecture(sagan, **changes):
+    widths = {"z_dim": 8, "g_conv_dim": 2, "d_conv_dim": 4}
+    return sagan.model.architecture("mmgen", 32, 2, **widths, **changes)
 
 
 def saved(trainer):
@@ -63,9 +66,7 @@ def batch(n=4, seed=0):
 
 
 def freeze_norms(trainer):
-    """BatchNorm on its running statistics: then an image's result does not depend on the others in
-    its batch.
-    """
+    """BatchNorm on its running statistics: then an image's result depends on no other's."""
     for layer in trainer.G.sublayers():
         if isinstance(layer, paddle.nn.BatchNorm2D):
             layer.eval()
@@ -80,7 +81,8 @@ def softplus(x):
 
 
 def test_d_losses_by_hand(sagan):
-    real, fake = logits(2.0, 0.25), logits(-3.0, 0.5)
+    real = logits(2.0, 0.25)
+    fake = logits(-3.0, 0.5)
     expected = {
         "hinge": ((0 + 0.75) / 2, (0 + 1.5) / 2),
         "wgan_gp": (-1.125, -1.25),
@@ -88,9 +90,8 @@ def test_d_losses_by_hand(sagan):
     }
     expected["gan"] = expected["dcgan"]
     for kind, values in expected.items():
-        assert [float(v) for v in sagan.trainer.d_losses(real, fake, kind)] == pytest.approx(
-            values
-        ), kind
+        losses = [float(loss) for loss in sagan.trainer.d_losses(real, fake, kind)]
+        assert losses == pytest.approx(values), kind
 
 
 def test_g_loss_by_hand(sagan):
@@ -107,22 +108,26 @@ def test_g_loss_by_hand(sagan):
 
 def test_gradient_penalty_of_a_linear_discriminator(sagan):
     """D(x) = 2 sum x has a gradient of norm 2 sqrt(12) everywhere."""
+
+    def discriminator(x, y):
+        return 2 * x.sum([1, 2, 3])
+
     x = paddle.rand([5, 3, 2, 2])
     mix = paddle.rand([5, 1, 1, 1])
-    penalty = sagan.trainer.gradient_penalty(lambda x, y: 2 * x.sum([1, 2, 3]), x, x + 1, None, mix)
+    penalty = sagan.trainer.gradient_penalty(discriminator, x, fake=x + 1, y=None, mix=mix)
     assert float(penalty) == pytest.approx((2 * math.sqrt(12) - 1) ** 2, rel=1e-5)
 
 
 def test_gradient_penalty_is_taken_between_real_and_fake(sagan):
     """D(x) = x^2 of one pixel: the gradient 2x tells where it was taken."""
-    real, fake, mix = (
-        paddle.full([1, 1, 1, 1], 3.0),
-        paddle.full([1, 1, 1, 1], 1.0),
-        paddle.full([1, 1, 1, 1], 0.75),
-    )
-    penalty = sagan.trainer.gradient_penalty(
-        lambda x, y: x.square().sum([1, 2, 3]), real, fake, None, mix
-    )
+
+    def discriminator(x, y):
+        return x.square().sum([1, 2, 3])
+
+    real = paddle.full([1, 1, 1, 1], 3.0)
+    fake = paddle.full([1, 1, 1, 1], 1.0)
+    mix = paddle.full([1, 1, 1, 1], 0.75)
+    penalty = sagan.trainer.gradient_penalty(discriminator, real, fake=fake, y=None, mix=mix)
     assert float(penalty) == pytest.approx((2 * 2.5 - 1) ** 2, rel=1e-5)
 
 
@@ -137,35 +142,41 @@ def test_each_update_moves_its_own_network_only(sagan, tmp_path, kind):
     def moved(before, after):
         return {n for n in before if not np.array_equal(before[n], after[n])}
 
-    g0, d0 = trained(trainer.G), trained(trainer.D)
-    trainer.d_update(x, y, 0, np.random.default_rng(0))
-    g1, d1 = trained(trainer.G), trained(trainer.D)
+    def gradients():
+        present = [p.grad for p in trainer.update_D.parameters if p.grad is not None]
+        return [float(gradient.abs().sum()) for gradient in present]
+
+    g0 = trained(trainer.G)
+    d0 = trained(trainer.D)
+    trainer.d_update(x, y, 0, rng=np.random.default_rng(0))
+    g1 = trained(trainer.G)
+    d1 = trained(trainer.D)
     assert not moved(g0, g1) and moved(d0, d1)
     trainer.g_update(y, 0, np.random.default_rng(1))
-    g2, d2 = trained(trainer.G), trained(trainer.D)
+    g2 = trained(trainer.G)
+    d2 = trained(trainer.D)
     assert moved(g1, g2) and not moved(d1, d2)
     assert all(not p.stop_gradient for p in trainer.update_D.parameters)
-    d_grads = [float(p.grad.abs().sum()) for p in trainer.update_D.parameters if p.grad is not None]
+    before = gradients()
     trainer.g_update(y, 1, np.random.default_rng(2))
-    assert d_grads == [
-        float(p.grad.abs().sum()) for p in trainer.update_D.parameters if p.grad is not None
-    ]  # none from G's step
+    assert before == gradients()  # none from G's step
 
 
 def test_d_update_is_one_adam_step_on_the_hinge_loss(sagan, tmp_path):
-    """Adam's first step from beta1 = 0 is lr * g / (|g| + eps), g the gradient of eq. 4, here worked out again."""
+    """Adam's first step from beta1 = 0 is lr * g / (|g| + eps), g the gradient of eq. 4.
+
+    Here it is worked out again, on a second copy of the networks.
+    """
     trainer = make(sagan, tmp_path, d_lr=4e-4)
     twin = make(sagan, tmp_path, d_lr=4e-4)
     x, y = batch()
-    trainer.d_update(x, y, 0, np.random.default_rng(7))
+    trainer.d_update(x, y, 0, rng=np.random.default_rng(7))
     rng = np.random.default_rng(7)
     z = paddle.to_tensor(rng.standard_normal((4, 8), dtype=np.float32))
     y_fake = paddle.to_tensor(rng.integers(2, size=4))
     fake = twin.G(z, y_fake).detach()
-    real_logits, fake_logits = (
-        twin.D(paddle.to_tensor(x), paddle.to_tensor(y)),
-        twin.D(fake, y_fake),
-    )
+    real_logits = twin.D(paddle.to_tensor(x), paddle.to_tensor(y))
+    fake_logits = twin.D(fake, y_fake)
     loss = paddle.clip(1 - real_logits, min=0).mean() + paddle.clip(1 + fake_logits, min=0).mean()
     loss.backward()
     after = dict(trainer.D.named_parameters())
@@ -176,7 +187,8 @@ def test_d_update_is_one_adam_step_on_the_hinge_loss(sagan, tmp_path):
 
 
 def test_g_update_is_one_adam_step_on_the_hinge_loss(sagan, tmp_path):
-    trainer, twin = (make(sagan, tmp_path, g_lr=1e-4) for _ in range(2))
+    trainer = make(sagan, tmp_path, g_lr=1e-4)
+    twin = make(sagan, tmp_path, g_lr=1e-4)
     y = batch()[1]
     trainer.g_update(y, 0, np.random.default_rng(7))
     rng = np.random.default_rng(7)
@@ -200,13 +212,7 @@ def test_d_update_builds_no_graph_through_g(sagan, tmp_path):
 def test_weights_of_another_network_are_refused(sagan, tmp_path):
     """cifar10 and cifar10-inplace-relu have the same shapes and mean different networks."""
     trainer = make(sagan, tmp_path)
-    relu = make(
-        sagan,
-        tmp_path,
-        sagan.model.architecture(
-            "mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4, skip_relu=True
-        ),
-    )
+    relu = make(sagan, tmp_path, architecture(sagan, skip_relu=True))
     state = saved(relu)
     with pytest.raises(UserError, match="skip_relu True there, False here"):
         trainer.start_from(state, "other.pdparams")
@@ -216,9 +222,8 @@ def test_weights_of_another_network_are_refused(sagan, tmp_path):
 
 def test_classes_that_changed_are_refused_on_resume(sagan, tmp_path):
     trainer = make(sagan, tmp_path)
-    path = checkpoint.save_checkpoint(
-        tmp_path / "checkpoints", 1, saved(trainer) | {"classes": ["a", "c"]}, 0
-    )
+    state = saved(trainer) | {"classes": ["a", "c"]}
+    path = checkpoint.save_checkpoint(tmp_path / "checkpoints", 1, state, keep=0)
     trainer.args.resume = "auto"
     with pytest.raises(UserError, match=f"{path}.*other classes"):
         trainer.train()
@@ -247,17 +252,17 @@ def test_steps_per_iteration(sagan, tmp_path, d_steps, g_steps):
         (trainer.update_D.optimizer, trainer.D, d_steps),
         (trainer.update_G.optimizer, trainer.G, g_steps),
     ):
-        power = checkpoint.optimizer_state(optimizer, network)["beta2_pow_acc"]
-        # Paddle keeps beta2^(steps + 1) after so many steps
-        assert {round(float(v.item()), 6) for v in power.values()} == {
-            round(beta ** (steps + 1), 6)
-        }
+        powers = checkpoint.optimizer_state(optimizer, network)["beta2_pow_acc"].values()
+        # Paddle keeps beta2^(steps + 1) after so many steps.
+        expected = round(beta ** (steps + 1), 6)
+        assert {round(float(power.item()), 6) for power in powers} == {expected}
     assert len(taken) == d_steps
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(sagan, tmp_path):
-    """Three micro-batches, the last one smaller; BatchNorm and spectral norm held still, which move
-    with each pass.
+    """Three micro-batches, the last one smaller.
+
+    BatchNorm and spectral norm are held still: they move with each pass.
     """
     gradients = []
     for size in (0, 3):
@@ -269,12 +274,13 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(sagan, tmp_path):
         trainer.D.eval()
         trainer._latents = fixed_latents(trainer)
         x, y = batch(8)
-        logs = trainer.d_update(x, y, 0, np.random.default_rng(0))
-        found = [p.grad.numpy().copy() for p in trainer.update_D.parameters]
+        logs = trainer.d_update(x, y, 0, rng=np.random.default_rng(0))
+        arrays = [p.grad.numpy().copy() for p in trainer.update_D.parameters]
         trainer._latents = fixed_latents(trainer)
         logs |= trainer.g_update(y, 0, np.random.default_rng(0))
-        found += [p.grad.numpy().copy() for p in trainer.update_G.parameters]
-        gradients.append(found + [np.float32(v.item()) for _, v in sorted(logs.items())])
+        arrays += [p.grad.numpy().copy() for p in trainer.update_G.parameters]
+        arrays += [logs[name].numpy() for name in sorted(logs)]
+        gradients.append(arrays)
     for whole, parts in zip(*gradients, strict=True):
         assert np.allclose(whole, parts, rtol=1e-4, atol=1e-5)
 
@@ -282,12 +288,14 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(sagan, tmp_path):
 def fixed_latents(trainer):
     """Latents and labels from one list, however many are asked for at a time."""
     rng = np.random.default_rng(5)
-    z, y = rng.standard_normal((8, 8)).astype("float32"), rng.integers(2, size=8)
-    place = [0]
+    z = rng.standard_normal((8, 8)).astype("float32")
+    y = rng.integers(2, size=8)
+    start = 0
 
     def draw(_, labels):
-        part = slice(place[0], place[0] + len(labels))
-        place[0] += len(labels)
+        nonlocal start
+        part = slice(start, start + len(labels))
+        start += len(labels)
         return paddle.to_tensor(z[part]), paddle.to_tensor(y[part])
 
     return draw
@@ -306,11 +314,11 @@ def test_latents_are_standard_normal_and_differ_by_step(sagan, tmp_path):
     trainer = make(sagan, tmp_path)
     z, _ = trainer._latents(trainer._rng("d", 3, 0, 0), np.zeros(4000, np.int64))
     assert abs(float(z.mean())) < 0.02 and abs(float(z.std()) - 1) < 0.02
-    draws = [
-        trainer._latents(trainer._rng(*key), np.zeros(2, np.int64))[0].numpy()
-        for key in (("d", 3, 0, 0), ("d", 4, 0, 0), ("d", 3, 1, 0), ("d", 3, 0, 1), ("g", 3, 0, 0))
-    ]
-    assert len({d.tobytes() for d in draws}) == 5
+    draws = set()
+    for key in (("d", 3, 0, 0), ("d", 4, 0, 0), ("d", 3, 1, 0), ("d", 3, 0, 1), ("g", 3, 0, 0)):
+        z, _ = trainer._latents(trainer._rng(*key), np.zeros(2, np.int64))
+        draws.add(z.numpy().tobytes())
+    assert len(draws) == 5
 
 
 def test_instance_noise_falls_linearly_to_nothing(sagan, tmp_path):
@@ -346,9 +354,8 @@ def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was
     images = trainer.generate(z, y)
     assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
     assert np.array_equal(images, trainer.generate(z, y))
-    assert trainer.G.training and all(
-        np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items()
-    )
+    assert trainer.G.training
+    assert all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items())
     for p in (trainer.G_ema.bn.weight, trainer.G_ema.bn.bias, trainer.G_ema.snconv2d1.bias):
         p.set_value(paddle.zeros(p.shape))
     assert (trainer.generate(z, y) == 128).all()  # tanh(0): G_ema drew them
@@ -358,19 +365,14 @@ def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was
     "where", ["G.block1.snconv2d1.bias", "G.snconv2d1.bias", "D.block1.snconv2d1.bias", "D.sigma"]
 )
 def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(sagan, tmp_path, where):
-    """Wherever it arises: Paddle's ReLU turns NaN to 0, so that not every NaN reaches the
-    losses.
-    """
+    """Wherever it arises: Paddle's ReLU turns NaN to 0, so not every NaN reaches the losses."""
     from shared_metrics.runs.stop import NotFinite
 
     trainer = make(sagan, tmp_path, iterations=6, save_every=1)
     step = trainer.train_step
-    parameters = {f"{n}.{k}": p for n in "GD" for k, p in getattr(trainer, n).named_parameters()}
-    poison = next(
-        p
-        for name, p in parameters.items()
-        if name.startswith(where[0]) and name.endswith(where[2:])
-    )
+    network, _, ending = where.partition(".")
+    parameters = getattr(trainer, network).named_parameters()
+    poison = next(p for name, p in parameters if name.endswith(ending))
 
     def poisoned(iteration, batches):
         losses = step(iteration, batches)
@@ -381,18 +383,16 @@ def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(sagan, tmp
     trainer.train_step = poisoned
     with pytest.raises(NotFinite, match=r"iteration 4.*iter_0000003"):
         trainer.train()
-    assert (
-        sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "iter_0000003.pdparams"
-    )
+    newest = max((tmp_path / "checkpoints").iterdir())
+    assert newest.name == "iter_0000003.pdparams"
 
 
 def test_nan_weights_are_never_saved(sagan, tmp_path):
     from shared_metrics.runs.stop import NotFinite
 
     trainer = make(sagan, tmp_path)
-    trainer.update_D.parameters[0].set_value(
-        paddle.full(trainer.update_D.parameters[0].shape, float("nan"))
-    )
+    weight = trainer.update_D.parameters[0]
+    weight.set_value(paddle.full(weight.shape, float("nan")))
     with pytest.raises(NotFinite, match="discriminator"), trainer._run(()) as run:
         run.save()
     assert not list(tmp_path.rglob("*.pdparams"))

@@ -1,6 +1,4 @@
-"""Images: the RGB values of every mode, damaged files named, where a grid puts what, atomic
-PNGs.
-"""
+"""Images: RGB values of every mode, damaged files named, where a grid puts what, atomic PNGs."""
 
 import errno
 import os
@@ -30,50 +28,28 @@ def palette_image(**save):
     return image
 
 
+# fmt: off
 # mode of the file -> (suffix, image, save options, RGB values)
 MODES = {
     "1": (".png", image_of("1", 0, 1), {}, [[0] * 3, [255] * 3]),
     "L": (".png", image_of("L", 0, 200), {}, [[0] * 3, [200] * 3]),
     "LA": (".png", image_of("LA", (200, 0), (30, 128)), {}, [[200] * 3, [30] * 3]),
     "P": (".png", palette_image(), {}, [[0, 0, 255], [255, 0, 0]]),
-    "P, transparent": (
-        ".png",
-        palette_image(),
-        {"transparency": b"\x00\x80"},
-        [[0, 0, 255], [255, 0, 0]],
-    ),
+    "P, transparent": (".png", palette_image(), {"transparency": b"\x00\x80"},
+                       [[0, 0, 255], [255, 0, 0]]),
     "RGB": (".png", image_of("RGB", (1, 2, 3)), {}, [[1, 2, 3]]),
-    "RGBA": (
-        ".png",
-        image_of("RGBA", (10, 20, 30, 0), (1, 2, 3, 255)),
-        {},
-        [[10, 20, 30], [1, 2, 3]],
-    ),
-    "CMYK": (
-        ".tif",
-        image_of("CMYK", (255, 0, 255, 0), (0, 0, 0, 255)),
-        {},
-        [[0, 255, 0], [0] * 3],
-    ),
-    "I;16": (
-        ".png",
-        Image.fromarray(np.array([[255, 256, 40000]], np.uint16)),
-        {},
-        [[0] * 3, [1] * 3, [156] * 3],
-    ),
-    "I": (
-        ".tif",
-        Image.fromarray(np.array([[-1, 40000, 70000]], np.int32)),
-        {},
-        [[0] * 3, [156] * 3, [255] * 3],
-    ),
-    "F": (
-        ".tif",
-        Image.fromarray(np.array([[-5, 100.75, 300]], np.float32)),
-        {},
-        [[0] * 3, [100] * 3, [255] * 3],
-    ),
+    "RGBA": (".png", image_of("RGBA", (10, 20, 30, 0), (1, 2, 3, 255)), {},
+             [[10, 20, 30], [1, 2, 3]]),
+    "CMYK": (".tif", image_of("CMYK", (255, 0, 255, 0), (0, 0, 0, 255)), {},
+             [[0, 255, 0], [0] * 3]),
+    "I;16": (".png", Image.fromarray(np.array([[255, 256, 40000]], np.uint16)), {},
+             [[0] * 3, [1] * 3, [156] * 3]),
+    "I": (".tif", Image.fromarray(np.array([[-1, 40000, 70000]], np.int32)), {},
+          [[0] * 3, [156] * 3, [255] * 3]),
+    "F": (".tif", Image.fromarray(np.array([[-5, 100.75, 300]], np.float32)), {},
+          [[0] * 3, [100] * 3, [255] * 3]),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -98,7 +74,8 @@ def test_16_bit_pgm(tmp_path):
 def test_animation_gives_its_first_frame_and_names_may_be_any(tmp_path):
     folder = tmp_path / "目录 ü"
     folder.mkdir()
-    first, second = image_of("RGB", (255, 0, 0)), image_of("RGB", (0, 255, 0))
+    first = image_of("RGB", (255, 0, 0))
+    second = image_of("RGB", (0, 255, 0))
     first.save(folder / "图.gif", save_all=True, append_images=[second])
     assert np.asarray(images.read_rgb(folder / "图.gif")).tolist() == [[[255, 0, 0]]]
 
@@ -129,14 +106,12 @@ def png_header(width, height):
     """A PNG that declares a size and holds hardly any data."""
 
     def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
+        content = kind + data
+        return struct.pack(">I", len(data)) + content + struct.pack(">I", zlib.crc32(content))
 
     header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-    )
+    data = chunk(b"IDAT", zlib.compress(b"\0"))
+    return b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b"")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -144,7 +119,8 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     noise.save(tmp_path / "whole.jpg")
     noise.save(tmp_path / "whole.png")
-    jpeg, png = (tmp_path / "whole.jpg").read_bytes(), (tmp_path / "whole.png").read_bytes()
+    jpeg = (tmp_path / "whole.jpg").read_bytes()
+    png = (tmp_path / "whole.png").read_bytes()
     bad = {
         "half.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
         "header.jpg": (jpeg[:200], "not a readable image"),
@@ -161,9 +137,8 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
         with pytest.raises(UserError) as caught:
             images.read_rgb(tmp_path / name)
         message = str(caught.value)
-        assert (
-            message.startswith(f"{tmp_path / name}: ") and reason in message and "\n" not in message
-        )
+        assert message.startswith(f"{tmp_path / name}: ")
+        assert reason in message and "\n" not in message
     with pytest.raises(UserError, match="no such file"):
         images.read_rgb(tmp_path / "missing.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 4095)
@@ -174,16 +149,9 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
 
 
 def test_list_images(tmp_path):
-    for name in (
-        "b/2.PNG",
-        "b/10.jpeg",
-        "a.JPG",
-        "c/d/x.WebP",
-        "notes.txt",
-        "b/._2.png",
-        ".cache/z.png",
-        "png",
-    ):
+    pictures = ("b/2.PNG", "b/10.jpeg", "a.JPG", "c/d/x.WebP")
+    others = ("notes.txt", "b/._2.png", ".cache/z.png", "png")
+    for name in pictures + others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
@@ -191,8 +159,8 @@ def test_list_images(tmp_path):
     (outside / "linked.tiff").touch()
     (tmp_path / "link").symlink_to(outside)
     (tmp_path / "c" / "loop").symlink_to(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in images.list_images(tmp_path)]
-    assert found == ["a.JPG", "b/10.jpeg", "b/2.PNG", "c/d/x.WebP", "link/linked.tiff"]
+    names = [path.relative_to(tmp_path).as_posix() for path in images.list_images(tmp_path)]
+    assert names == ["a.JPG", "b/10.jpeg", "b/2.PNG", "c/d/x.WebP", "link/linked.tiff"]
     with pytest.raises(UserError, match="no such folder"):
         images.list_images(tmp_path / "a.JPG")
 
@@ -219,7 +187,8 @@ def test_grid_puts_image_i_in_row_i_over_columns():
     assert sheet.shape == (1 + 2 * (4 + 1), 1 + 3 * (6 + 1), 3) and sheet.dtype == np.uint8
     rest = sheet.copy()
     for i in range(5):
-        y, x = 1 + i // 3 * 5, 1 + i % 3 * 7
+        y = 1 + i // 3 * 5
+        x = 1 + i % 3 * 7
         assert (sheet[y : y + 4, x : x + 6] == i).all()
         rest[y : y + 4, x : x + 6] = 255
     assert (rest == 255).all()
@@ -232,14 +201,12 @@ def test_labels_beyond_ascii_take_a_font_of_this_system(monkeypatch, has_font):
     from matplotlib.font_manager import FontEntry, fontManager
 
     dejavu = next(font.fname for font in fontManager.ttflist if font.name == "DejaVu Sans")
-    monkeypatch.setattr(
-        fontManager, "ttflist", [FontEntry(fname=dejavu, name="SimHei")] if has_font else []
-    )
+    fonts = [FontEntry(fname=dejavu, name="SimHei")] if has_font else []
+    monkeypatch.setattr(fontManager, "ttflist", fonts)
     images._font.cache_clear()
     try:
-        assert images._font(False).getname()[0] == (
-            "DejaVu Sans" if has_font else images._font(True).getname()[0]
-        )
+        expected = "DejaVu Sans" if has_font else images._font(True).getname()[0]
+        assert images._font(False).getname()[0] == expected
         assert images.grid(np.zeros((1, 8, 8, 3), np.uint8), 1, row_labels=["猫 ü"]).shape[1] > 20
     finally:
         images._font.cache_clear()
@@ -250,7 +217,8 @@ def test_grid_labels_stand_left_of_their_row_and_above_their_column():
     red[..., 0] = 200
     plain = images.grid(red, columns=2)
     sheet = images.grid(red, 2, row_labels=["cat", "dog"], column_labels=["a", "b"])
-    left, top = sheet.shape[1] - plain.shape[1], sheet.shape[0] - plain.shape[0]
+    left = sheet.shape[1] - plain.shape[1]
+    top = sheet.shape[0] - plain.shape[0]
     assert left > 0 and top > 0
     assert np.array_equal(sheet[top:, left:], plain)  # images where they were
 
@@ -286,9 +254,8 @@ def test_save_png_is_lossless_and_atomic(tmp_path, monkeypatch):
     for shape in ((5, 7, 3), (5, 7, 1), (5, 7)):
         array = rng.integers(0, 256, shape, dtype=np.uint8)
         images.save_png(array, path)
-        assert np.array_equal(
-            np.asarray(Image.open(path)), array.reshape(shape[:2] + shape[2:] * (shape[2:] == (3,)))
-        )
+        expected = array[..., 0] if shape[2:] == (1,) else array
+        assert np.array_equal(np.asarray(Image.open(path)), expected)
     old = path.read_bytes()
 
     def fail(self, file, **_):
@@ -296,9 +263,8 @@ def test_save_png_is_lossless_and_atomic(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(
-        UserError, match=r"grid\.png: cannot be written \(No space left on device; \d+ MiB free"
-    ):
+    message = r"grid\.png: cannot be written \(No space left on device; \d+ MiB free"
+    with pytest.raises(UserError, match=message):
         images.save_png(array, path)
     assert path.read_bytes() == old and os.listdir(tmp_path) == ["grid.png"]
 
@@ -309,10 +275,9 @@ def test_stacks_keep_the_order_and_leave_out_what_cannot_be_read_when_asked():
             raise UserError(f"{number}: bad")
         return Image.new("RGB", (2, 1), (number, 0, 0))
 
-    found = list(
-        images.stacks(range(8), read, skip_bad=True, batch=3)
-    )  # of the second three none is left
-    assert [batch[:, 0, 0, 0].tolist() for batch in found] == [[0, 2], [6, 7]]
-    assert found[0].dtype == np.uint8 and found[0].shape == (2, 1, 2, 3)
+    batches = list(images.stacks(range(8), read, skip_bad=True, batch=3))
+    # Of the second three none is left.
+    assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[0, 2], [6, 7]]
+    assert batches[0].dtype == np.uint8 and batches[0].shape == (2, 1, 2, 3)
     with pytest.raises(UserError, match="1: bad"):
         list(images.stacks(range(8), read))

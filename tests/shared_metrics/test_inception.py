@@ -1,6 +1,4 @@
-"""The network, its weights in every published layout, and the reference implementations'
-numbers.
-"""
+"""The network, its weights in every published layout, the reference implementations' numbers."""
 
 import lzma
 
@@ -17,6 +15,11 @@ from tests.conftest import shared_dir
 # The random network of every machine, numpy and Paddle version: changing it changes all scores made
 # with it.
 RANDOM_SHA256 = "5d7b41ba5e3230db4e2ed9051dbc2879f4b898fad4444f645c4d0208b739e32c"
+
+
+def close(left, right, name=""):
+    """The numbers of two implementations agree: float32 through 94 convolutions."""
+    np.testing.assert_allclose(left, right, atol=1e-3, rtol=0, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -64,25 +67,18 @@ def test_features_and_logits_of_the_peers(parity, reference, size, variants):
     }
     for variant in variants.split():
         features = extractor.features(images, variant)
-        np.testing.assert_allclose(
-            features, parity[1][f"{names[variant]}_{size}"][:4], atol=1e-3, rtol=0, err_msg=variant
-        )
+        close(features, parity[1][f"{names[variant]}_{size}"][:4], variant)
         if variant == "tf":
             for bias, name in ((False, "logits_unbiased"), (True, "logits")):
                 expected = parity[1][f"torch_fidelity_{name}_{size}"][:4]
-                np.testing.assert_allclose(
-                    extractor.logits(features, bias), expected, atol=1e-3, rtol=0
-                )
+                close(extractor.logits(features, bias), expected)
 
 
 def test_inner_taps_of_pytorch_fid(parity, reference):
     network = InceptionV3()
-    state, _ = inception_weights.load_inception(
-        reference[0], inception_weights.expected_shapes(network)
-    )
-    network.set_state_dict(
-        {inception_weights.paddle_name(k): v for k, v in state.items() if not k.startswith("fc.")}
-    )
+    shapes = inception_weights.expected_shapes(network)
+    state, _ = inception_weights.load_inception(reference[0], shapes)
+    network.set_state_dict({inception_weights.paddle_name(key): state[key] for key in shapes})
     x = paddle.to_tensor(prepare(parity[1]["images_32"].transpose(0, 2, 3, 1)[:2], "torch"))
     ends = {"maxpool1": 64, "maxpool2": 192, "Mixed_6e": 768, "Mixed_7c": 2048}
     with paddle.no_grad():
@@ -90,9 +86,7 @@ def test_inner_taps_of_pytorch_fid(parity, reference):
             x = child(x)
             if name in ends:
                 expected = parity[1][f"pytorch_fid_{ends[name]}_32"][:2]
-                np.testing.assert_allclose(
-                    x.mean([2, 3]).numpy(), expected, atol=1e-3, rtol=0, err_msg=name
-                )
+                close(x.mean([2, 3]).numpy(), expected, name)
 
 
 def test_features_do_not_depend_on_the_batch(parity, reference):
@@ -101,9 +95,8 @@ def test_features_do_not_depend_on_the_batch(parity, reference):
     whole = extractor.features(images)
     extractor.batch_size = 2  # an odd last batch
     np.testing.assert_allclose(extractor.features(images), whole, atol=1e-5)
-    np.testing.assert_allclose(
-        extractor.features(list(images)), whole, atol=1e-5
-    )  # a list: resized one by one
+    # A list is resized one by one.
+    np.testing.assert_allclose(extractor.features(list(images)), whole, atol=1e-5)
     assert extractor.features(images[:0]).shape == (0, 2048)
     mixed = extractor.features([images[0], np.repeat(images[1], 2, axis=0)])
     np.testing.assert_allclose(mixed[0], whole[0], atol=1e-5)
@@ -112,9 +105,9 @@ def test_features_do_not_depend_on_the_batch(parity, reference):
 
 def test_channel_order_matters(parity, reference):
     images = parity[1]["images_32"].transpose(0, 2, 3, 1)[:1]
-    assert (
-        np.abs(reference[1].features(images[..., ::-1]) - reference[1].features(images)).max() > 0.1
-    )
+    rgb = reference[1].features(images)
+    bgr = reference[1].features(images[..., ::-1])
+    assert np.abs(bgr - rgb).max() > 0.1
 
 
 def test_images_must_be_uint8_rgb(reference):
@@ -130,28 +123,20 @@ def test_images_must_be_uint8_rgb(reference):
 
 def test_every_layout_gives_the_same_weights(parity, reference, shapes, tmp_path):
     ours, info = inception_weights.load_inception(reference[0], shapes)
-    # PaddleGAN's and PaddleCV's have no classifier; Paddle's Linear is transposed
-    paddlegan = {
-        inception_weights.paddle_name(k): v for k, v in ours.items() if not k.startswith("fc.")
-    }
-    paddlecv = {k: v for k, v in ours.items() if not k.startswith("fc.")}
-    transposed = {
-        **ours,
-        "fc.weight": ours["fc.weight"].T,
-        "StructuredToParameterName@@": {"a": "b"},
-    }
-    for name, state in (
-        ("gan.pdparams", paddlegan),
-        ("cv.pdparams", paddlecv),
-        ("t.pdparams", transposed),
-    ):
-        weights.save(state, tmp_path / name)
+    # PaddleGAN's and PaddleCV's have no classifier; Paddle's Linear is transposed.
+    paddlecv = {key: ours[key] for key in shapes}
+    paddlegan = {inception_weights.paddle_name(key): value for key, value in paddlecv.items()}
+    table = {"StructuredToParameterName@@": {"a": "b"}}
+    transposed = {**ours, "fc.weight": ours["fc.weight"].T, **table}
+    weights.save(paddlegan, tmp_path / "gan.pdparams")
+    weights.save(paddlecv, tmp_path / "cv.pdparams")
+    weights.save(transposed, tmp_path / "t.pdparams")
     from safetensors.numpy import save_file
 
     save_file({k: np.ascontiguousarray(v) for k, v in ours.items()}, tmp_path / "w.safetensors")
     for name in ("gan.pdparams", "cv.pdparams", "t.pdparams", "w.safetensors"):
-        state, found = inception_weights.load_inception(tmp_path / name, shapes)
-        assert found["sha256"] == info["sha256"], name  # over all arrays of the trunk
+        state, own_info = inception_weights.load_inception(tmp_path / name, shapes)
+        assert own_info["sha256"] == info["sha256"], name  # over all arrays of the trunk
         assert ("fc.weight" in state) == (name not in ("gan.pdparams", "cv.pdparams"))
         if "fc.weight" in state:
             np.testing.assert_array_equal(state["fc.weight"], ours["fc.weight"])
@@ -177,39 +162,35 @@ def test_stylegan_export(parity, reference, shapes, tmp_path):
 def test_the_layout_of_paddle_vision(shapes):
     """ppdiffusers: paddle.vision's own network has the names and shapes that we map."""
     theirs = paddle.vision.models.inception_v3(num_classes=1008).state_dict()
-    marked = {
-        key: np.full(value.shape, i, np.float32) for i, (key, value) in enumerate(theirs.items())
-    }
+    marked = {}  # each array bears its number
+    for i, (key, value) in enumerate(theirs.items()):
+        marked[key] = np.full(value.shape, i, np.float32)
     state = inception_weights.recognise(marked, "file")
-    weights.check_keys({**shapes, **inception_weights.CLASSIFIER}, state, "network", "file")
-    for ours, vision in (
-        ("Conv2d_3b_1x1.bn.running_var", "inception_stem.conv_3b_1x1.1._variance"),
-        ("Mixed_5b.branch_pool.conv.weight", "inception_block_list.0.branch_pool_conv.0.weight"),
-        ("Mixed_6a.branch3x3.bn.bias", "inception_block_list.3.branch3x3.1.bias"),
-        (
-            "Mixed_7c.branch3x3dbl_3b.bn.running_mean",
-            "inception_block_list.10.branch3x3dbl_3b.1._mean",
+    expected = {**shapes, **inception_weights.CLASSIFIER}
+    weights.check_keys(expected, state, what="network", source="file")
+    names = {
+        "Conv2d_3b_1x1.bn.running_var": "inception_stem.conv_3b_1x1.1._variance",
+        "Mixed_5b.branch_pool.conv.weight": "inception_block_list.0.branch_pool_conv.0.weight",
+        "Mixed_6a.branch3x3.bn.bias": "inception_block_list.3.branch3x3.1.bias",
+        "Mixed_7c.branch3x3dbl_3b.bn.running_mean": (
+            "inception_block_list.10.branch3x3dbl_3b.1._mean"
         ),
-    ):
+    }
+    for ours, vision in names.items():
         assert state[ours].flat[0] == marked[vision].flat[0], ours
 
 
 def test_other_weights_are_refused_with_what_differs(shapes, random_state, tmp_path):
     path = tmp_path / "w.pdparams"
+    cut = {k: v for k, v in random_state.items() if "Mixed_7c.branch_pool" not in k}
+    auxiliary = {**random_state, "AuxLogits.fc.weight": np.zeros(3)}
+    imagenet = {**random_state, "fc.weight": np.zeros((1000, 2048))}
+    nan = {**random_state, "Mixed_5b.branch1x1.bn.bias": np.full(64, np.nan)}
     cases = (
-        (
-            {k: v for k, v in random_state.items() if "Mixed_7c.branch_pool" not in k},
-            "5 missing .Mixed_7c.branch_pool",
-        ),
-        ({**random_state, "AuxLogits.fc.weight": np.zeros(3)}, "1 unexpected .AuxLogits.fc.weight"),
-        (
-            {**random_state, "fc.weight": np.zeros((1000, 2048))},
-            r"fc.weight: file .1000, 2048., network .1008, 2048.",
-        ),
-        (
-            {**random_state, "Mixed_5b.branch1x1.bn.bias": np.full(64, np.nan)},
-            "Mixed_5b.branch1x1.bn.bias holds NaN",
-        ),
+        (cut, "5 missing .Mixed_7c.branch_pool"),
+        (auxiliary, "1 unexpected .AuxLogits.fc.weight"),
+        (imagenet, r"fc.weight: file .1000, 2048., network .1008, 2048."),
+        (nan, "Mixed_5b.branch1x1.bn.bias holds NaN"),
         ([1, 2], "no named weights"),
     )
     for state, message in cases:
@@ -225,10 +206,8 @@ def test_random_network_is_the_same_everywhere(random_state):
 
 def test_random_network_tells_images_apart(shapes):
     extractor = Extractor("random")
-    draw = np.random.RandomState(0)
-    smooth = np.repeat(
-        np.repeat(draw.randint(0, 256, (6, 4, 4, 3), np.uint8), 8, axis=1), 8, axis=2
-    )
+    noise = np.random.RandomState(0).randint(0, 256, (6, 4, 4, 3), np.uint8)
+    smooth = noise.repeat(8, axis=1).repeat(8, axis=2)
     features = extractor.features(smooth)
     spread = features.std(axis=0)
     assert extractor.info["comparable"] is False and extractor.info["source"].startswith("random")
@@ -238,18 +217,19 @@ def test_random_network_tells_images_apart(shapes):
 
 def test_without_a_classifier_there_is_no_inception_score():
     extractor = Extractor.__new__(Extractor)
-    extractor.info, extractor._classifier = {"source": "gan.pdparams"}, (None, None)
+    extractor.info = {"source": "gan.pdparams"}
+    extractor._classifier = (None, None)
     with pytest.raises(UserError, match="gan.pdparams: .* no classifier"):
         extractor.logits(np.zeros((1, 2048)))
 
 
 def test_resize_rules():
     # 2 -> 299 pixels: TensorFlow 1 reads pixel i * 2 / 299, PyTorch (i + 0.5) * 2 / 299 - 0.5
-    tf, torch = bilinear(2, False) @ [0, 299.0], bilinear(2, True) @ [0, 299.0]
+    tf = bilinear(2, False) @ [0, 299.0]
+    torch = bilinear(2, True) @ [0, 299.0]
     np.testing.assert_allclose(tf[[0, 1, 149, 150, 298]], [0, 2, 298, 299, 299], rtol=1e-5)
-    np.testing.assert_allclose(
-        torch[[0, 74, 75, 149, 224, 298]], [0, 0, 1.5, 149.5, 299, 299], atol=1e-3
-    )
+    some = [0, 74, 75, 149, 224, 298]
+    np.testing.assert_allclose(torch[some], [0, 0, 1.5, 149.5, 299, 299], atol=1e-3)
     np.testing.assert_array_equal(bilinear(299, False), np.eye(299))
 
 
@@ -266,11 +246,7 @@ def test_resize_equals_paddles(align_mode, variant):
 
 def test_scaling_of_the_variants():
     white = np.full((1, 10, 10, 3), 255, np.uint8)
-    for variant, value in (
-        ("torch", 1),
-        ("tf", 127 / 128),
-        ("clean", 127 / 128),
-        ("pil", 127 / 128),
-    ):
+    values = {"torch": 1, "tf": 127 / 128, "clean": 127 / 128, "pil": 127 / 128}
+    for variant, value in values.items():
         np.testing.assert_allclose(prepare(white, variant), value, atol=1e-6, err_msg=variant)
         np.testing.assert_allclose(prepare(np.zeros_like(white), variant), -1, atol=1e-6)

@@ -1,5 +1,6 @@
-"""The peers themselves as oracle, where they are installed (pytorch-fid, torch-fidelity, clean-fid;
-all need torch).
+"""The peers themselves as oracle, where they are installed.
+
+pytorch-fid, torch-fidelity, clean-fid; all need torch.
 """
 
 import importlib
@@ -14,8 +15,9 @@ from tests.conftest import shared_dir
 
 
 def peer(name):
-    """The module; skips where it, or what it needs, is missing or broken (as torchvision for
-    another torch).
+    """The module; skips where it, or what it needs, is missing or broken.
+
+    As torchvision is that was built for another torch.
     """
     try:
         return importlib.import_module(name)
@@ -44,11 +46,11 @@ def extractor(weights_file):
 def test_pytorch_fid(images, weights_file, extractor, monkeypatch):
     torch = peer("torch")
     theirs = peer("pytorch_fid.inception")
-    monkeypatch.setattr(
-        theirs,
-        "load_state_dict_from_url",
-        lambda *a, **k: torch.load(weights_file, map_location="cpu"),
-    )
+
+    def load(*_, **__):
+        return torch.load(weights_file, map_location="cpu")
+
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", load)
     network = theirs.InceptionV3([3]).eval()
     with torch.no_grad():
         x = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
@@ -63,20 +65,17 @@ def test_torch_fidelity(images, weights_file, extractor):
     network = theirs.FeatureExtractorInceptionV3(
         "inception", names, feature_extractor_weights_path=str(weights_file)
     )
+    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     with torch.no_grad():
-        features, logits = network(
-            torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        )
+        features, logits = network(x)
     ours = extractor.features(images)
     np.testing.assert_allclose(ours, features.numpy(), atol=1e-3, rtol=0)
     np.testing.assert_allclose(extractor.logits(ours), logits.numpy(), atol=1e-3, rtol=0)
 
 
 def test_clean_fid_resize(images):
-    resize = peer("cleanfid.resize")
-    expected = np.stack(
-        [resize.make_resizer("PIL", False, "bicubic", (299, 299))(image) for image in images]
-    )
+    resize = peer("cleanfid.resize").make_resizer("PIL", False, "bicubic", (299, 299))
+    expected = np.stack([resize(image) for image in images])
     ours = prepare(images, "clean") * 128 + 128
     np.testing.assert_allclose(ours, expected.clip(0, 255).transpose(0, 3, 1, 2), atol=1e-3)
 
@@ -84,7 +83,8 @@ def test_clean_fid_resize(images):
 def test_scores(images):
     fid_score = peer("pytorch_fid.fid_score")
     draw = np.random.RandomState(1)
-    x, y = draw.rand(300, 40), draw.rand(280, 40) + 0.1
+    x = draw.rand(300, 40)
+    y = draw.rand(280, 40) + 0.1
     moments = x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T)
     expected = fid_score.calculate_frechet_distance(*moments)
     assert scores.frechet_distance(*moments)["fid"] == pytest.approx(expected, rel=1e-6)

@@ -1,6 +1,4 @@
-"""The process: what configure_cpu sets and leaves alone, devices, ranks, randomness, exit codes;
-two real ranks.
-"""
+"""What configure_cpu sets and leaves alone, devices, ranks, randomness, exit codes; two ranks."""
 
 import json
 import os
@@ -50,20 +48,15 @@ print(json.dumps([line] + [os.environ.get(n) for n in ("OMP_NUM_THREADS", "MKL_D
 
 
 def configure(*, script=CONFIGURE, **env):
-    clean = {
-        k: v
-        for k, v in os.environ.items()
-        if k not in NAMES and not k.startswith(("MALLOC_", "PADDLE_"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**clean, **env},
-        capture_output=True,
-        text=True,
-        check=True,
+    """[line, OMP_NUM_THREADS, MKL_DEBUG_CPU_TYPE] as a process with these variables sees them."""
+    clean = {}
+    for name, value in os.environ.items():
+        if name not in NAMES and not name.startswith(("MALLOC_", "PADDLE_")):
+            clean[name] = value
+    output = subprocess.check_output(
+        [sys.executable, "-c", script], cwd=ROOT, env={**clean, **env}, text=True
     )
-    return json.loads(done.stdout)
+    return json.loads(output)
 
 
 def test_configure_cpu_sets_threads_and_never_overrides_the_user():
@@ -92,31 +85,29 @@ def test_the_allocator_keeps_memory_unless_the_user_chose():
 LAUNCHER = """
 import os, subprocess, sys
 os.environ["OMP_NUM_THREADS"] = "1"  # what importing Paddle does to the launcher
-print(subprocess.run([sys.executable, "-c", os.environ["SCRIPT"]], capture_output=True, text=True, check=True,
-    env={**os.environ, "PADDLE_LOCAL_SIZE": "2", "PADDLE_TRAINER_ID": "0"}).stdout)
+env = {**os.environ, "PADDLE_LOCAL_SIZE": "2", "PADDLE_TRAINER_ID": "0"}
+command = [sys.executable, "-c", os.environ["SCRIPT"]]
+print(subprocess.check_output(command, text=True, env=env))
 """
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="needs /proc")
 def test_ranks_share_the_cores_though_the_launcher_leaks_a_one():
     assert configure(script=LAUNCHER, SCRIPT=CONFIGURE)[1] == "3"  # 6 cores, 2 local ranks
-    assert (
-        configure(script=LAUNCHER, SCRIPT=CONFIGURE, OMP_NUM_THREADS="1")[1] == "1"
-    )  # the user's own 1
+    # The user's own 1.
+    assert configure(script=LAUNCHER, SCRIPT=CONFIGURE, OMP_NUM_THREADS="1")[1] == "1"
 
 
 def test_usable_cores_and_shares(monkeypatch):
     assert 1 <= process.usable_cores() <= os.cpu_count()
-    for ranks, share in (("1", 6), ("4", 1), ("16", 1)):
+    for ranks, threads in (("1", 6), ("4", 1), ("16", 1)):
         monkeypatch.setenv("PADDLE_LOCAL_SIZE", ranks)
-        assert process.threads_per_rank(6) == share
+        assert process.threads_per_rank(6) == threads
 
 
 def test_no_module_of_runs_loads_paddle():
-    modules = "checkpoint, loader, log, stop"
-    code = (
-        f"import sys; from shared_metrics.runs import {modules}; sys.exit('paddle' in sys.modules)"
-    )
+    code = "import sys; from shared_metrics.runs import checkpoint, loader, log, stop; "
+    code += "sys.exit('paddle' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -164,9 +155,10 @@ def test_environment_names_the_commit(tmp_path, monkeypatch):
     pytest.importorskip("paddle")
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "train.py")])
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    found = process.environment()
-    assert found["commit"] is None and found["gpu"] is None and "cores" in found["cpu"]
-    json.dumps(found)
+    environment = process.environment()
+    assert environment["commit"] is None and environment["gpu"] is None
+    assert "cores" in environment["cpu"]
+    json.dumps(environment)
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "train.py").write_text("pass")
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
@@ -177,15 +169,14 @@ def test_environment_names_the_commit(tmp_path, monkeypatch):
     assert process.environment()["commit"] == commit + "-dirty"
 
 
+MISSING = FileNotFoundError(2, "No such file or directory", "a/b")
+
+
 @pytest.mark.parametrize(
     "error, code, said",
     [
         (UserError("--batch_size 9: too\nmany"), 2, "train.py: error: --batch_size 9: too many\n"),
-        (
-            FileNotFoundError(2, "No such file or directory", "a/b"),
-            2,
-            "train.py: error: a/b: No such file or directory\n",
-        ),
+        (MISSING, 2, "train.py: error: a/b: No such file or directory\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -216,24 +207,28 @@ import numpy as np
 import paddle
 from shared_metrics.runs.stop import StopSignals
 
-out, r = sys.argv[1], process.rank()
+out = sys.argv[1]
+r = process.rank()
 process.choose_device("cpu")
 process.init_distributed()
 paddle.seed(r)
 nn = paddle.nn
-net, head = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1D(4)), nn.Linear(2, 1)
+net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1D(4))
+head = nn.Linear(2, 1)
 process.broadcast_layers(net, head)
-start = net[0].weight.numpy()
+results = {"start": net[0].weight.numpy(), "threads": int(os.environ["OMP_NUM_THREADS"])}
 net(paddle.to_tensor(np.arange(12, dtype="f4").reshape(4, 3) ** (r + 1))).square().sum().backward()
-if r == 0:
-    (head.weight * 2).sum().backward()          # rank 1 has no gradient for it; nobody has one for head.bias
-own = net[0].weight.grad.numpy()
-running = net[1]._mean.numpy()
+if r == 0:  # rank 1 has no gradient for head.weight; nobody has one for head.bias
+    (head.weight * 2).sum().backward()
+results["own"] = net[0].weight.grad.numpy()
+results["running"] = net[1]._mean.numpy()
 process.average_gradients([*net.parameters(), *head.parameters()])
 process.average_buffers(net)
-np.savez(f"{out}/rank{r}.npz", start=start, own=own, mean=net[0].weight.grad.numpy(), head=head.weight.grad.numpy(),
-         no_grad=head.bias.grad is None and net[1]._mean.grad is None, running=running, average=net[1]._mean.numpy(),
-         threads=int(os.environ["OMP_NUM_THREADS"]))
+results["mean"] = net[0].weight.grad.numpy()
+results["head"] = head.weight.grad.numpy()
+results["no_grad"] = head.bias.grad is None and net[1]._mean.grad is None
+results["average"] = net[1]._mean.numpy()
+np.savez(f"{out}/rank{r}.npz", **results)
 
 def loop(name, signal_self_at=None):
     with StopSignals() as stop:
@@ -262,38 +257,21 @@ loop("launcher")
 def wait_for(paths, seconds):
     """The words of each file, once all exist."""
     until = time.monotonic() + seconds
-    while not all(p.exists() for p in paths):
-        assert time.monotonic() < until, (
-            f"still missing: {[p.name for p in paths if not p.exists()]}"
-        )
+    while missing := [p.name for p in paths if not p.exists()]:
+        assert time.monotonic() < until, f"still missing: {missing}"
         time.sleep(0.05)
     return [p.read_text().split() for p in paths]
 
 
 def test_two_ranks_train_in_step_and_stop_together(tmp_path):
-    """Averages over ranks; one signalled rank stops both at its step; so does a launcher that is
-    killed.
-    """
+    """Averages over ranks; one signalled rank, or a killed launcher, stops both at one step."""
     pytest.importorskip("paddle")
     (tmp_path / "rank.py").write_text(RANK)
-    launch = [
-        sys.executable,
-        "-m",
-        "paddle.distributed.launch",
-        "--nproc_per_node",
-        "2",
-        "--log_dir",
-        tmp_path / "log",
-    ]
+    launch = "-m paddle.distributed.launch --nproc_per_node 2 --log_dir".split()
+    command = [sys.executable, *launch, tmp_path / "log", tmp_path / "rank.py", tmp_path]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(tmp_path / "launcher.txt", "w") as said:
-        launcher = subprocess.Popen(
-            [*map(str, launch), str(tmp_path / "rank.py"), str(tmp_path)],
-            cwd=tmp_path,
-            env=env,
-            stdout=said,
-            stderr=said,
-        )
+        launcher = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=said, stderr=said)
     try:
         while launcher.poll() is None and not (tmp_path / "own0").exists():
             time.sleep(0.1)
@@ -307,7 +285,8 @@ def test_two_ranks_train_in_step_and_stop_together(tmp_path):
     finally:
         launcher.kill()
         launcher.wait()
-    a, b = (np.load(tmp_path / f"rank{r}.npz") for r in (0, 1))
+    a = np.load(tmp_path / "rank0.npz")
+    b = np.load(tmp_path / "rank1.npz")
     np.testing.assert_array_equal(a["start"], b["start"])
     np.testing.assert_array_equal(a["mean"], b["mean"])
     assert not np.allclose(a["own"], b["own"])

@@ -1,6 +1,4 @@
-"""Checkpoints are whole, checked, pruned, found again, and hold the optimizer under the network's
-own names.
-"""
+"""Checkpoints are whole, checked, pruned, found again, and hold the optimizer by name."""
 
 import random
 import signal
@@ -23,17 +21,17 @@ def small_state(value=1.0):
 
 
 def damage(path, how):
-    data = path.read_bytes()
+    data = bytearray(path.read_bytes())
     if how == "bit":
-        at = (
-            data.index(np.float32(1).tobytes() * 4) + 7
-        )  # inside the weights: pickle alone reads it without complaint
-        data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-    path.write_bytes(
-        {"bit": data, "cut": data[:-1], "empty": b"", "page": b"<!DOCTYPE html><html>404</html>"}[
-            how
-        ]
-    )
+        # Inside the weights: pickle alone reads it without complaint.
+        data[data.index(np.float32(1).tobytes() * 4) + 7] ^= 1
+    elif how == "cut":
+        data = data[:-1]
+    elif how == "empty":
+        data = b""
+    elif how == "page":
+        data = b"<!DOCTYPE html><html>404</html>"
+    path.write_bytes(data)
 
 
 def test_what_is_saved_comes_back(tmp_path):
@@ -48,11 +46,8 @@ def test_pruning_keeps_the_newest_and_every_best(tmp_path):
     checkpoint.save_best(tmp_path, "fid", small_state())
     for iteration in range(1, 6):
         checkpoint.save_checkpoint(tmp_path, iteration, small_state(), keep=2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "best_fid.pdparams",
-        "iter_0000004.pdparams",
-        "iter_0000005.pdparams",
-    ]
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["best_fid.pdparams", "iter_0000004.pdparams", "iter_0000005.pdparams"]
     assert checkpoint.load_checkpoint(tmp_path / "best_fid.pdparams")["args"] == {"seed": 3}
     for iteration in range(6, 9):
         checkpoint.save_checkpoint(tmp_path, iteration, small_state(), keep=0)
@@ -108,17 +103,12 @@ def test_damage_is_named_and_the_one_before_is_used(tmp_path, capsys, how):
 def test_resume_finds_what_is_named(tmp_path, capsys):
     run = tmp_path / "run"
     assert checkpoint.resume("", run) is None
-    assert (
-        checkpoint.resume("auto", run / "checkpoints") is None
-    )  # a first start with --resume auto
+    assert checkpoint.resume("auto", run / "checkpoints") is None  # a first start
     for iteration in (9, 10):
         checkpoint.save_checkpoint(run / "checkpoints", iteration, small_state(), keep=0)
-    for which, folder in (
-        ("auto", run / "checkpoints"),
-        (str(run), tmp_path),
-        (str(run / "checkpoints"), tmp_path),
-    ):
-        assert checkpoint.resume(which, folder)[1]["iteration"] == 10
+    assert checkpoint.resume("auto", run / "checkpoints")[1]["iteration"] == 10
+    for which in (run, run / "checkpoints"):
+        assert checkpoint.resume(str(which), tmp_path)[1]["iteration"] == 10
     assert capsys.readouterr().err == ""
     earlier = run / "checkpoints" / "iter_0000009.pdparams"
     assert checkpoint.resume(str(earlier), run / "checkpoints")[1]["iteration"] == 9
@@ -141,11 +131,12 @@ SAVE_LOOP = """
 import sys
 import numpy as np
 from shared_metrics.runs import checkpoint
-found = checkpoint.resume("auto", sys.argv[1])
-start = found[1]["iteration"] if found else 0
+newest = checkpoint.resume("auto", sys.argv[1])
+start = newest[1]["iteration"] if newest else 0
 print("saving", flush=True)
 for i in range(start + 1, start + 10**6):
-    checkpoint.save_checkpoint(sys.argv[1], i, {"generator": {"w": np.full(500_000, i, np.float32)}}, keep=2)
+    state = {"generator": {"w": np.full(500_000, i, np.float32)}}
+    checkpoint.save_checkpoint(sys.argv[1], i, state, keep=2)
 """
 
 
@@ -162,18 +153,14 @@ def test_kill_9_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         path, state = checkpoint.resume("auto", tmp_path)
-        assert path == max(
-            tmp_path.glob("iter_*")
-        )  # the newest is whole: nothing had to be skipped
-        assert (state["generator"]["w"] == state["iteration"]).all() and state[
-            "iteration"
-        ] >= before
+        assert path == max(tmp_path.glob("iter_*"))  # nothing had to be skipped
+        assert (state["generator"]["w"] == state["iteration"]).all()
+        assert state["iteration"] >= before
         before = state["iteration"]
     assert before > 6
 
 
 # ---- optimizer state
-# -------------------------------------------------------------------------------------------------
 
 
 class Trained:
@@ -185,21 +172,18 @@ class Trained:
         paddle.seed(0)
         nn = paddle.nn
         self.net = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1D(width), nn.Linear(width, 1))
-        self.net.add_sublayer(
-            "unused", nn.Linear(2, 2)
-        )  # never gets a gradient, so never any state
+        # It never gets a gradient, so never any state.
+        self.net.add_sublayer("unused", nn.Linear(2, 2))
         self.rate = paddle.optimizer.lr.StepDecay(0.01, 3) if schedule else 0.01
         options = {"beta1": 0.5, "beta2": 0.9} if kind.startswith("Adam") else {}
-        self.opt = getattr(paddle.optimizer, kind)(
-            self.rate, parameters=self.net.parameters(), **options
-        )
+        optimizer = getattr(paddle.optimizer, kind)
+        self.opt = optimizer(self.rate, parameters=self.net.parameters(), **options)
 
     def train(self, first, last):
         for i in range(first, last):
-            x = self.paddle.to_tensor(
-                np.random.default_rng(i).standard_normal((5, 3)).astype("float32")
-            )
-            loss = self.net[2](self.net[1](self.net[0](x))).square().mean()
+            x = np.random.default_rng(i).standard_normal((5, 3), dtype=np.float32)
+            h = self.net[1](self.net[0](self.paddle.to_tensor(x)))
+            loss = self.net[2](h).square().mean()
             self.opt.clear_grad()
             loss.backward()
             self.opt.step()
@@ -214,8 +198,8 @@ class Trained:
         }
 
     def load(self, state):
-        weights.load_into(self.net, state["net"], "net", "file")
-        checkpoint.load_optimizer_state(self.opt, self.net, state["opt"], "file")
+        weights.load_into(self.net, state["net"], what="net", source="file")
+        checkpoint.load_optimizer_state(self.opt, self.net, state["opt"], source="file")
         return self
 
 
@@ -225,13 +209,14 @@ def test_training_goes_on_bit_identically_under_other_automatic_names(tmp_path, 
     path = checkpoint.save_checkpoint(tmp_path, 5, half.state(), keep=1)
     saved = checkpoint.load_checkpoint(path)
     straight = half.train(5, 9).state()  # going on must not change what was saved, either
-    names = {name for values in straight["opt"].values() for name in values}
+    names = set()
+    for values in straight["opt"].values():
+        names |= values.keys()
     assert {"0.weight", "2.bias"} < names and "unused.weight" not in names
     half.paddle.nn.Conv2D(3, 3, 3)  # later networks get other automatic names
-    for again in (
-        Trained(schedule, kind),
-        Trained(schedule, kind).train(30, 33),
-    ):  # fresh, and already stepped
+    fresh = Trained(schedule, kind)
+    stepped = Trained(schedule, kind).train(30, 33)
+    for again in (fresh, stepped):
         assert set(again.opt.state_dict()).isdisjoint(set(half.opt.state_dict()) - {"LR_Scheduler"})
         assert files.digest(again.load(saved).train(5, 9).state()) == files.digest(straight)
         assert again.opt.get_lr() == half.opt.get_lr()
@@ -249,9 +234,9 @@ def test_a_foreign_optimizer_state_is_refused():
     state = Trained().train(0, 2).state()["opt"]
     for other in (Trained(width=5), Trained(kind="Momentum")):
         with pytest.raises(UserError, match="run7.*optimizer"):
-            checkpoint.load_optimizer_state(other.opt, other.net, state, "run7")
+            checkpoint.load_optimizer_state(other.opt, other.net, state, source="run7")
+    other = Trained(schedule=False)
     with pytest.raises(UserError, match="run7.*schedule"):
-        other = Trained(schedule=False)
-        checkpoint.load_optimizer_state(other.opt, other.net, state, "run7")
+        checkpoint.load_optimizer_state(other.opt, other.net, state, source="run7")
     with pytest.raises(ValueError, match="parameters that the layer lacks"):
         checkpoint.optimizer_state(Trained().opt, Trained().net)

@@ -11,26 +11,25 @@ from shared_metrics.runs.folder import run_folder
 
 
 def save(folder, iteration):
-    return checkpoint.save_checkpoint(
-        folder / "checkpoints", iteration, {"w": np.ones(2), "args": {"lr": 1}}, 0
-    )
+    state = {"w": np.ones(2), "args": {"lr": 1}}
+    return checkpoint.save_checkpoint(folder / "checkpoints", iteration, state, keep=0)
 
 
 def opened(folder, resume="", **flags):
-    with run_folder(SimpleNamespace(output_dir=str(folder), resume=resume, **flags)) as found:
-        return found
+    args = SimpleNamespace(output_dir=str(folder), resume=resume, **flags)
+    with run_folder(args) as newest:
+        return newest
 
 
 def test_a_new_folder_and_a_run_to_go_on(tmp_path, capsys):
     assert opened(tmp_path / "new") is None
-    save(tmp_path / "run", 1), save(tmp_path / "run", 2)
+    first = save(tmp_path / "run", 1)
+    save(tmp_path / "run", 2)
     for resume in ("auto", str(tmp_path / "run")):
         path, state = opened(tmp_path / "run", resume, lr=2)
         assert path.name == "iter_0000002.pdparams" and state["iteration"] == 2
     assert "--lr was 1 in the checkpoint and is 2 now" in capsys.readouterr().out
-    path, state = opened(
-        tmp_path / "run", str(tmp_path / "run" / "checkpoints" / "iter_0000001.pdparams")
-    )
+    path, state = opened(tmp_path / "run", str(first))
     assert state["iteration"] == 1
 
 

@@ -11,12 +11,15 @@ from shared_metrics.runs.loader import Batches
 
 
 class Numbers:
-    """Item i: (float32 noise of its own generator + i, int64 class i % 3); indices in `bad` cannot
-    be read.
+    """Item i: (float32 noise of its own generator + i, int64 class i % 3).
+
+    Indices in `bad` cannot be read; `delay` (seconds) makes some slower than others.
     """
 
     def __init__(self, n, bad=(), delay=0.0):
-        self.n, self.bad, self.delay = n, bad, delay
+        self.n = n
+        self.bad = bad
+        self.delay = delay
         self.loads = 0
 
     def __len__(self):
@@ -53,9 +56,8 @@ def test_workers_change_nothing(workers):
     plain = take(12)
     assert_equal(plain, take(12, Numbers(23, delay=0.004), workers=workers))
     x, y = plain[0]
-    assert (
-        x.shape == (4, 2, 2) and x.dtype == np.float32 and y.shape == (4,) and y.dtype == np.int64
-    )
+    assert x.shape == (4, 2, 2) and x.dtype == np.float32
+    assert y.shape == (4,) and y.dtype == np.int64
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -66,16 +68,20 @@ def test_a_resumed_run_sees_the_tail(workers):
 def test_an_epoch_visits_each_image_at_most_once_and_epochs_differ():
     assert Batches(Numbers(23), 4, 7).batches_per_epoch == 5
     batches = indices(take(10))
-    first, second = sum(batches[:5], []), sum(batches[5:], [])
+    first = sum(batches[:5], [])
+    second = sum(batches[5:], [])
     assert len(set(first)) == len(set(second)) == 20 and first != second
     assert indices(take(5, seed=8)) != batches[:5]
-    again = {int(x[0, 0]): x for batch, _ in take(10)[5:] for x in batch}
-    pairs = [
-        (x, again[int(x[0, 0])]) for batch, _ in take(5) for x in batch if int(x[0, 0]) in again
-    ]
-    assert len(pairs) > 15 and not any(
-        (x == y).all() for x, y in pairs
-    )  # augmented anew in the second epoch
+
+
+def test_images_are_augmented_anew_in_each_epoch():
+    epochs = []
+    for batches in (take(10)[:5], take(10)[5:]):
+        images = np.concatenate([x for x, _ in batches])
+        epochs.append({int(image[0, 0]): image for image in images})
+    first, second = epochs
+    both = first.keys() & second.keys()
+    assert len(both) > 15 and not any((first[i] == second[i]).all() for i in both)
 
 
 def test_order_of_the_data_set_and_the_last_small_batch():
@@ -87,11 +93,10 @@ def test_order_of_the_data_set_and_the_last_small_batch():
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_ranks_share_the_global_batch(drop_last):
     whole = take(9, batch_size=6, drop_last=drop_last)
-    parts = [take(9, batch_size=2, rank=r, world=3, drop_last=drop_last) for r in range(3)]
-    joined = [
-        tuple(np.concatenate(p) for p in zip(*ranks, strict=True))
-        for ranks in zip(*parts, strict=True)
-    ]
+    ranks = [take(9, batch_size=2, rank=r, world=3, drop_last=drop_last) for r in range(3)]
+    joined = []
+    for parts in zip(*ranks, strict=True):
+        joined.append([np.concatenate(arrays) for arrays in zip(*parts, strict=True)])
     assert_equal(whole, joined)
 
 
@@ -111,9 +116,11 @@ def test_bad_images_are_skipped_alike_and_counted():
             seen.append([next(batches) for _ in range(12)])
         assert set(batches.skipped) == bad and "data/022.png" in batches.skipped[22]
     assert_equal(*seen)
-    healthy, skipping = indices(take(12)), indices(seen[0])
     replaced = {3: 5, 4: 5, 22: 0}  # the next readable one, cyclic
-    assert skipping == [[replaced.get(i, i) for i in batch] for batch in healthy]
+    expected = []
+    for batch in indices(take(12)):
+        expected.append([replaced.get(i, i) for i in batch])
+    assert indices(seen[0]) == expected
 
 
 def test_nothing_readable_is_an_error_not_a_loop():

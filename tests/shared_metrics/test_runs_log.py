@@ -1,6 +1,4 @@
-"""Logs: the files and their rows, what resume keeps, and that no failure of logging stops
-training.
-"""
+"""Logs: the files and their rows, what resume keeps, and that no failure stops training."""
 
 import json
 import sys
@@ -33,14 +31,11 @@ def no_curves(monkeypatch):
 def test_rows_go_to_screen_and_files(tmp_path, capsys):
     write(tmp_path, [10, 20])
     out, err = capsys.readouterr()
-    assert (
-        "iteration 20/100" in out and "d_loss 0.05" in out and "images/s" in out and "left" in out
-    )
+    for word in ("iteration 20/100", "d_loss 0.05", "images/s", "left"):
+        assert word in out
     assert "it/s" not in err  # no bar: stderr is no terminal
-    assert [(r["iteration"], r["d_loss"], r["g_loss"]) for r in rows(tmp_path)] == [
-        (10, 0.1, 10.0),
-        (20, 0.05, 20.0),
-    ]
+    values = [(r["iteration"], r["d_loss"], r["g_loss"]) for r in rows(tmp_path)]
+    assert values == [(10, 0.1, 10.0), (20, 0.05, 20.0)]
     text = (tmp_path / "log.txt").read_text()
     assert "made of paper" in text and text.count("iteration ") == 2
     assert Image.open(tmp_path / "curves.png").size[0] > 500
@@ -130,12 +125,12 @@ def test_means_count_only_the_steps_that_had_a_value_and_start_anew():
 
 
 def test_each_skipped_image_is_told_once(tmp_path):
-    log, reasons = RunLog(tmp_path, total=2), {7: "a.png: cut"}
+    log = RunLog(tmp_path, total=2)
+    reasons = {7: "a.png: cut"}
     log.skipped(reasons)
     reasons[3] = "b.png: empty"
     log.skipped(reasons)
     log.close()
-    told = [
-        line.partition("skipped: ")[2] for line in (tmp_path / "log.txt").read_text().splitlines()
-    ]
-    assert told == ["a.png: cut", "b.png: empty"]
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    messages = [line.partition("skipped: ")[2] for line in lines]
+    assert messages == ["a.png: cut", "b.png: empty"]

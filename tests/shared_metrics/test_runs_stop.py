@@ -52,9 +52,13 @@ def test_a_signal_ends_the_run_after_the_step(number):
 
 @pytest.mark.parametrize(
     "number, env, forced",
-    [(signal.SIGINT, {}, True), (signal.SIGTERM, {}, True), (signal.SIGINT, LAUNCHED, True),
-     (signal.SIGTERM, LAUNCHED, False)],  # the launcher itself repeats SIGTERM
-)  # fmt: skip
+    [
+        (signal.SIGINT, {}, True),
+        (signal.SIGTERM, {}, True),
+        (signal.SIGINT, LAUNCHED, True),
+        (signal.SIGTERM, LAUNCHED, False),  # the launcher itself repeats SIGTERM
+    ],
+)
 def test_the_second_signal_ends_it_at_once(number, env, forced):
     process = start(step=20.0 if forced else 1.0, **env)
     assert process.stdout.readline() == "ready\n"
@@ -84,9 +88,8 @@ child.wait()
 """
 
 
-@pytest.mark.parametrize(
-    "env, ends", [(LAUNCHED, True), ({}, False)]
-)  # without a launcher: a shell that closes
+# Without a launcher the parent is a shell that closes.
+@pytest.mark.parametrize("env, ends", [(LAUNCHED, True), ({}, False)])
 def test_a_launcher_that_died_ends_its_ranks(env, ends):
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, LOOP],
@@ -100,7 +103,8 @@ def test_a_launcher_that_died_ends_its_ranks(env, ends):
         assert parent.stdout.readline() == "ready\n"
         parent.kill()
         os.set_blocking(parent.stdout.fileno(), False)
-        said, until = "", time.monotonic() + (10 if ends else 0.5)
+        said = ""
+        until = time.monotonic() + (10 if ends else 0.5)
         while time.monotonic() < until and not said:
             said = parent.stdout.readline()
             time.sleep(0.02)
@@ -113,10 +117,9 @@ def test_a_launcher_that_died_ends_its_ranks(env, ends):
 
 def test_not_finite_losses_stop_with_what_is_needed_to_go_on():
     stop.check_finite({"d_loss": 1.0, "g_loss": -3e30}, 5, None)
+    losses = {"d_loss": 1.25, "g_loss": float("nan")}
     with pytest.raises(stop.NotFinite) as error:
-        stop.check_finite(
-            {"d_loss": 1.25, "g_loss": float("nan")}, 41, "runs/a/iter_0000040.pdparams"
-        )
+        stop.check_finite(losses, 41, "runs/a/iter_0000040.pdparams")
     text = str(error.value)
     assert isinstance(error.value, UserError) and "\n" not in text
     for part in ("iteration 41", "d_loss 1.25", "g_loss nan", "runs/a/iter_0000040.pdparams"):
@@ -135,9 +138,8 @@ with lock_folder(sys.argv[1]):
 
 
 def test_one_run_a_folder_and_kill_9_frees_it(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", HOLD, tmp_path]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     with pytest.raises(UserError, match="another run"):
         with stop.lock_folder(tmp_path):

@@ -1,6 +1,4 @@
-"""Update and Run round a loop of a few lines: what moves, what is due when, what is saved and found
-again.
-"""
+"""Update and Run round a loop of a few lines: what moves, what is due when, what is saved."""
 
 import argparse
 import json
@@ -96,7 +94,8 @@ def rows(folder):
 def test_micro_batches_add_up_to_the_gradient_of_the_whole(tmp_path):
     """Three parts, the last one smaller; a sum over the batch is divided by the part's share."""
     x = paddle.to_tensor(np.arange(8, dtype="float32").reshape(8, 1) / 8)
-    gradients, logs = [], []
+    gradients = []
+    logs = []
     for micro_batch in (0, 3):
         paddle.seed(1)
         net = paddle.nn.Linear(1, 1)
@@ -112,7 +111,8 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(tmp_path):
 
 
 def test_frozen_weights_get_no_gradient_and_pass_it_on():
-    first, second = paddle.nn.Linear(1, 1), paddle.nn.Linear(1, 1)
+    first = paddle.nn.Linear(1, 1)
+    second = paddle.nn.Linear(1, 1)
     update = Update({"second": second}, 0.1, beta1=0.5, beta2=0.9)
     with update.frozen():
         second(first(paddle.ones([2, 1]))).sum().backward()
@@ -160,16 +160,10 @@ def test_rows_hold_means_and_what_is_due_comes_with_its_row(tmp_path):
     assert written[3]["loss"] == pytest.approx(losses[5], rel=1e-6)
     assert written[4]["loss"] == pytest.approx(np.mean(losses[6:8]), rel=1e-6)
     assert toy.due == [4, 8, 9]
-    folder = tmp_path / "run"
-    assert [p.stem for p in sorted((folder / "samples").iterdir())] == [
-        "iter_0000004",
-        "iter_0000008",
-        "iter_0000009",
-    ]
-    assert [p.stem for p in sorted((folder / "checkpoints").iterdir())] == [
-        "iter_0000005",
-        "iter_0000009",
-    ]
+    samples = sorted(p.stem for p in (tmp_path / "run" / "samples").iterdir())
+    assert samples == ["iter_0000004", "iter_0000008", "iter_0000009"]
+    checkpoints = sorted(p.stem for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert checkpoints == ["iter_0000005", "iter_0000009"]
 
 
 def test_epochs_as_the_unit_of_saving(tmp_path):
@@ -213,9 +207,8 @@ def test_a_signal_ends_the_loop_after_a_whole_step(tmp_path, capsys):
 
     toy = Toy(make_args(tmp_path))
     assert toy.train(after=interrupt) == 143
-    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == [
-        "iter_0000003.pdparams"
-    ]
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert saved.name == "iter_0000003.pdparams"
     assert "stopped after iteration 3" in capsys.readouterr().out
 
 
@@ -224,7 +217,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path):
     path = tmp_path / "run" / "checkpoints" / "iter_0000001.pdparams"
     state = checkpoint.load_checkpoint(path)
     del state["optimizer_g"]
-    checkpoint.save_checkpoint(path.parent, 2, state, 0)
+    checkpoint.save_checkpoint(path.parent, 2, state, keep=0)
     with pytest.raises(UserError, match="iter_0000002.*no optimizer_g"):
         Toy(make_args(tmp_path, "--resume")).train()
 

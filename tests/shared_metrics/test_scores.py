@@ -1,6 +1,4 @@
-"""Scores against closed forms, and against the values of pytorch-fid and torch-fidelity on stored
-features.
-"""
+"""Scores against closed forms, and against pytorch-fid and torch-fidelity on stored features."""
 
 import numpy as np
 import pytest
@@ -22,15 +20,16 @@ def peers():
 
 
 def fid(x, y):
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x = np.asarray(x, np.float64)
+    y = np.asarray(y, np.float64)
     return frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
 
 
 @pytest.mark.parametrize("case", ["full64", "full256", "deficient128", "low8"])
 def test_fid_of_the_peers(peers, case):
-    found = fid(peers[f"feat_{case}_1"], peers[f"feat_{case}_2"])["fid"]
-    assert found == pytest.approx(float(peers[f"fid_pytorch_fid_{case}"]), rel=1e-6)
-    assert found == pytest.approx(float(peers[f"fid_torch_fidelity_{case}"]), rel=1e-6)
+    value = fid(peers[f"feat_{case}_1"], peers[f"feat_{case}_2"])["fid"]
+    assert value == pytest.approx(float(peers[f"fid_pytorch_fid_{case}"]), rel=1e-6)
+    assert value == pytest.approx(float(peers[f"fid_torch_fidelity_{case}"]), rel=1e-6)
 
 
 def test_fid_at_2048_dimensions(peers):
@@ -41,20 +40,25 @@ def test_fid_at_2048_dimensions(peers):
 
 
 def test_fid_closed_forms():
-    # commuting covariances: sum of (sqrt a - sqrt b)^2 over the eigenvalues
+    # Commuting covariances: the sum of (sqrt a - sqrt b)^2 over the eigenvalues.
     turn = np.linalg.qr(np.random.RandomState(0).randn(5, 5))[0]
-    a, b = np.array([4.0, 1, 9, 0, 0]), np.array([1.0, 1, 4, 25, 0])
-    found = frechet_distance(np.zeros(5), (turn * a) @ turn.T, np.full(5, 2.0), (turn * b) @ turn.T)
-    assert found["fid_cov_term"] == pytest.approx(((a**0.5 - b**0.5) ** 2).sum(), abs=1e-6)
-    assert found["fid_mean_term"] == pytest.approx(20)
-    assert found["fid"] == pytest.approx(found["fid_mean_term"] + found["fid_cov_term"])
+    a = np.array([4.0, 1, 9, 0, 0])
+    b = np.array([1.0, 1, 4, 25, 0])
+    scores = frechet_distance(
+        mean1=np.zeros(5),
+        cov1=(turn * a) @ turn.T,
+        mean2=np.full(5, 2.0),
+        cov2=(turn * b) @ turn.T,
+    )
+    assert scores["fid_cov_term"] == pytest.approx(((a**0.5 - b**0.5) ** 2).sum(), abs=1e-6)
+    assert scores["fid_mean_term"] == pytest.approx(20)
+    assert scores["fid"] == pytest.approx(scores["fid_mean_term"] + scores["fid_cov_term"])
 
 
 def test_fid_equal_covariances_leave_the_means():
     cov = np.cov(np.random.RandomState(1).randn(8, 50).T)  # rank 7 of 50
-    assert frechet_distance(np.zeros(50), cov, np.full(50, 0.5), cov)["fid"] == pytest.approx(
-        12.5, abs=1e-9
-    )
+    scores = frechet_distance(np.zeros(50), cov, mean2=np.full(50, 0.5), cov2=cov)
+    assert scores["fid"] == pytest.approx(12.5, abs=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 3, 40, 400])
@@ -64,8 +68,9 @@ def test_fid_of_identical_sets_is_zero(n):
 
 
 def test_fid_of_two_images_and_of_constant_ones():
-    x, y = np.array([[0.0, 0, 0], [2, 0, 0]]), np.array([[0.0, 0, 0], [0, 2, 0]])
-    # covariances 2 e1 e1' and 2 e2 e2', product 0: |(1,0,0) - (0,1,0)|^2 + 2 + 2
+    x = np.array([[0.0, 0, 0], [2, 0, 0]])
+    y = np.array([[0.0, 0, 0], [0, 2, 0]])
+    # Covariances 2 e1 e1' and 2 e2 e2', product 0: |(1,0,0) - (0,1,0)|^2 + 2 + 2.
     assert fid(x, y)["fid"] == pytest.approx(6)
     assert fid(np.ones((5, 3)), np.zeros((4, 3)))["fid"] == pytest.approx(3)
 
@@ -73,13 +78,13 @@ def test_fid_of_two_images_and_of_constant_ones():
 @pytest.mark.parametrize("n, d, seed", [(4, 4, 1), (2, 256, 1), (1000, 2, 1), (300, 256, 3)])
 def test_fid_is_real_where_the_peers_had_nan(n, d, seed):
     draw = np.random.RandomState(seed)
-    x, y = draw.randn(n, d), draw.randn(n, d)
-    product = np.linalg.eigvals(np.cov(x.T) @ np.cov(y.T)).astype(complex)
-    expected = (
-        ((x.mean(0) - y.mean(0)) ** 2).sum()
-        + np.trace(np.cov(x.T) + np.cov(y.T))
-        - 2 * np.sqrt(product).real.sum()
-    )
+    x = draw.randn(n, d)
+    y = draw.randn(n, d)
+    cov_x = np.cov(x.T)
+    cov_y = np.cov(y.T)
+    product = np.linalg.eigvals(cov_x @ cov_y).astype(complex)
+    mean_term = ((x.mean(0) - y.mean(0)) ** 2).sum()
+    expected = mean_term + np.trace(cov_x + cov_y) - 2 * np.sqrt(product).real.sum()
     assert fid(x, y)["fid"] == pytest.approx(expected, abs=1e-4)
 
 
@@ -93,10 +98,9 @@ def test_fid_refuses_nan_and_shapes():
 
 def test_inception_score_of_the_peers(peers):
     for seed, name in ((None, "inorder"), (2020, "shuffled2020")):
-        found = inception_score(peers["isc_logits"], 10, seed)
-        assert (found["is"], found["is_std"]) == pytest.approx(
-            peers[f"isc_splits10_{name}"], rel=1e-6
-        )
+        scores = inception_score(peers["isc_logits"], 10, seed)
+        expected = peers[f"isc_splits10_{name}"]
+        assert (scores["is"], scores["is_std"]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_inception_score_bounds():
@@ -113,7 +117,8 @@ def test_inception_score_by_hand():
 
 def test_inception_score_stream_equals_whole_in_any_order():
     logits = np.random.RandomState(0).randn(103, 20)
-    whole, stream = inception_score(logits, 10), InceptionScore(103, 10, classes=20)
+    whole = inception_score(logits, 10)
+    stream = InceptionScore(103, 10, classes=20)
     for rows in (np.arange(90, 103), np.arange(0, 50), np.arange(50, 90)):
         stream.update(logits[rows], rows)
     assert stream.result()["is"] == pytest.approx(whole["is"], rel=1e-12)
@@ -122,9 +127,8 @@ def test_inception_score_stream_equals_whole_in_any_order():
 
 def test_inception_score_equal_splits_leave_the_rest_out():
     logits = np.random.RandomState(0).randn(25, 6)
-    assert inception_score(logits, 4, None, equal_splits=True) == inception_score(
-        logits[:24], 4, None
-    )
+    first = inception_score(logits[:24], 4, None)
+    assert inception_score(logits, 4, None, equal_splits=True) == first
 
 
 def test_inception_score_counts_the_images():
@@ -139,58 +143,64 @@ def test_inception_score_counts_the_images():
 
 
 def test_kid_of_torch_fidelity(peers):
-    found = kernel_distance(peers["feat_full64_1"], peers["feat_full64_2"], 50, 200)
-    assert (found["kid"], found["kid_std"]) == pytest.approx(
-        peers["kid_full64_50x200_seed2020"], rel=1e-6
-    )
+    features = peers["feat_full64_1"], peers["feat_full64_2"]
+    scores = kernel_distance(*features, subsets=50, size=200)
+    expected = peers["kid_full64_50x200_seed2020"]
+    assert (scores["kid"], scores["kid_std"]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_kid_by_its_definition():
     draw = np.random.RandomState(3)
-    x, y = draw.randn(6, 4), draw.randn(6, 4) + 1
+    x = draw.randn(6, 4)
+    y = draw.randn(6, 4) + 1
 
     def k(a, b):
         return (a @ b / 4 + 1) ** 3
 
-    within = sum(k(s[i], s[j]) for s in (x, y) for i in range(6) for j in range(6) if i != j) / 30
-    across = sum(k(a, b) for a in x for b in y) / 36
+    within = 0.0
+    across = 0.0
+    for i in range(6):
+        for j in range(6):
+            across += k(x[i], y[j]) / 36
+            if i != j:
+                within += (k(x[i], x[j]) + k(y[i], y[j])) / 30
     assert kernel_distance(x, y, subsets=3, size=6)["kid"] == pytest.approx(within - 2 * across)
 
 
 def test_kid_over_blocks_equals_one_block(monkeypatch):
     x, y = np.random.RandomState(0).rand(2, 70, 8)
-    whole = kernel_distance(x, y, 5, 20)
+    whole = kernel_distance(x, y, subsets=5, size=20)
     monkeypatch.setattr("shared_metrics.scores.BLOCK", 16)
-    assert kernel_distance(x, y, 5, 20)["kid"] == pytest.approx(whole["kid"], rel=1e-9)
+    blocks = kernel_distance(x, y, subsets=5, size=20)
+    assert blocks["kid"] == pytest.approx(whole["kid"], rel=1e-9)
     with pytest.raises(ValueError, match="subsets of 71"):
-        kernel_distance(x, y, 5, 71)
+        kernel_distance(x, y, subsets=5, size=71)
 
 
 @pytest.mark.parametrize("case", ["full64_k3", "full64_k5", "low8_k3", "low8_k5"])
 def test_precision_recall_of_torch_fidelity(peers, case, monkeypatch):
     monkeypatch.setattr("shared_metrics.scores.BLOCK", 128)  # several blocks
     name, k = case.split("_k")
-    found = precision_recall(peers[f"feat_{name}_2"], peers[f"feat_{name}_1"], int(k))
-    assert list(found.values()) == pytest.approx(peers[f"prc_{case}"], rel=1e-6)
+    scores = precision_recall(peers[f"feat_{name}_2"], peers[f"feat_{name}_1"], int(k))
+    assert list(scores.values()) == pytest.approx(peers[f"prc_{case}"], rel=1e-6)
 
 
 def test_precision_recall_by_hand():
     real = np.array([[0.0], [1.0], [10.0]])  # k=1: radii 1, 1, 9
     generated = np.array([[1.5], [30.0], [32.0]])  # radii 28.5, 2, 2
-    found = precision_recall(real, generated, k=1)
-    assert found["precision"] == pytest.approx(1 / 3)  # 1.5 lies within 1 of 1, and within 9 of 10
-    assert found["recall"] == pytest.approx(1)  # all real lie within 28.5 of 1.5
+    scores = precision_recall(real, generated, k=1)
+    assert scores["precision"] == pytest.approx(1 / 3)  # 1.5 lies within 1 of 1 and 9 of 10
+    assert scores["recall"] == pytest.approx(1)  # all real lie within 28.5 of 1.5
 
 
 def test_precision_recall_of_a_collapsed_generator_and_of_equal_sets():
     draw = np.random.RandomState(0)
     real = draw.randn(300, 5)
-    found = precision_recall(real, real[:1] + 0.01 * draw.randn(300, 5))
-    assert found["precision"] > 0.8 and found["recall"] < 0.3
+    scores = precision_recall(real, real[:1] + 0.01 * draw.randn(300, 5))
+    assert scores["precision"] > 0.8 and scores["recall"] < 0.3
     assert precision_recall(real, real)["f_score"] == 1
-    assert (
-        precision_recall(np.ones((9, 4)), np.ones((9, 4)))["f_score"] == 1
-    )  # duplicates: radius 0
-    assert precision_recall(np.ones((9, 4)), np.zeros((9, 4)))["f_score"] == 0
+    ones = np.ones((9, 4))  # duplicates: radius 0
+    assert precision_recall(ones, ones)["f_score"] == 1
+    assert precision_recall(ones, np.zeros((9, 4)))["f_score"] == 0
     with pytest.raises(ValueError, match="neighbours"):
         precision_recall(real[:3], real)

@@ -30,10 +30,9 @@ def test_torch_zip_packed_anew_with_compression(tmp_path):
 
 
 def test_torch_legacy(tmp_path):
-    (tmp_path / "ckpt.pdparams").write_bytes(
-        torch_legacy(torch_object(legacy=True))
-    )  # the suffix tells nothing
-    assert_same(weights.load(tmp_path / "ckpt.pdparams"), EXPECTED)
+    path = tmp_path / "ckpt.pdparams"  # the suffix tells nothing
+    path.write_bytes(torch_legacy(torch_object(legacy=True)))
+    assert_same(weights.load(path), EXPECTED)
 
 
 def test_torchscript_modules_become_dotted_names(tmp_path):
@@ -42,27 +41,24 @@ def test_torchscript_modules_become_dotted_names(tmp_path):
 
     def row(name):
         key, offset, size, stride, _ = TENSORS[name]
-        return tensor(STORAGES[key][0], key, len(STORAGES[key][1]), offset, size, stride)
+        storage, values = STORAGES[key]
+        return tensor(storage, key, len(values), offset=offset, size=size, stride=stride)
 
-    conv = module("___torch_mangle_1", weight=row("slice"), training=b"\x89")
-    root = module(
-        "net", training=b"\x89", layers=module("inner", conv=conv, conv_1=conv), bias=row("half")
-    )
-    (tmp_path / "net.pt").write_bytes(
-        torch_zip(b"\x80\x02" + root + b".", **{"code/__torch__.py": "ignored"})
-    )
+    false = b"\x89"
+    conv = module("___torch_mangle_1", weight=row("slice"), training=false)
+    layers = module("inner", conv=conv, conv_1=conv)
+    root = module("net", training=false, layers=layers, bias=row("half"))
+    content = torch_zip(b"\x80\x02" + root + b".", **{"code/__torch__.py": "ignored"})
+    (tmp_path / "net.pt").write_bytes(content)
     sliced = TENSORS["slice"][-1]
-    expected = {
-        "layers.conv.weight": sliced,
-        "layers.conv_1.weight": sliced,
-        "bias": TENSORS["half"][-1],
-    }
+    half = TENSORS["half"][-1]
+    expected = {"layers.conv.weight": sliced, "layers.conv_1.weight": sliced, "bias": half}
     assert_same(weights.load(tmp_path / "net.pt"), expected)
 
 
 @pytest.mark.parametrize(
     "one",
-    [
+    [  # storage, key, count, offset, size, stride
         tensor("FloatStorage", "0", 24, 20, (5,), (1,)),  # past the end
         tensor("FloatStorage", "0", 24, 0, (2, 13), (12, 1)),
         tensor("FloatStorage", "0", 24, -1, (2,), (1,)),
@@ -73,9 +69,8 @@ def test_torchscript_modules_become_dotted_names(tmp_path):
     ],
 )
 def test_torch_tensor_outside_its_storage(tmp_path, one):
-    assert "damaged" in refusal(
-        tmp_path / "x.pth", torch_zip(b"\x80\x02" + dictionary(w=one) + b".")
-    )
+    content = torch_zip(b"\x80\x02" + dictionary(w=one) + b".")
+    assert "damaged" in refusal(tmp_path / "x.pth", content)
 
 
 def test_torch_itself_agrees(tmp_path):
@@ -84,11 +79,9 @@ def test_torch_itself_agrees(tmp_path):
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     obj = {
         "net": net.state_dict(),
-        "t": base.transpose(0, 2),
-        "s": base[1:, :, 2],
-        "p": torch.nn.Parameter(base),
-    }
-    obj |= {
+        "transposed": base.transpose(0, 2),
+        "slice": base[1:, :, 2],
+        "parameter": torch.nn.Parameter(base),
         "bf16": torch.linspace(-3, 7, 9).bfloat16(),
         "half": base.half(),
         "size": base.shape,
@@ -99,11 +92,8 @@ def test_torch_itself_agrees(tmp_path):
         if isinstance(value, dict):
             return {key: to_numpy(item) for key, item in value.items()}
         if isinstance(value, torch.Tensor):
-            return (
-                value.detach()
-                .to(torch.float32 if value.dtype == torch.bfloat16 else value.dtype)
-                .numpy()
-            )
+            value = value.float() if value.dtype == torch.bfloat16 else value
+            return value.detach().numpy()
         return tuple(value) if isinstance(value, torch.Size) else value
 
     for new_zip in (True, False):

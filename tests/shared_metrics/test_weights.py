@@ -1,6 +1,4 @@
-"""Weights files: what is read from each container, what is refused, and that a save never harms the
-file before it.
-"""
+"""Weights files: what is read, what is refused, and that a save never harms the file before it."""
 
 import os
 import pickle
@@ -30,21 +28,13 @@ from tests.shared_metrics.handmade import (
 
 
 def state():
+    weight = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    args = {"lr": 1e-4, "name": "目录 ü", "sizes": [1, 2], "pair": (3, "x")}
     return {
-        "generator": {
-            "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
-            "bn._mean": np.zeros(3),
-        },
+        "generator": {"conv.weight": weight, "bn._mean": np.zeros(3)},
         "ids": np.array([[1, -2]], dtype=np.int64),
         "iteration": 7,
-        "args": {
-            "lr": 1e-4,
-            "name": "目录 ü",
-            "sizes": [1, 2],
-            "pair": (3, "x"),
-            "none": None,
-            "on": True,
-        },
+        "args": args | {"none": None, "on": True},
         b"data": b"\x00\xff",
     }
 
@@ -87,14 +77,18 @@ def test_plain_pickles_of_every_protocol(tmp_path, protocol):
 
 def test_pickle_of_python_2_has_bytes_keys(tmp_path):
     """CIFAR's own files: protocol 2 of Python 2, str as SHORT_BINSTRING, numpy's dtype code too."""
-    raw = b"\x80\x02}q\x00(U\x04dataq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b"
-    raw += b"\x87Rq\x04(K\x01K\x01K\x02\x86cnumpy\ndtype\nq\x05U\x02u1K\x00K\x01\x87Rq\x06(K\x03U\x01|NNNJ\xff\xff\xff\xff"
-    raw += b"J\xff\xff\xff\xffK\x00tb\x89U\x02\x07\xfftbU\x06labelsq\x07]q\x08(K\x06K\x09eu."
+    raw = b"\x80\x02}q\x00(U\x04dataq\x01"
+    raw += b"cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b"
+    raw += b"\x87Rq\x04"
+    raw += b"(K\x01K\x01K\x02\x86"  # version 1, shape (1, 2)
+    raw += b"cnumpy\ndtype\nq\x05U\x02u1K\x00K\x01\x87Rq\x06"
+    raw += b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"  # the dtype's state
+    raw += b"\x89U\x02\x07\xfftb"  # not in Fortran's order; the bytes
+    raw += b"U\x06labelsq\x07]q\x08(K\x06K\x09eu."
     path = tmp_path / "data_batch_1"
     path.write_bytes(raw)
-    assert_same(
-        weights.load(path), {b"data": np.array([[7, 255]], dtype=np.uint8), b"labels": [6, 9]}
-    )
+    expected = {b"data": np.array([[7, 255]], dtype=np.uint8), b"labels": [6, 9]}
+    assert_same(weights.load(path), expected)
 
 
 def test_paddle_reads_ours_and_we_read_paddles(tmp_path):
@@ -103,15 +97,11 @@ def test_paddle_reads_ours_and_we_read_paddles(tmp_path):
     arrays = {name: tensor.numpy() for name, tensor in layer.state_dict().items()}
 
     paddle.save(layer.state_dict(), str(tmp_path / "flat.pdparams"))
-    assert_same(
-        weights.load(tmp_path / "flat.pdparams"), arrays
-    )  # no "StructuredToParameterName@@"
+    # Without "StructuredToParameterName@@".
+    assert_same(weights.load(tmp_path / "flat.pdparams"), arrays)
 
-    nested = {
-        "G": layer.state_dict(),
-        "step": 3,
-        "z": paddle.ones([2]),
-    }  # tensors become (name, array) pairs
+    # Within a dict, Paddle saves tensors as (name, array) pairs.
+    nested = {"G": layer.state_dict(), "step": 3, "z": paddle.ones([2])}
     paddle.save(nested, str(tmp_path / "nested.pdparams"))
     loaded = weights.load(tmp_path / "nested.pdparams")
     assert_same(loaded, {"G": arrays, "step": 3, "z": np.ones(2, np.float32)})
@@ -133,22 +123,18 @@ def test_save_refuses_what_load_would_refuse(tmp_path, value):
 
 def test_safetensors(tmp_path):
     header = (
-        b'{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},'
+        b'{"__metadata__":{"format":"pt"},'
+        b'"w":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},'
+        b'"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]},'
+        b'"n":{"dtype":"I64","shape":[],"data_offsets":[12,20]}}'
     )
-    header += b'"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]},"n":{"dtype":"I64","shape":[],"data_offsets":[12,20]}}'
-    raw = (
-        np.array([1.5, -2], "<f4").tobytes()
-        + np.array([0x3F80, 0xC000], "<u2").tobytes()
-        + struct.pack("<q", 9)
-    )
-    content = struct.pack("<Q", len(header)) + header + raw
+    w = np.array([1.5, -2], "<f4").tobytes()
+    b = np.array([0x3F80, 0xC000], "<u2").tobytes()
+    content = struct.pack("<Q", len(header)) + header + w + b + struct.pack("<q", 9)
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    expected = {
-        "w": np.array([[1.5], [-2]], np.float32),
-        "b": np.array([1, -2], np.float32),
-        "n": np.array(9),
-    }
+    w = np.array([[1.5], [-2]], np.float32)
+    expected = {"w": w, "b": np.array([1, -2], np.float32), "n": np.array(9)}
     assert_same(weights.load(path), expected)
     assert "damaged" in refusal(path, content[:-1])
 
@@ -171,9 +157,8 @@ def test_damaged_files_are_named(tmp_path):
     assert "empty" in refusal(path, b"")
     assert "web page" in refusal(path, b"\n <!DOCTYPE html><html>404</html>")
     assert "compressed" in refusal(path, b"\xfd7zXZ\x00\x00")
-    assert "no weights file" in refusal(
-        path, b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
-    )
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
+    assert "no weights file" in refusal(path, pointer)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mu.npy", "x")
     assert "data.pkl" in refusal(path, path.read_bytes())
@@ -213,23 +198,16 @@ def test_digest_sees_everything_but_the_order_of_keys():
     assert files.digest({"a": [1, 2], "b": [3]}) != files.digest({"a": [1], "b": [2, 3]})
     # Layout in memory is no content, and checkpoints on disk rest on this very number.
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    same = [
-        array,
-        np.asfortranarray(array),
-        array.astype(">f4"),
-        np.repeat(array, 2, axis=1)[:, ::2],
-    ]
-    assert {files.digest({"w": value, "n": np.float64(2)}) for value in same} == {
-        "1ad8b0c23c05a3bf989c01f93b6b8dfb0cec18cbae9a68890c7efaf4503bc627"
-    }
+    strided = np.repeat(array, 2, axis=1)[:, ::2]
+    same = [array, np.asfortranarray(array), array.astype(">f4"), strided]
+    expected = "1ad8b0c23c05a3bf989c01f93b6b8dfb0cec18cbae9a68890c7efaf4503bc627"
+    assert {files.digest({"w": value, "n": np.float64(2)}) for value in same} == {expected}
 
 
 def test_file_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
-    assert (
-        files.file_sha256(tmp_path / "x")
-        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.file_sha256(tmp_path / "x") == expected
 
 
 # ---- saving
@@ -251,15 +229,13 @@ def test_full_disk_leaves_the_old_file(tmp_path):
         "    try: save(*args)\n"
         "    except weights.UserError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True
-    )
-    lines = done.stdout.splitlines()
-    assert len(lines) == 3, done.stderr
-    assert all(
-        line.startswith(f"{path}: cannot be written (File too large; ") and "MiB free" in line
-        for line in lines
-    )
+    command = [sys.executable, "-c", code, path]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    lines = child.stdout.splitlines()
+    assert len(lines) == 3, child.stderr
+    for line in lines:
+        assert line.startswith(f"{path}: cannot be written (File too large; ")
+        assert "MiB free" in line
     assert_same(weights.load(path), state())
     assert os.listdir(tmp_path) == [path.name]
 
@@ -327,20 +303,20 @@ def test_save_json(tmp_path):
 def test_check_keys_lists_every_problem():
     expected = {f"layer{i}.weight": (2, 3) for i in range(12)}
     good = {name: np.zeros((2, 3)) for name in expected}
-    weights.check_keys(expected, good, "generator", "G.pth")
+    names = {"what": "generator", "source": "G.pth"}
+    weights.check_keys(expected, good, **names)
     bad = {f"other{i}": 0 for i in range(9)} | {"layer11.weight": np.zeros((3, 2)), "\x1b[31m\n": 1}
     with pytest.raises(UserError) as caught:
-        weights.check_keys(expected, bad, "generator", "G.pth")
+        weights.check_keys(expected, bad, **names)
     message = str(caught.value)
-    assert message.startswith(
-        "G.pth: does not fit the generator (12 entries): 11 missing (layer0.weight, "
-    )
+    start = "G.pth: does not fit the generator (12 entries): 11 missing (layer0.weight, "
+    assert message.startswith(start)
     assert "layer7.weight, ...)" in message and "layer8.weight" not in message
     assert "10 unexpected (other0, " in message
     assert "1 of another shape (layer11.weight: file (3, 2), network (2, 3))" in message
     assert message.isprintable()
     with pytest.raises(UserError, match=r"G\.pth: holds a list"):
-        weights.check_keys(expected, [1], "generator", "G.pth")
+        weights.check_keys(expected, [1], **names)
 
 
 def test_load_into_is_all_or_nothing():
@@ -351,18 +327,18 @@ def test_load_into_is_all_or_nothing():
 
     wrong = dict(full, **{"0.weight": np.zeros((3, 2))})
     del wrong["1._mean"]
-    with pytest.raises(
-        UserError, match=r"1 missing \(1\._mean\); 1 of another shape \(0\.weight: file \(3, 2\), "
-    ):
-        weights.load_into(layer, wrong, "generator", "G.pth")
+    message = r"1 missing \(1\._mean\); 1 of another shape \(0\.weight: file \(3, 2\), "
+    with pytest.raises(UserError, match=message):
+        weights.load_into(layer, wrong, what="generator", source="G.pth")
     assert_same({name: tensor.numpy() for name, tensor in layer.state_dict().items()}, before)
 
-    weights.load_into(layer, full, "generator", "G.pth")  # float64 into float32
+    weights.load_into(layer, full, what="generator", source="G.pth")  # float64 into float32
     full["0.weight"][:] = 9  # a copy was taken
     for tensor in layer.state_dict().values():
         assert tensor.dtype == paddle.float32 and (tensor.numpy() == 2).all()
 
 
 def test_the_modules_import_neither_paddle_nor_torch():
-    code = "import sys, shared_metrics.weights, shared_metrics.images\nassert not {'paddle', 'torch'} & set(sys.modules)"
+    code = "import sys, shared_metrics.weights, shared_metrics.images\n"
+    code += "assert not {'paddle', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
