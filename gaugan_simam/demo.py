@@ -33,7 +33,10 @@ MOST_PIXELS = 2**24  # of a map that is read in: 4096x4096
 MOST_CLASSES = 256  # the page sends an id as one byte
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # The page may talk to its own server and show what it drew itself, nothing else.
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob:"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src blob:"
+)
 
 
 # fmt: off

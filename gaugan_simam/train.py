@@ -114,8 +114,8 @@ def parser():
         help="parts of the batch that pass one after the other: less memory")
     add("--D_steps_per_G", type=positive, help="G is updated at every so many-th iteration")
     add("--redraw", action=YES_NO,
-        help="D trains on images that the updated G draws anew, as in both originals; else on those "
-             "of G's step: cheaper")
+        help="D trains on images that the updated G draws anew, as in both originals; else on "
+             "those of G's step: cheaper")
     add("--g_lr", type=amount, help="Adam's rate for G and the encoder")
     add("--d_lr", type=amount, help="Adam's rate for D")
     add("--beta1", type=share, help="Adam's beta1")

@@ -71,8 +71,8 @@ def record_flags(parser, num_samples, metrics, real, output_dir="./test_result")
     add("--name", default="", help="the run's name in the record (default: the training's)")
     add = parser.add_argument_group("scores").add_argument
     add("--metrics", default="none",
-        help=f"{metrics}fid,is,kid,pr over Inception, fd_eff,kd_eff,pr_eff over EfficientNet-Lite0, "
-             "or none; all but is need real images")
+        help=f"{metrics}fid,is,kid,pr over Inception; fd_eff,kd_eff,pr_eff over "
+             "EfficientNet-Lite0; or none; all but is need real images")
     add("--real", default="", help=real)
     add("--inception_weights", default="auto",
         help="auto (download), random (not comparable) or a file")

@@ -300,7 +300,8 @@ def test_nothing_that_is_there_is_replaced_unasked(acgan, tmp_path, name):
 
 def test_real_images_that_cannot_be_used_are_told_before_anything_is_drawn(acgan, tmp_path):
     path, root = saved(acgan, tmp_path / "ckpt"), real_folders(tmp_path)
-    flags = f"--pretrained_model {path} --output_dir {tmp_path / 'out'} --real {root} --num_samples 50 --device cpu"
+    flags = f"--pretrained_model {path} --output_dir {tmp_path / 'out'} --real {root}"
+    flags += " --num_samples 50 --device cpu"
     (root / "dog" / "3.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="dog/3.png: not a readable image"):
         acgan.test.main(flags.split())
@@ -320,7 +321,8 @@ def test_scores_of_a_known_classifier(acgan, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(LOAD_CLASSIFIER, lambda path, model: classifier)
     path = saved(acgan, tmp_path / "ckpt")
     out = tmp_path / "out"
-    flags = f"--pretrained_model {path} --seeds 0-3 --labels 0-2 --metrics acc,msssim --real {root} --acc_sizes 16"
+    flags = f"--pretrained_model {path} --seeds 0-3 --labels 0-2 --metrics acc,msssim"
+    flags += f" --real {root} --acc_sizes 16"
     flags += f" --classifier x --output_dir {out} --pairs 5 --device cpu"
     acgan.test.main(flags.split())
     record = record_of(out)
@@ -370,7 +372,8 @@ def test_inception_scores_in_the_same_pass(acgan, tmp_path, monkeypatch):
 
     monkeypatch.setattr("shared_metrics.scoring.Extractor", Extractor)
     out = tmp_path / "out"
-    flags = f"--pretrained_model {path} --num_samples 9 --batch_size 4 --metrics msssim,is --output_dir {out}"
+    flags = f"--pretrained_model {path} --num_samples 9 --batch_size 4 --metrics msssim,is"
+    flags += f" --output_dir {out}"
     flags += " --device cpu --labels 0-2 --no_ema --inception_weights random"
     acgan.test.main(flags.split())
     drawn = [

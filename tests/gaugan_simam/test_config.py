@@ -75,7 +75,8 @@ def test_published_values(config):
 
 
 def test_the_command_of_the_original(config):
-    overrides = "model.generator.norm_G=spectralspadesyncbatch3x3 model.batchSize=4 dataset.train.batch_size=4".split()
+    overrides = ["model.generator.norm_G=spectralspadesyncbatch3x3", "model.batchSize=4"]
+    overrides += ["dataset.train.batch_size=4"]
     flags = config.settings(config.load_config(PHOTOPEN, overrides))
     assert flags["norm_G"] == "spectralspadesyncbatch3x3" and flags["batch_size"] == 4
     for one in overrides[1:]:
@@ -93,7 +94,8 @@ def test_one_place_suffices(load):
 
 
 def test_contradictions_name_both_places(load):
-    both = r"my.yaml line 2: model.crop_size is 128, but .*line 4: dataset.train.crop_size is 256. They must agree; one"
+    both = r"my.yaml line 2: model.crop_size is 128, but .*"
+    both += r"line 4: dataset.train.crop_size is 256. They must agree; one"
     with pytest.raises(UserError, match=both):
         load("model:\n  crop_size: 128\ndataset:\n  train: {crop_size: 256}\n")
     with pytest.raises(

@@ -190,7 +190,7 @@ def test_g_passes_once_an_iteration_without_redraw(gaugan, tmp_path):
 
 
 def test_both_updates_are_one_adam_step_on_the_spade_losses(gaugan, tmp_path):
-    """Adam's first step from beta1 = 0 is lr * g / (|g| + eps), g the gradient of the losses worked out again."""
+    """Adam's first step from beta1 = 0 is lr * g / (|g| + eps), g worked out again here."""
     trainer, twin = make(gaugan, tmp_path), make(gaugan, tmp_path)
     seg, real = tensors(gaugan, trainer)
     fakes, logs = trainer.g_update(seg, real, 0, noise())
@@ -253,7 +253,7 @@ def test_d_trains_on_what_the_updated_g_draws(gaugan, tmp_path, use_vae):
 
 
 def check_step(before, after, lr):
-    """Each weight has gone lr * g / (|g| + 1e-8) * sqrt(1 - 0.9) / sqrt(1 - 0.9) down its gradient."""
+    """Each weight has gone lr * g / (|g| + 1e-8) down its gradient."""
     after, some = dict(after.named_parameters()), 0
     for name, p in before.named_parameters():
         if p.stop_gradient or p.grad is None:

@@ -96,7 +96,8 @@ def saved(sagan, path):
 
 def test_images_grid_and_record(sagan, tmp_path):
     path = saved(sagan, tmp_path)
-    flags = f"--device cpu --pretrained_model {path} --seeds 0-2,9 --labels dog,owl --batch_size 3".split()
+    flags = f"--device cpu --pretrained_model {path} --seeds 0-2,9 --labels dog,owl".split()
+    flags += ["--batch_size", "3"]
     run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "raw", "--no_ema")
     names = sorted(p.name for p in (tmp_path / "raw" / "images").iterdir())
     assert names == [f"seed{s:05d}_class{y:03d}.png" for s in (0, 1, 2, 9) for y in (1, 2)]

@@ -30,14 +30,14 @@ import numpy as np
 from shared_metrics.protocols import get_protocol
 
 class StandIn:
-    """Features: 2048 seeded mixtures of the means of an image's quarters; another variant shifts them."""
+    """Features: 2048 seeded mixtures of the means of an image's quarters, shifted by a variant."""
 
     name, dimensions = "inception", 2048
 
     def __init__(self, weights="random", protocol="tf", batch_size=8):
         self.protocol, self.batch_size = get_protocol(protocol), batch_size
-        self.info = {"source": weights, "sha256": weights * 8, "comparable": weights != "random", "protocol": protocol,
-                     "variant": self.protocol.variant}
+        self.info = {"source": weights, "sha256": weights * 8, "comparable": weights != "random"}
+        self.info |= {"protocol": protocol, "variant": self.protocol.variant}
         self.mix = np.random.RandomState(0).rand(12, 2048).astype(np.float32)
         self.seen = 0
 
@@ -47,7 +47,8 @@ class StandIn:
         for image in images:
             assert image.dtype == np.uint8
             h, w = image.shape[0] // 2, image.shape[1] // 2
-            rows.append([p.mean((0, 1)) / 255 for p in (image[:h, :w], image[:h, w:], image[h:, :w], image[h:, w:])])
+            quarters = (image[:h, :w], image[:h, w:], image[h:, :w], image[h:, w:])
+            rows.append([quarter.mean((0, 1)) / 255 for quarter in quarters])
         x = np.array(rows, np.float32).reshape(-1, 12) @ self.mix
         return x + (variant == "pil")
 
@@ -361,7 +362,8 @@ process.init_distributed()
 share = process.rank(), process.world_size()
 extractor = StandIn()
 real = read_real("reals.npy", extractor, keep=20, share=share)
-found = evaluate("fakes.npy", extractor, ("fid", "is", "kid", "pr"), real, keep=10, quarters=True, share=share)
+metrics = ("fid", "is", "kid", "pr")
+found = evaluate("fakes.npy", extractor, metrics, real, keep=10, quarters=True, share=share)
 scores = {**found["scores"], "number": found["samples"]["number"],
           "resolution": found["samples"]["resolution"]}
 open(f"scores{share[1]}_{share[0]}.json", "w").write(json.dumps(scores))
