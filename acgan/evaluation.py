@@ -2,7 +2,7 @@
 4).
 """
 
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,65 +10,11 @@ import numpy as np
 from dataset import ClassFolder, center_crops
 from shared_metrics.errors import UserError
 from shared_metrics.images import grid, save_png
+from shared_metrics.judges.accuracy import Classes, open_accuracy
 from shared_metrics.ms_ssim import choose_pairs, intra_class
 
 LEAST_DIVERSE = 0.25  # MS-SSIM of the least diverse class of ImageNet's training images (sec. 4.2)
 METRICS = ("acc", "msssim")  # the paper's own
-FOR_ACC = ("classifier", "classifier_model", "class_indices", "acc_sizes")  # flags
-
-
-@dataclass
-class Classes:
-    """The generator's classes: `number`; `names` and `indices` among `total` folders, [] and 0
-    where unknown.
-    """
-
-    number: int
-    names: list = field(default_factory=list)
-    indices: list = field(default_factory=list)
-    total: int = 0
-
-    def name(self, label):
-        """The folder's name, or class003."""
-        return self.names[label] if self.names else f"class{label:03d}"
-
-
-class Judge:
-    """Counts, batch by batch, how often a classifier sees the class that was meant (sec. 4.1).
-
-    Args: classifier; columns (num_classes,), the classifier's number of each of the generator's
-        classes; sizes, sides in px to which the images are brought first, for accuracies of their
-        own.
-    """
-
-    def __init__(self, classifier, columns, sizes):
-        self.classifier = classifier
-        self.columns = np.asarray(columns)
-        self.sizes = (None, *sizes)  # None: as they are
-        self.seen = np.zeros(len(columns), np.int64)
-        self.right = {side: np.zeros(len(columns), np.int64) for side in self.sizes}
-
-    def update(self, images, labels):
-        """Take uint8 images (N, H, W, 3) and their labels (N,)."""
-        self.seen += np.bincount(labels, minlength=len(self.seen))
-        for side, right in self.right.items():
-            hits = self.classifier.predict(images, side) == self.columns[labels]
-            right += np.bincount(labels[hits], minlength=len(right))
-
-    def scores(self, suffix=""):
-        """{"class_accuracy": of all images, "class_accuracy_32": the same of images brought to 32
-        px, ...}.
-        """
-        scores = {}
-        for side, right in self.right.items():
-            name = f"class_accuracy{suffix}" if side is None else f"class_accuracy{suffix}_{side}"
-            scores[name] = float(right.sum() / self.seen.sum())
-        return scores
-
-    def per_class(self):
-        """{label: accuracy} of the classes seen."""
-        present = np.flatnonzero(self.seen)
-        return {int(y): float(self.right[None][y] / self.seen[y]) for y in present}
 
 
 class Diversity:
@@ -145,59 +91,6 @@ def open_real(args, arch, found):
     return data, classes
 
 
-def make_judge(args, classes, imsize):
-    """`Judge` as the flags ask for it. Raises UserError when the classifier does not know the
-    generator's classes.
-    """
-    from shared_metrics.judges.classifier import load_classifier
-
-    if not args.classifier:
-        raise UserError(
-            "--metrics acc: needs --classifier FILE: one of `python -m shared_metrics.judges "
-            "classifier`, or ImageNet weights"
-        )
-    classifier = load_classifier(args.classifier, args.classifier_model)
-    sizes = args.acc_sizes
-    if sizes is None:
-        sizes = [side for side in (64, 32) if side < imsize]
-    if any(not 8 <= side < imsize for side in sizes):
-        raise UserError(
-            f"--acc_sizes {','.join(map(str, sizes))}: sides from 8 to below the images' {imsize} "
-            "px"
-        )
-    return Judge(classifier, _columns(args, classifier, classes), sizes)
-
-
-def _columns(args, classifier, classes):
-    """The classifier's number of each of the generator's classes."""
-    from shared_metrics.judges.classifier import IMAGENET
-
-    if not classifier.classes:  # ImageNet's, which knows numbers alone
-        columns = args.class_indices or (classes.indices if classes.total == IMAGENET else [])
-        if len(columns) != classes.number or max(columns) >= IMAGENET:
-            raise UserError(
-                f"--classifier_model {args.classifier_model}: which of ImageNet's 1000 classes are "
-                f"the generator's {classes.number}? Give --class_indices, e.g. 10-19"
-            )
-        return columns
-    if args.class_indices:
-        raise UserError(
-            "--class_indices: is for ImageNet weights (--classifier_model); leave it out"
-        )
-    if not classes.names:
-        raise UserError(
-            "--metrics acc: the weights name no classes; give their class folders by --real (and "
-            "--classes)"
-        )
-    for name in classes.names:
-        if name not in classifier.classes:
-            raise UserError(
-                f"--classifier {args.classifier}: does not know class {name} of the generator; "
-                "train one that does: python -m shared_metrics.judges classifier"
-            )
-    return [classifier.classes.index(name) for name in classes.names]
-
-
 class Measures:
     """Accuracy and MS-SSIM of generated images as they come, and of the real ones beside them.
 
@@ -208,14 +101,10 @@ class Measures:
     """
 
     def __init__(self, args, metrics, arch, data, classes, labels):
-        for flag in FOR_ACC:
-            if getattr(args, flag) and "acc" not in metrics:
-                raise UserError(f"--{flag}: is for --metrics acc; add acc or leave the flag out")
         self.pairs = args.pairs
         self.data = data
         self.classes = classes
-        self.number = len(labels)
-        self.judge = make_judge(args, classes, arch.imsize) if "acc" in metrics else None
+        self.accuracy = open_accuracy(args, metrics, classes, arch.imsize)
         self.diversity = Diversity(labels, args.pairs) if "msssim" in metrics else None
         if self.diversity and data is not None and min(data.counts) < 2:
             alone = data.classes[data.counts.index(1)]
@@ -223,58 +112,37 @@ class Measures:
                 f"--real {args.real}: one image of class {alone}; msssim compares pairs. Leave "
                 "msssim out"
             )
+        if self.accuracy and data is not None:
+            crops = partial(center_crops, imsize=arch.imsize)  # real images as in training
+            self.accuracy.update_real(data.files, data.labels, crops, most=len(labels))
 
     def update(self, images, labels):
         """Take uint8 images (N, H, W, 3) and their labels (N,)."""
-        if self.judge:
-            self.judge.update(images, labels)
+        if self.accuracy:
+            self.accuracy.update(images, labels)
         if self.diversity:
             self.diversity.update(images)
 
     def result(self):
         """What a record tells of them: scores, per_class {name: scores} and the classifier."""
-        scores = {}
-        per_class = {}
+        record = self.accuracy.result() if self.accuracy else {"scores": {}, "per_class": {}}
+        scores = record["scores"]
+        per_class = record["per_class"]
 
         def put(name, values):
+            scores[name] = float(np.mean(list(values.values())))
             for label, value in values.items():
                 per_class.setdefault(label, {})[name] = value
 
-        if self.judge:
-            scores |= self.judge.scores()
-            put("class_accuracy", self.judge.per_class())
         if self.diversity:
             values = self.diversity.per_class()
             put("msssim", values)
-            values = np.array(list(values.values()))
-            scores["msssim"] = float(values.mean())
-            below = float((values < LEAST_DIVERSE).mean())
-            scores[f"classes_below_msssim_{LEAST_DIVERSE}"] = below
-        if self.data is not None and self.judge:
-            real = self._judge_real()
-            scores |= real.scores("_real")
-            put("class_accuracy_real", real.per_class())
+            below = np.array(list(values.values())) < LEAST_DIVERSE
+            scores[f"classes_below_msssim_{LEAST_DIVERSE}"] = float(below.mean())
         if self.data is not None and self.diversity:
-            values = intra_class(RealImages(self.data), self.data.labels, self.pairs)
-            put("msssim_real", values)
-            scores["msssim_real"] = float(np.mean(list(values.values())))
+            put("msssim_real", intra_class(RealImages(self.data), self.data.labels, self.pairs))
         names = {self.classes.name(label): row for label, row in sorted(per_class.items())}
-        about = {"classifier": self.judge.classifier.info} if self.judge else {}
-        return {"scores": scores, "per_class": names} | about
-
-    def _judge_real(self):
-        """A `Judge` that has seen as many real images as were drawn, evenly spread over the
-        files.
-        """
-        judge = Judge(self.judge.classifier, self.judge.columns, self.judge.sizes[1:])
-        count = min(self.number, len(self.data))
-        chosen = np.linspace(0, len(self.data) - 1, count).astype(int)
-        labels = np.asarray(self.data.labels)[chosen]
-        start = 0
-        for images in center_crops([self.data.files[i] for i in chosen], self.data.imsize):
-            judge.update(images, labels[start : start + len(images)])
-            start += len(images)
-        return judge
+        return record | {"per_class": names}
 
 
 def show_samples(gallery, classes, folder, class_folder):

@@ -12,7 +12,7 @@ import numpy as np
 from recipes import PUBLISHED, RECIPES
 from shared_metrics import process, testing
 from shared_metrics.errors import UserError
-from shared_metrics.flags import new_parser, not_negative, original_words, positive, ranges
+from shared_metrics.flags import new_parser, not_negative, original_words, positive
 from shared_metrics.image_sets import open_source
 
 OWN = re.compile(r"iter_(\d{7,})\.pdparams")
@@ -46,14 +46,7 @@ def parser():
     add("--class_result_path", default="",
         help="for a picture a class (default: OUTPUT_DIR/class_results)")
     add = p.add_argument_group("the paper's scores").add_argument
-    add("--classifier", default="",
-        help="for acc: a file of `shared_metrics.judges classifier`, or ImageNet weights")
-    add("--classifier_model", default="",
-        help="the network of paddle.vision that ImageNet weights are for")
-    add("--class_indices", type=ranges,
-        help="ImageNet's numbers of the classes, if the file does not tell, e.g. 10-19")
-    add("--acc_sizes", type=ranges,
-        help="acc also of images brought to these px first (default: 64 and 32, where smaller)")
+    testing.accuracy_flags(add)
     add("--pairs", type=positive, default=100, help="random pairs a class for msssim")
 
     add = p.add_argument_group("for published weights, which tell less").add_argument

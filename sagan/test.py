@@ -21,6 +21,7 @@ ORIGINAL = {
     "--manual_seed": "--seed",
 }
 NUM_SAMPLES = 50_000
+METRICS = ("acc",)  # beside those of Inception and EfficientNet
 
 
 # fmt: off
@@ -31,12 +32,15 @@ def parser():
     p.add_argument("--standing_batches", type=positive, default=16,
                    help="for --bn_stats standing: averaged anew over so many batches")
     testing.drawing_flags(p, batch_size=64)
-    testing.record_flags(p, num_samples=NUM_SAMPLES, metrics="",
+    testing.record_flags(p, num_samples=NUM_SAMPLES, metrics="acc,",
                          real="image folder or statistics file of the real images")
     add = p.add_argument_group("classes").add_argument
     testing.label_flag(add)
     add("--test_data_path", default="",
-        help="class folders: to name the classes, and for --labels data, then the default")
+        help="class folders: to name the classes, for acc of real images too, and for --labels "
+             "data, then the default")
+    add = p.add_argument_group("class accuracy").add_argument
+    testing.accuracy_flags(add)
     add = p.add_argument_group("for bare weights, which do not tell their shape").add_argument
     add("--recipe", default="sagan128", choices=list(RECIPES), help="that they were trained by")
     add("--imsize", type=positive, help="side of the images, if not the recipe's")
@@ -163,6 +167,27 @@ def choose_images(args, num_classes, names):
     return names, *testing.choose_labels(args, num_classes, names, counts)
 
 
+def open_class_accuracy(args, metrics, arch, names, number):
+    """`ClassAccuracy` that has judged the real images of --test_data_path, at most `number`; None
+    without acc.
+    """
+    from shared_metrics.judges.accuracy import Classes, open_accuracy
+
+    indices = list(range(arch.num_classes))
+    classes = Classes(arch.num_classes, names, indices, total=arch.num_classes)
+    accuracy = open_accuracy(args, metrics, classes, arch.imsize)
+    if accuracy and args.test_data_path:
+        data = ClassFolder(args.test_data_path, arch.imsize, flag="--test_data_path")
+        if data.classes != names:
+            raise UserError(
+                f"--test_data_path {args.test_data_path}: its {len(data.classes)} folders are not "
+                f"the generator's classes ({', '.join(names[:8])}), so no acc of them; leave it out"
+            )
+        crops = partial(center_crops, imsize=arch.imsize)
+        accuracy.update_real(data.files, data.labels, crops, most=number)
+    return accuracy
+
+
 def main(argv=None):
     """Draw, write, score, record."""
     args = parse_args(argv)
@@ -170,14 +195,19 @@ def main(argv=None):
     from convert import read_weights
 
     output = testing.Output(args, data=[args.real, args.test_data_path])
-    _, metrics = testing.chosen_metrics(args)
+    own, metrics = testing.chosen_metrics(args, METRICS)
     state = read_weights(args.pretrained_model, ema=None if args.use_ema else False)
     generator, kind = load_generator(state, args)
     arch = generator.arch
     classes = state.get("classes", [])
     classes, seeds, labels = choose_images(args, arch.num_classes, classes)
     crops = partial(center_crops, imsize=arch.imsize)  # real images as in training
+    accuracy = open_class_accuracy(args, own, arch, classes, len(seeds))
     scores = testing.open_scores(args, metrics, len(seeds), pictures=crops)
+
+    def name(label):
+        return classes[label] if classes else str(label)
+
     set_bn_stats(generator, args.bn_stats, arch, args.standing_batches, args.batch_size)
     gallery = testing.Gallery()
     with output:
@@ -186,18 +216,20 @@ def main(argv=None):
             images = draw(generator, z, labels[part], args.pretrained_model)
             output.write(testing.file_names(seeds[part], labels[part]), images)
             scores.update(images)
+            if accuracy:
+                accuracy.update(images, labels[part])
             gallery.update(images, labels[part])
 
     recipe = None if "source" in state else args.recipe
-    record = testing.make_record(args, state, kind, RECIPES, scores.result(), recipe=recipe)
+    judged = accuracy.result(name) if accuracy else {"scores": {}}
+    record = testing.make_record(args, state, kind, RECIPES, scores.result(), judged, recipe)
     record["samples"] |= testing.about_seeds(args, seeds, labels)
     record |= {"paper": "sagan", "classes": classes, "published": []}
     for where, inception_score, fid, how in PUBLISHED.get(record["recipe"], []):
         rows = [("is", inception_score, how), ("fid", fid, how)]
         record["published"] += testing.published(rows, where)
-    sheet = gallery.grid(lambda label: classes[label] if classes else str(label))
-    save_png(sheet, output.folder / "grid.png")
-    output.finish(record)
+    save_png(gallery.grid(name), output.folder / "grid.png")
+    output.finish(record, own=judged["scores"])
 
 
 if __name__ == "__main__":

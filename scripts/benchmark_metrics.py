@@ -7,8 +7,8 @@ features   images/s of Inception's features, ours and pytorch-fid's (where it is
 fid        seconds of the Frechet distance of two 2048-d Gaussians: ours and
            scipy.linalg.sqrtm's, in turns
 memory     peak memory of `python -m shared_metrics stats` on few and on many images
-damage     scores of images as they are, blurred, noisy and of few classes: do they order the
-           damage?
+damage     scores of images as they are, of few classes, blurred and noisy, and of noise alone: do
+           they order the damage?
 """
 
 import argparse
@@ -96,7 +96,9 @@ def parse_args(argv=None):
     add("--images", default="", help="damage: folder of other images of the same kind")
     add("--limit", type=positive, default=10_000,
         help="damage: images of either folder at most (10000)")
-    add("--inception_weights", default="random", help="damage: auto, random or a file (random)")
+    add("--metrics", default="fd_eff,kd_eff,pr_eff",
+        help="damage: as in `python -m shared_metrics evaluate` (fd_eff,kd_eff,pr_eff)")
+    add("--inception_weights", default="auto", help="damage: auto, random or a file (auto)")
     add("--output", default="", help="write the results here as JSON too")
     # fmt: on
     return p.parse_args(argv)
@@ -234,50 +236,67 @@ def _peak_of_stats(path, batch_size):
 
 
 def damage(args):
-    """FID, IS, KID, precision and recall of `--images` against `--real`, as is and damaged."""
+    """`--metrics` of `--images` against `--real`: as they are, damaged, and of noise."""
+    from shared_metrics.image_sets import open_source
+    from shared_metrics.scoring import (
+        KEEP,
+        FeatureScores,
+        Scores,
+        feed,
+        open_networks,
+        read_real,
+    )
+
+    networks = open_networks(
+        args.metrics.split(","), args.inception_weights, batch_size=args.batch_size
+    )
+    only = [network for network, _ in networks]
+    real = read_real(args.real, only, KEEP, limit=args.limit, progress=True)
+    classes = sorted(p.name for p in Path(args.images).iterdir() if p.is_dir())
+    few = ",".join(classes[: len(classes) // 2])
+    # The same number for all: a Frechet distance falls with it.
+    number = open_source(args.images, classes=few, limit=args.limit).number
+    results = {"real images": real[0].number, "images": number}
+    for name, images in damaged_sets(args, few, number).items():
+        parts = []
+        for (network, measures), stats in zip(networks, real, strict=True):
+            parts.append(FeatureScores(network, measures, stats, number=number))
+        scores = Scores(parts, name=name)
+        feed(scores, images, progress=True)
+        results[name] = scores.result()["scores"]
+    return results
+
+
+def damaged_sets(args, few, number):
+    """{how damaged: `Source` of `number` images}; `few` names the classes of one of them."""
     from PIL import Image, ImageFilter
 
     from shared_metrics.image_sets import open_source
-    from shared_metrics.scoring import KEEP, Extractor, evaluate, read_real
 
-    extractor = Extractor(args.inception_weights, batch_size=args.batch_size)
-    real = read_real(args.real, extractor, KEEP, limit=args.limit, progress=True)
-    classes = sorted(p.name for p in Path(args.images).iterdir() if p.is_dir())
-    few = ",".join(classes[: len(classes) // 2])
-    # The same number for all: FID falls with it.
-    number = open_source(args.images, classes=few, limit=args.limit).number
     whole = open_source(args.images, limit=number)
 
     def altered(change):
         numbers = itertools.count()
         for images in whole.read(args.batch_size, 0, 1):
-            yield [change(next(numbers), image) for image in images]
+            yield [change(np.random.default_rng([0, next(numbers)]), image) for image in images]
 
-    def blurred(n, image):
+    def blurred(rng, image):
         return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1)))
 
-    def noisy(n, image):
-        noise = 16 * np.random.default_rng([0, n]).standard_normal(image.shape)
+    def noisy(rng, image):
+        noise = 16 * rng.standard_normal(image.shape)
         return np.clip(image + noise, 0, 255).astype(np.uint8)
 
-    sets = {
+    def noise_alone(rng, image):
+        return rng.integers(0, 256, image.shape, np.uint8)
+
+    return {
         "as they are": whole,
-        "blurred (Gaussian, 1 pixel)": altered(blurred),
-        "noisy (standard deviation 16)": altered(noisy),
         f"only {few}": open_source(args.images, classes=few, limit=number),
+        "blurred (Gaussian, 1 pixel)": open_source(altered(blurred), number),
+        "noisy (standard deviation 16)": open_source(altered(noisy), number),
+        "noise alone": open_source(altered(noise_alone), number),
     }
-    results = {"real images": real.number, "comparable": extractor.info["comparable"]}
-    for name, images in sets.items():
-        report = evaluate(
-            images,
-            extractor,
-            metrics=("fid", "is", "kid", "pr"),
-            real=real,
-            num_images=number,
-            progress=True,
-        )
-        results[name] = {"images": report["samples"]["number"], **report["scores"]}
-    return results
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ FORMAT = 1
 NUMBER = (int, float)
 NOTHING = type(None)
 
-# What a record tells of a feature network; "efficientnet" stands there only where it was used.
+# What a record tells of a feature network, and of the real images' statistics over it.
 NETWORK = {"source": str, "sha256": str, "comparable": bool, "protocol": str, "variant": str}
+REAL = {"source": (str, NOTHING), "number": (int, NOTHING), "sha256": (str, NOTHING)}
 # name: types, or a dict of the same kind; `(dict, None)` parts may be null where a run has no such
 # thing.
 SCHEMA = {
@@ -30,16 +31,15 @@ SCHEMA = {
     "scores": dict,  # name: finite number
     "comparable": bool,  # false without a feature network, and where one has random weights
     "inception": (NETWORK, NOTHING),
-    "real": (
-        {"source": (str, NOTHING), "number": (int, NOTHING), "sha256": (str, NOTHING)},
-        NOTHING,
-    ),
+    "real": (REAL, NOTHING),
     "published": list,  # of {"score", "value", "source"}
     "environment": {"paddle": str, "python": str, "device": str, "commit": (str, NOTHING)},
     "command": str,
     "seconds": NUMBER,
     "images_per_second": NUMBER,
 }
+# Stands there only where EfficientNet-Lite0 was used.
+OPTIONAL = {"efficientnet": NETWORK, "real_efficientnet": REAL}
 PUBLISHED = {"score": str, "value": NUMBER, "source": str}
 
 
@@ -82,9 +82,10 @@ def check_record(record):
             raise ValueError(f"scores.{name} is {value!r}: need a finite number")
     for i, row in enumerate(record["published"]):
         _check(row, PUBLISHED, f"published[{i}]")
+    for name, schema in OPTIONAL.items():
+        if name in record:
+            _check(record[name], schema, f"record.{name}")
     networks = [record[name] for name in ("inception", "efficientnet") if record.get(name)]
-    for network in networks:
-        _check(network, NETWORK, "feature network")
     if record["comparable"] != (bool(networks) and all(n["comparable"] for n in networks)):
         raise ValueError(
             "comparable differs from inception.comparable and efficientnet.comparable (false "

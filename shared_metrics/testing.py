@@ -30,6 +30,7 @@ from shared_metrics.results import write_record
 
 SEEDS = 2**32  # numpy takes seeds below
 NAMED = "images/seed*_class*.png"  # what `file_names` gives
+SHOWN = 20  # more classes than these are not shown one by one
 
 
 # ---- flags ----
@@ -78,6 +79,19 @@ def record_flags(parser, num_samples, metrics, real, output_dir="./test_result")
         help="auto (download), random (not comparable) or a file")
     add("--efficientnet_weights", default="auto", help="auto (the pip package's) or a file")
     add("--protocol", default="tf", choices=list(PROTOCOLS), help="how the scores are computed")
+
+
+def accuracy_flags(add):
+    """Add the flags of acc, see `judges.accuracy`, by a parser's or a group's `add_argument`."""
+    add("--classifier", default="",
+        help="for acc: a file of `shared_metrics.judges classifier`, ImageNet weights, or "
+             "efficientnet, for classes named by ImageNet's wnids")
+    add("--classifier_model", default="",
+        help="the network of paddle.vision that ImageNet weights are for")
+    add("--class_indices", type=ranges,
+        help="ImageNet's numbers of the classes, if the file does not tell, e.g. 10-19")
+    add("--acc_sizes", type=ranges,
+        help="acc also of images brought to these px first (default: 64 and 32, where smaller)")
 
 
 def label_flag(add):
@@ -472,7 +486,8 @@ def report(record, own=()):
         theirs = random and name not in own and not name.endswith("_efficientnet")
         note = "   (random Inception: not comparable)" if theirs else ""
         yield f"{name} = {value:.6g}{note}"
-    for name, scores in record.get("per_class", {}).items():
+    per_class = record.get("per_class", {})
+    for name, scores in per_class.items() if len(per_class) <= SHOWN else ():
         values = [f"{score} {value:.4g}" for score, value in scores.items()]
         yield f"  {name}: {', '.join(values)}"
     for note in record.get("notes", ()):

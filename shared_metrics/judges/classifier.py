@@ -1,15 +1,18 @@
-"""Classifiers that say which class an image shows: a small one trained here, and ImageNet's of
-paddle.vision.
+"""Classifiers that say which class an image shows: a small one trained here, ImageNet's of
+paddle.vision, and EfficientNet-Lite0.
 """
+
+from pathlib import Path
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from shared_metrics import weights
+from shared_metrics import efficientnet, weights
 from shared_metrics.class_folders import choose, class_files, class_names
 from shared_metrics.errors import UserError
+from shared_metrics.features import EfficientNet
 from shared_metrics.images import middle_square
 from shared_metrics.judges import training
 from shared_metrics.judges.pictures import Pictures, in_order, normalized, resized
@@ -118,6 +121,32 @@ class Classifier:
         """{"accuracy": share of the `Pictures` whose class is seen}."""
         right = [self.predict(images) == labels for images, labels in in_order(data, batch_size)]
         return {"accuracy": float(np.concatenate(right).mean())}
+
+
+class EfficientNetClassifier:
+    """EfficientNet-Lite0 over ImageNet's 1000 classes, a judge where no ImageNet weights of
+    paddle.vision are at hand.
+
+    Args: weights, as in `features.EfficientNet`.
+    Attributes: classes, their wnids; info, what a record tells of it.
+    """
+
+    def __init__(self, weights="auto"):
+        self.network = EfficientNet(weights)
+        self.classes = list(efficientnet.wnids())
+        about = self.network.info
+        self.info = {
+            "file": Path(about["source"]).name,
+            "sha256": about["sha256"],
+            "model": "EfficientNet-Lite0",
+            "classes": IMAGENET,
+        }
+
+    def predict(self, images, side=None):
+        """The most probable class (N,) int64, its place among `classes`, see `Classifier`."""
+        if side is not None:
+            images = resized(images, side, side)
+        return self.network.logits(self.network.features(images)).argmax(axis=1)
 
 
 def load_classifier(path, model=""):

@@ -16,9 +16,10 @@ from shared_metrics.scores import inception_score
 from shared_metrics.testing import latents
 from tests.acgan.networks import random_state, tiny
 from tests.conftest import run_cli
+from tests.shared_metrics.test_judges_accuracy import Brightness
 from tests.shared_metrics.test_scoring import StandIn
 
-LOAD_CLASSIFIER = "shared_metrics.judges.classifier.load_classifier"
+LOAD_CLASSIFIER = "shared_metrics.judges.accuracy.load_classifier"
 
 
 @pytest.fixture
@@ -129,34 +130,6 @@ def test_nz_and_num_classes_are_checked(acgan):
 # ------------------------------------------------------------------------------------------------
 
 
-class Brightness:
-    """A classifier of the mean colour: class k is 60 k to 60 k + 59. At side 16 it always says
-    1.
-    """
-
-    info = {"model": "brightness"}
-
-    def predict(self, images, side=None):
-        return (
-            np.ones(len(images), np.int64)
-            if side == 16
-            else (images.mean((1, 2, 3)) // 60).astype(np.int64)
-        )
-
-
-def test_accuracy_counts_by_class_and_by_size(acgan):
-    """The generator's classes 0 and 1 are the classifier's 2 and 1."""
-    judge = acgan.evaluation.Judge(Brightness(), [2, 1], [16])
-    grey = lambda *values: np.stack([np.full((4, 4, 3), v, np.uint8) for v in values])  # noqa: E731
-    judge.update(grey(130, 70, 90), np.array([0, 0, 1]))
-    judge.update(grey(10), np.array([1]))
-    assert judge.scores("_x") == {"class_accuracy_x": 2 / 4, "class_accuracy_x_16": 2 / 4}
-    assert judge.per_class() == {0: 0.5, 1: 0.5}
-    judge.update(grey(125, 125), np.array([0, 0]))
-    assert judge.scores() == {"class_accuracy": 4 / 6, "class_accuracy_16": 2 / 6}
-    assert judge.per_class() == {0: 0.75, 1: 0.5}
-
-
 def opening(real="", classes="auto"):
     return argparse.Namespace(real=str(real), classes=classes)
 
@@ -189,26 +162,6 @@ def test_real_images_are_those_of_the_checkpoints_classes(acgan, tmp_path):
         acgan.evaluation.open_real(opening(root), arch, {})
     with pytest.raises(UserError, match=r"--classes 0-3: the checkpoint tells"):
         acgan.evaluation.open_real(opening(root, "0-3"), arch, found)
-
-
-def test_imagenets_numbers_of_the_classes(acgan, monkeypatch):
-    """Of a group of ImageNet the checkpoint tells them; of fewer folders nobody does."""
-    imagenet = type("ImageNet", (), {"classes": []})()
-    monkeypatch.setattr(LOAD_CLASSIFIER, lambda path, model: imagenet)
-    args = argparse.Namespace(
-        classifier="x", classifier_model="resnet50", class_indices=None, acc_sizes=None
-    )
-    make, Classes = acgan.evaluation.make_judge, acgan.evaluation.Classes
-    judge = make(args, Classes(2, ["n01", "n02"], [10, 11], 1000), 128)
-    assert judge.columns.tolist() == [10, 11] and judge.sizes == (None, 64, 32)
-    with pytest.raises(UserError, match="--class_indices, e.g. 10-19"):
-        make(args, Classes(2, ["n01", "n02"], [0, 1], 2), 128)
-    args.class_indices, args.acc_sizes = [400, 7], [48]
-    judge = make(args, Classes(2), 64)
-    assert judge.columns.tolist() == [400, 7] and judge.sizes == (None, 48)
-    args.acc_sizes = [64]
-    with pytest.raises(UserError, match="--acc_sizes 64"):
-        make(args, Classes(2), 64)
 
 
 # ---- the command ----
@@ -358,6 +311,42 @@ def test_scores_of_a_known_classifier(acgan, tmp_path, monkeypatch, capsys):
         for p in (root / "cat").iterdir()
     ]
     assert record["nearest_real"]["bee"] == pytest.approx(min(real))
+
+
+def test_efficientnet_judges_classes_named_by_wnids(acgan, tmp_path, monkeypatch):
+    """It sees a lion, ImageNet's class 291, everywhere."""
+
+    class Lions:
+        def __init__(self, weights):
+            self.info = {"source": f"/somewhere/{weights}", "sha256": "ab"}
+
+        def features(self, images):
+            return images
+
+        def logits(self, features):
+            return np.eye(1000)[[291] * len(features)]
+
+    monkeypatch.setattr("shared_metrics.judges.classifier.EfficientNet", Lions)
+    wnids = ["n01443537", "n02123394", "n02129165"]  # goldfish, Persian cat, lion
+    path = saved(acgan, tmp_path / "ckpt", classes=wnids)
+    flags = f"--pretrained_model {path} --seeds 0-1 --labels 0-2 --metrics acc --device cpu"
+    flags += (
+        f" --classifier efficientnet --efficientnet_weights w.pth --output_dir {tmp_path / 'out'}"
+    )
+    flags += f" --real {real_folders(tmp_path, wnids)}"
+    acgan.test.main(flags.split())
+    record = record_of(tmp_path / "out")
+    assert record["scores"] == pytest.approx(
+        {"class_accuracy": 1 / 3, "class_accuracy_real": 1 / 3}, abs=0.01
+    )
+    assert record["per_class"]["n02129165"]["class_accuracy_real"] == 1.0
+    expected = {"file": "w.pth", "sha256": "ab", "model": "EfficientNet-Lite0", "classes": 1000}
+    assert record["classifier"] == expected
+
+    flags = flags.replace(str(path), str(saved(acgan, tmp_path / "other")))
+    flags = flags.partition(" --real")[0]
+    with pytest.raises(UserError, match="bee, cat, dog: not among ImageNet's 1000 classes"):
+        acgan.test.main([*flags.split(), "--overwrite"])
 
 
 def test_inception_scores_in_the_same_pass(acgan, tmp_path, monkeypatch):

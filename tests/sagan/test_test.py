@@ -16,6 +16,7 @@ from shared_metrics.process import rng
 from shared_metrics.runs import checkpoint
 from shared_metrics.testing import latents
 from tests.conftest import run_cli
+from tests.shared_metrics.test_judges_accuracy import Brightness
 
 
 @pytest.fixture
@@ -130,6 +131,37 @@ def test_images_grid_and_record(sagan, tmp_path):
         "sagan", "test.py", *flags, "--num_samples", 5, "--output_dir", tmp_path / "both", code=2
     )
     assert "--num_samples" in both.stderr and not (tmp_path / "both").exists()
+
+
+def test_class_accuracy_beside_that_of_real_images(sagan, tmp_path, monkeypatch, capsys):
+    """The averaged generator draws grey 128 alone, which this classifier takes for the class of 120
+    to 179: an owl.
+    """
+    classifier = type("Named", (Brightness,), {"classes": ["cat", "dog", "owl"]})()
+    monkeypatch.setattr("shared_metrics.judges.accuracy.load_classifier", lambda *_: classifier)
+    for name, colour in (("cat", 10), ("dog", 70), ("owl", 70)):
+        (tmp_path / "real" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40), (colour,) * 3).save(tmp_path / "real" / name / "0.png")
+    path = saved(sagan, tmp_path)
+    flags = f"--device cpu --pretrained_model {path} --seeds 0-2 --labels dog,owl --metrics acc"
+    flags += f" --classifier x --test_data_path {tmp_path / 'real'} --output_dir {tmp_path / 'out'}"
+    sagan.test.main(flags.split())
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert record["scores"] == {"class_accuracy": 0.5, "class_accuracy_real": 2 / 3}
+    assert list(record["per_class"]) == ["cat", "dog", "owl"]
+    assert record["per_class"] == {
+        "dog": {"class_accuracy": 0.0, "class_accuracy_real": 1.0},
+        "owl": {"class_accuracy": 1.0, "class_accuracy_real": 0.0},
+        "cat": {"class_accuracy_real": 1.0},
+    }
+    assert record["classifier"] == {"model": "brightness"} and record["inception"] is None
+    assert "class_accuracy = 0.5\n" in capsys.readouterr().out
+
+    (tmp_path / "real" / "owl").rename(tmp_path / "real" / "eagle")
+    with pytest.raises(UserError, match="folders are not the generator's classes .cat, dog, owl."):
+        sagan.test.main([*flags.split(), "--overwrite"])
+    with pytest.raises(UserError, match="--classifier: is for --metrics acc"):
+        sagan.test.main([*flags.replace("--metrics acc", "--metrics none").split(), "--overwrite"])
 
 
 def test_bare_weights_take_the_recipes_form(sagan, tmp_path):

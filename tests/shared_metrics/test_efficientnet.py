@@ -2,6 +2,7 @@
 
 import sys
 import tarfile
+from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 
@@ -25,13 +26,19 @@ def shapes():
     return expected_shapes(efficientnet.EfficientNetLite0())
 
 
-@pytest.fixture(scope="module")
-def extractor():
+@lru_cache
+def published_network():
+    """The network of the pip package, for any test; skips it where the package is missing."""
     if find_spec(MODULE) is None:
         pytest.skip(f"{efficientnet.PACKAGE} is not installed (extra `offline`)")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "torch", None)  # an import of torch would raise
         return features.EfficientNet(batch_size=3)
+
+
+@pytest.fixture
+def extractor():
+    return published_network()
 
 
 @pytest.fixture(scope="module")
@@ -214,18 +221,24 @@ def test_wnids():
         efficientnet.class_indices(["n01440764", "cat", "n00000001"])
 
 
-def test_names_pictures_by_their_folders_wnids(extractor):
-    """Of these 64 px pictures the reference names 17 goldfish, 13 lions, 12 Persian cats right."""
+def tiny_imagenet(wnids, count=20):
+    """{wnid: uint8 pictures (64, 64, 3), the first `count` of its validation images}."""
     archive = shared_dir("data") / "tiny_imagenet20_64px.tar.xz"
-    expected = {"n01443537": 17, "n02129165": 13, "n02123394": 12}
-    pictures = {wnid: [] for wnid in expected}
+    pictures = {wnid: [] for wnid in wnids}
     with tarfile.open(archive) as tar:
         members = [m for m in tar if m.name.startswith("tin64/val/") and m.isfile()]
         for member in sorted(members, key=lambda m: m.name):
             wnid = member.name.split("/")[2]
-            if wnid in pictures and len(pictures[wnid]) < 20:
+            if wnid in pictures and len(pictures[wnid]) < count:
                 picture = Image.open(tar.extractfile(member)).convert("RGB")
                 pictures[wnid].append(np.asarray(picture))
+    return pictures
+
+
+def test_names_pictures_by_their_folders_wnids(extractor):
+    """Of these 64 px pictures the reference names 17 goldfish, 13 lions, 12 Persian cats right."""
+    expected = {"n01443537": 17, "n02129165": 13, "n02123394": 12}
+    pictures = tiny_imagenet(expected)
     for wnid, right in expected.items():
         logits = extractor.logits(extractor.features(pictures[wnid]))
         named = logits.argmax(axis=1) == efficientnet.class_indices([wnid])[0]

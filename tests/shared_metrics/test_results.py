@@ -8,14 +8,13 @@ from shared_metrics.errors import UserError
 from shared_metrics.results import read_record, write_record
 
 
+def network(**changes):
+    about = {"source": "w.pth", "sha256": "ab", "comparable": True}
+    return {**about, "protocol": "tf", "variant": "tf", **changes}
+
+
 def record(**changes):
-    inception = {
-        "source": "w.pth",
-        "sha256": "ab",
-        "comparable": True,
-        "protocol": "tf",
-        "variant": "tf",
-    }
+    inception = network()
     return {
         "paper": "sagan",
         "dataset": "cifar10",
@@ -49,9 +48,29 @@ def test_parts_that_a_run_does_not_have_may_be_null(tmp_path):
     )
 
 
+REAL = {"source": None, "number": None, "sha256": None}
+
+
+def test_scores_over_efficientnet_beside_inceptions_or_alone(tmp_path):
+    """Both networks must be trained ones for the record to compare with others."""
+    path = tmp_path / "r.json"
+    beside = {"efficientnet": network(), "real_efficientnet": REAL}
+    write_record(path, record(**beside))
+    assert read_record(path)["efficientnet"] == network()
+    write_record(path, record(**beside, inception=None, real=None))
+    assert read_record(path)["comparable"] is True
+    random = record(**beside, inception=network(comparable=False), comparable=False)
+    write_record(path, random)
+    with pytest.raises(ValueError, match="comparable differs"):
+        write_record(path, {**random, "comparable": True})
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"efficientnet": None}, "record.efficientnet is NoneType: need a dict"),
+        ({"efficientnet": network(sha256=None)}, "record.efficientnet.sha256 is NoneType"),
+        ({"real_efficientnet": {"source": "x"}}, "record.real_efficientnet.number is missing"),
         ({"paper": None}, "record.paper is NoneType: need str"),
         ({"seconds": True}, "record.seconds is bool"),
         (

@@ -300,6 +300,16 @@ def test_records_agree(paper, tmp_path, monkeypatch, capsys):
     assert sum("fid = " in line and "not comparable" in line for line in lines) == 3
 
 
+def test_a_score_of_each_class_is_shown_where_classes_are_few():
+    record = {"inception": None, "scores": {"class_accuracy": 0.5}, "per_class": {}}
+    for number, shown in ((20, True), (21, False)):
+        names = [f"class{label:03d}" for label in range(number)]
+        record["per_class"] = {name: {"class_accuracy": 0.25} for name in names}
+        lines = list(testing.report(record))
+        assert lines[0] == "class_accuracy = 0.5"
+        assert ("  class019: class_accuracy 0.25" in lines) == shown
+
+
 def test_committed_records_are_read(tmp_path):
     """With the names of today."""
     paths = sorted(ROOT.glob("*/results/*/results.json"))
