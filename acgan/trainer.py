@@ -314,6 +314,5 @@ class Trainer:
 
         Networks of another form can have weights of the same shapes.
         """
-        if "architecture" in state:
-            ignored = FREE if "generator" in state else FREE + ("fc_relu",)
-            self.arch.check_same(state["architecture"], source, ignored)
+        ignored = FREE if "generator" in state else FREE + ("fc_relu",)
+        self.arch.check_same(state, source, ignored)

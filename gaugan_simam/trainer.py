@@ -362,7 +362,7 @@ class Trainer:
 
         Args: may_differ, fields of Architecture that may.
         """
-        self.arch.check_same(state["architecture"], source, may_differ, _alike)
+        self.arch.check_same(state, source, may_differ, _alike)
 
 
 def _alike(a, b):

@@ -294,9 +294,8 @@ class Trainer:
 
         Networks of other semantics (eps, skip_relu, cBN) can have weights of the same shapes.
         """
-        if "architecture" in state:
-            ignored = FREE if "discriminator" in state else FREE + D_ONLY
-            self.arch.check_same(state["architecture"], source, ignored)
+        ignored = FREE if "discriminator" in state else FREE + D_ONLY
+        self.arch.check_same(state, source, ignored)
 
 
 def join_samples(folder, most):
