@@ -115,7 +115,7 @@ def _refused(archive, name, why):
 
 
 def _write(archive, name, file, path, left):
-    """Write one entry; returns its bytes. Raises: UserError past `left` bytes or on a name twice."""
+    """Write one entry, return its bytes. Raises: UserError past `left` bytes, on a name twice."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         target = open(path, "xb")

@@ -1,4 +1,4 @@
-"""DCGAN's networks: sizes of the specification's table and of PyTorch's example, numbers in numpy."""
+"""DCGAN's networks: sizes of the tables and of PyTorch's example, numbers in numpy."""
 
 import numpy as np
 import paddle
@@ -72,7 +72,7 @@ def test_digit_generator_in_numpy(model):
 
 
 def test_digit_discriminator_in_numpy(model):
-    """Slope 0.02 in the convolutions, 0.2 in the linear layer; the second pools before BatchNorm."""
+    """Slope 0.02 in the convolutions, 0.2 after; the second pools before BatchNorm."""
     arch = model.Architecture(image_size=20, d_base_dims=2)
     _, D = model.networks(arch)
     state = layers.state_of(D)
