@@ -13,10 +13,11 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from shared_metrics import fast
+from shared_metrics.published import PlainFields
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainFields):
     """All that fixes both networks; kept in checkpoints."""
 
     image_size: int = 28  # S, a multiple of 4

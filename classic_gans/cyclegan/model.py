@@ -5,6 +5,7 @@ Attribute names are the keys of the published weights: renaming one breaks loadi
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -12,20 +13,23 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from shared_metrics import fast
+from shared_metrics.published import PlainFields
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainFields):
     """All that fixes the four networks; kept in checkpoints."""
 
-    net_G: str = "resnet_9block"  # resnet_6block (for 128 px), unet_128 or unet_256
-    net_D: str = "basic"  # basic (the 70x70 PatchGAN), nlayers or pixel
+    # The paper has 6 blocks for 128 px.
+    net_G: Literal["unet_128", "unet_256", "resnet_6block", "resnet_9block"] = "resnet_9block"
+    net_D: Literal["basic", "nlayers", "pixel"] = "basic"  # basic: the 70x70 PatchGAN
     d_nlayers: int = 3  # layers of stride 2 in the net_D "nlayers"; basic has 3
     g_base_dims: int = 64  # channels of the first layer of both G
     d_base_dims: int = 64  # channels of the first layer of both D
     input_nc: int = 3  # channels of domain A
     output_nc: int = 3  # channels of domain B
-    norm_type: str = "instance_norm"  # no affine map, so convolutions have biases; or batch_norm
+    # instance_norm has no affine map; the convolutions before it have biases.
+    norm_type: Literal["batch_norm", "instance_norm"] = "instance_norm"
     dropout: bool = False  # of 0.5: in every residual block or in the U-Net's inner decoder
     # PaddleCV's generators: no bias in the U-Net; in the ResNets a row and a column of zeros where
     # the authors have output_padding, and BatchNorm in the blocks whatever norm_type. Affine
@@ -49,14 +53,18 @@ class Architecture:
 
 
 def networks(arch):
-    """{name: network}: G_A: A -> B, judged by D_A on pictures of B; G_B: B -> A, by D_B on A."""
+    """The four networks by the names that checkpoints have.
+
+    G_A makes B of A and is judged by D_A, which sees pictures of B; G_B makes A of B, judged by
+    D_B, which sees pictures of A.
+    """
     A = arch.input_nc
     B = arch.output_nc
     return {
-        "G_A": Generator(arch, A, B),
-        "G_B": Generator(arch, B, A),
-        "D_A": Discriminator(arch, B),
-        "D_B": Discriminator(arch, A),
+        "generator_A": Generator(arch, A, B),
+        "generator_B": Generator(arch, B, A),
+        "discriminator_A": Discriminator(arch, B),
+        "discriminator_B": Discriminator(arch, A),
     }
 
 

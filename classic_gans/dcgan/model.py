@@ -6,19 +6,22 @@ Attribute names are the keys of PyTorch's DCGAN example, and the layers' names i
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from shared_metrics import fast
+from shared_metrics.published import PlainFields
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainFields):
     """All that fixes both networks; kept in checkpoints."""
 
-    form: str = "digits"  # digits (PaddleCV's, with linear layers) or paper (all convolutions)
+    # "digits": PaddleCV's, with linear layers; "paper": convolutions alone
+    form: Literal["digits", "paper"] = "digits"
     image_size: int = 28  # S; digits: a multiple of 4; paper: 32, 64, 128, ...
     channels: int = 1
     noise_size: int = 100

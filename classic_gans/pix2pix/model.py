@@ -5,6 +5,7 @@ Attribute names are the keys of the published weights: renaming one breaks loadi
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -12,20 +13,22 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from shared_metrics import fast
+from shared_metrics.published import PlainFields
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainFields):
     """All that fixes both networks; kept in checkpoints."""
 
-    net_G: str = "unet_256"  # unet_128, unet_256, resnet_6block or resnet_9block
-    net_D: str = "basic"  # basic (the 70x70 PatchGAN), nlayers or pixel
+    net_G: Literal["unet_128", "unet_256", "resnet_6block", "resnet_9block"] = "unet_256"
+    net_D: Literal["basic", "nlayers", "pixel"] = "basic"  # basic: the 70x70 PatchGAN
     d_nlayers: int = 3  # layers of stride 2 in the net_D "nlayers"; basic has 3
     g_base_dims: int = 64  # channels of G's first layer
     d_base_dims: int = 64  # channels of D's first layer
     input_nc: int = 3  # channels of A, which is given
     output_nc: int = 3  # channels of B, which G draws
-    norm_type: str = "batch_norm"  # or instance_norm: no affine map, so the convolutions get biases
+    # instance_norm has no affine map; the convolutions before it have biases.
+    norm_type: Literal["batch_norm", "instance_norm"] = "batch_norm"
     dropout: bool = True  # of 0.5: in the U-Net's inner decoder or in every residual block
     # PaddleCV's generators: no bias in the U-Net; in the ResNets a row and a column of zeros where
     # the authors have output_padding, and BatchNorm in the blocks whatever norm_type. Affine

@@ -46,9 +46,8 @@ def test_the_four_networks_fit_their_domains(model):
     four = model.networks(tiny(model, net_G="resnet_6block", input_nc=1, output_nc=3))
     a = paddle.zeros([1, 1, 32, 36])
     b = paddle.zeros([1, 3, 32, 36])
-    assert list(four) == ["G_A", "G_B", "D_A", "D_B"]
-    assert four["G_A"](a).shape == b.shape and four["G_B"](b).shape == a.shape
-    assert four["D_A"](b).shape == four["D_B"](a).shape == [1, 1, 2, 2]
+    assert four["generator_A"](a).shape == b.shape and four["generator_B"](b).shape == a.shape
+    assert four["discriminator_A"](b).shape == four["discriminator_B"](a).shape == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(
