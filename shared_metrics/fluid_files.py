@@ -87,7 +87,7 @@ def _description(message):
 
 
 def _varint(data, place):
-    """(number, next place): 7 bits a byte, the lowest first, the top bit set on all but the last."""
+    """(number, next place): 7 bits a byte, the lowest first, a top bit where more follow."""
     number = 0
     for shift in range(0, 64, 7):
         if place >= len(data):
