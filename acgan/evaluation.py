@@ -2,7 +2,7 @@
 4).
 """
 
-import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +13,20 @@ from shared_metrics.images import grid, save_png
 from shared_metrics.ms_ssim import choose_pairs, intra_class
 
 LEAST_DIVERSE = 0.25  # MS-SSIM of the least diverse class of ImageNet's training images (sec. 4.2)
-INCEPTION = ("fid", "is", "kid", "pr")
-METRICS = ("acc", "msssim", *INCEPTION)
+METRICS = ("acc", "msssim")  # the paper's own
+FOR_ACC = ("classifier", "classifier_model", "class_indices", "acc_sizes")  # flags
 
 
+@dataclass
 class Classes:
     """The generator's classes: `number`; `names` and `indices` among `total` folders, [] and 0
     where unknown.
     """
 
-    def __init__(self, number, names=(), indices=(), total=0):
-        self.number, self.names, self.indices, self.total = (
-            number,
-            list(names),
-            list(indices),
-            total,
-        )
+    number: int
+    names: list = field(default_factory=list)
+    indices: list = field(default_factory=list)
+    total: int = 0
 
     def name(self, label):
         """The folder's name, or class003."""
@@ -44,7 +42,9 @@ class Judge:
     """
 
     def __init__(self, classifier, columns, sizes):
-        self.classifier, self.columns, self.sizes = classifier, np.asarray(columns), (None, *sizes)
+        self.classifier = classifier
+        self.columns = np.asarray(columns)
+        self.sizes = (None, *sizes)  # None: as they are
         self.seen = np.zeros(len(columns), np.int64)
         self.right = {side: np.zeros(len(columns), np.int64) for side in self.sizes}
 
@@ -52,90 +52,61 @@ class Judge:
         """Take uint8 images (N, H, W, 3) and their labels (N,)."""
         self.seen += np.bincount(labels, minlength=len(self.seen))
         for side, right in self.right.items():
-            known = self.classifier.predict(images, side) == self.columns[labels]
-            right += np.bincount(labels[known], minlength=len(right))
+            hits = self.classifier.predict(images, side) == self.columns[labels]
+            right += np.bincount(labels[hits], minlength=len(right))
 
     def scores(self, suffix=""):
-        """{"class_accuracy": share of all images, "class_accuracy_32": the same of images brought
-        to 32 px, ...}.
+        """{"class_accuracy": of all images, "class_accuracy_32": the same of images brought to 32
+        px, ...}.
         """
-        total = self.seen.sum()
-        return {
-            f"class_accuracy{suffix}{'' if side is None else f'_{side}'}": float(
-                right.sum() / total
-            )
-            for side, right in self.right.items()
-        }
+        scores = {}
+        for side, right in self.right.items():
+            name = f"class_accuracy{suffix}" if side is None else f"class_accuracy{suffix}_{side}"
+            scores[name] = float(right.sum() / self.seen.sum())
+        return scores
 
     def per_class(self):
         """{label: accuracy} of the classes seen."""
-        return {
-            int(y): float(self.right[None][y] / self.seen[y]) for y in np.flatnonzero(self.seen)
-        }
+        present = np.flatnonzero(self.seen)
+        return {int(y): float(self.right[None][y] / self.seen[y]) for y in present}
 
 
-class Gallery:
-    """The first images of each class, as they come by."""
+class Diversity:
+    """MS-SSIM of random pairs within each class (sec. 4.2), of images that come one after another:
+    it keeps those that the pairs need.
 
-    def __init__(self, num_classes, most=100):
-        self.most, self.images = min(most, max(1, 10_000 // num_classes)), {}
-
-    def update(self, images, labels):
-        """Take uint8 images (N, H, W, 3) and their labels (N,)."""
-        for image, label in zip(images, labels.tolist(), strict=True):
-            kept = self.images.setdefault(label, [])
-            if len(kept) < self.most:
-                kept.append(image)
-
-    def rows(self):
-        """The classes to show, ten at most and evenly spread."""
-        present = sorted(self.images)
-        return [
-            present[i] for i in np.linspace(0, len(present) - 1, min(len(present), 10)).astype(int)
-        ]
-
-
-class Kept:
-    """The images that MS-SSIM needs, out of a stream."""
+    Args: labels (N,) of all images to come; pairs, how many a class.
+    """
 
     def __init__(self, labels, pairs):
-        self.labels, self.pairs = labels, pairs
-        self.wanted = set(
-            np.concatenate(list(choose_pairs(labels, pairs).values())).ravel().tolist()
-        )
-        self.images, self.number = {}, 0
+        self.labels = labels
+        self.pairs = pairs
+        self.wanted = set()
+        for chosen in choose_pairs(labels, pairs).values():
+            self.wanted.update(chosen.ravel().tolist())
+        self.images = {}
+        self.number = 0
 
     def update(self, images):
-        """Take the next uint8 images (N, H, W, 3) of the stream."""
+        """Take the next uint8 images (N, H, W, 3)."""
         for image in images:
             if self.number in self.wanted:
                 self.images[self.number] = image
             self.number += 1
 
-    def scores(self):
-        """{label: mean MS-SSIM of random pairs}."""
+    def per_class(self):
+        """{label: mean MS-SSIM}."""
         return intra_class(self.images, self.labels, self.pairs)
 
 
-class Files:
-    """Image files as `intra_class` takes images: read, cut and resized when asked for."""
+class RealImages:
+    """A data set's images as `intra_class` takes them: read, cut and resized when asked for."""
 
-    def __init__(self, files, imsize):
-        self.files, self.imsize = files, imsize
+    def __init__(self, data):
+        self.data = data
 
     def __getitem__(self, position):
-        return next(center_crops([self.files[position]], self.imsize))[0]
-
-
-def chosen_metrics(text):
-    """The metrics in "acc,msssim,fid", or [] for "none". Raises UserError."""
-    names = [name for name in text.split(",") if name not in ("", "none")]
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise UserError(
-            f"--metrics {text}: no metric '{unknown[0]}'; choose from {', '.join(METRICS)}, or none"
-        )
-    return names
+        return next(center_crops([self.data.files[position]], self.data.imsize))[0]
 
 
 def open_real(args, arch, found):
@@ -178,199 +149,142 @@ def make_judge(args, classes, imsize):
     """`Judge` as the flags ask for it. Raises UserError when the classifier does not know the
     generator's classes.
     """
-    from classifier import IMAGENET, load_classifier
+    from shared_metrics.judges.classifier import load_classifier
 
     if not args.classifier:
         raise UserError(
-            "--metrics acc: needs --classifier FILE: one of train_classifier.py, or ImageNet "
-            "weights"
+            "--metrics acc: needs --classifier FILE: one of `python -m shared_metrics.judges "
+            "classifier`, or ImageNet weights"
         )
     classifier = load_classifier(args.classifier, args.classifier_model)
-    sizes = (
-        [side for side in (64, 32) if side < imsize] if args.acc_sizes is None else args.acc_sizes
-    )
+    sizes = args.acc_sizes
+    if sizes is None:
+        sizes = [side for side in (64, 32) if side < imsize]
     if any(not 8 <= side < imsize for side in sizes):
         raise UserError(
             f"--acc_sizes {','.join(map(str, sizes))}: sides from 8 to below the images' {imsize} "
             "px"
         )
-    if classifier.classes:
-        if args.class_indices:
+    return Judge(classifier, _columns(args, classifier, classes), sizes)
+
+
+def _columns(args, classifier, classes):
+    """The classifier's number of each of the generator's classes."""
+    from shared_metrics.judges.classifier import IMAGENET
+
+    if not classifier.classes:  # ImageNet's, which knows numbers alone
+        columns = args.class_indices or (classes.indices if classes.total == IMAGENET else [])
+        if len(columns) != classes.number or max(columns) >= IMAGENET:
             raise UserError(
-                "--class_indices: is for ImageNet weights (--classifier_model); leave it out"
+                f"--classifier_model {args.classifier_model}: which of ImageNet's 1000 classes are "
+                f"the generator's {classes.number}? Give --class_indices, e.g. 10-19"
             )
-        if not classes.names:
-            raise UserError(
-                "--metrics acc: the weights name no classes; give their class folders by --real "
-                "(and --classes)"
-            )
-        strange = [name for name in classes.names if name not in classifier.classes]
-        if strange:
-            raise UserError(
-                f"--classifier {args.classifier}: does not know class {strange[0]} of the "
-                "generator; train one that "
-                "does with train_classifier.py"
-            )
-        return Judge(classifier, [classifier.classes.index(name) for name in classes.names], sizes)
-    columns = args.class_indices or (classes.indices if classes.total == IMAGENET else [])
-    if len(columns) != classes.number or max(columns) >= IMAGENET:
+        return columns
+    if args.class_indices:
         raise UserError(
-            f"--classifier_model {args.classifier_model}: which of ImageNet's 1000 classes are "
-            "the generator's "
-            f"{classes.number}? Give --class_indices, e.g. 10-19"
+            "--class_indices: is for ImageNet weights (--classifier_model); leave it out"
         )
-    return Judge(classifier, columns, sizes)
+    if not classes.names:
+        raise UserError(
+            "--metrics acc: the weights name no classes; give their class folders by --real (and "
+            "--classes)"
+        )
+    for name in classes.names:
+        if name not in classifier.classes:
+            raise UserError(
+                f"--classifier {args.classifier}: does not know class {name} of the generator; "
+                "train one that does: python -m shared_metrics.judges classifier"
+            )
+    return [classifier.classes.index(name) for name in classes.names]
 
 
-class Evaluation:
-    """Everything that is measured in the one pass over the generated images.
+class Measures:
+    """Accuracy and MS-SSIM of generated images as they come, and of the real ones beside them.
 
-    Opens classifier, Inception and real images first, so that a mistake is told before anything is
-    drawn.
+    Opens the classifier and looks at the real images first, so that a mistake is told before
+    anything is drawn.
+
+    Args: metrics, of METRICS; data, the real images or None; labels (N,) of the images to come.
     """
 
-    def __init__(self, args, arch, data, classes, labels):
-        self.args, self.data, self.classes, self.labels = args, data, classes, labels
-        self.metrics = chosen_metrics(args.metrics)
-        for flag in ("classifier", "classifier_model", "class_indices", "acc_sizes"):
-            if getattr(args, flag) and "acc" not in self.metrics:
+    def __init__(self, args, metrics, arch, data, classes, labels):
+        for flag in FOR_ACC:
+            if getattr(args, flag) and "acc" not in metrics:
                 raise UserError(f"--{flag}: is for --metrics acc; add acc or leave the flag out")
-        self.inception = [name for name in self.metrics if name in INCEPTION]
-        self.judge = make_judge(args, classes, arch.imsize) if "acc" in self.metrics else None
-        self.kept = Kept(labels, args.pairs) if "msssim" in self.metrics else None
-        self.gallery = Gallery(arch.num_classes)
-        if self.kept and data is not None and min(data.counts) < 2:
+        self.pairs = args.pairs
+        self.data = data
+        self.classes = classes
+        self.number = len(labels)
+        self.judge = make_judge(args, classes, arch.imsize) if "acc" in metrics else None
+        self.diversity = Diversity(labels, args.pairs) if "msssim" in metrics else None
+        if self.diversity and data is not None and min(data.counts) < 2:
             alone = data.classes[data.counts.index(1)]
             raise UserError(
                 f"--real {args.real}: one image of class {alone}; msssim compares pairs. Leave "
                 "msssim out"
             )
-        if self.inception:
-            self._prepare_inception()
-        elif data is not None:
-            for _ in data.pictures():  # a broken picture is told now, not when all is drawn
-                pass
-        elif args.real:
-            raise UserError(
-                f"--real {args.real}: no folder, and none of {', '.join(INCEPTION)} is asked for"
-            )
 
-    def _prepare_inception(self):
-        from shared_metrics.scoring import KEEP, Extractor, check_metrics, read_real, statistics_of
+    def update(self, images, labels):
+        """Take uint8 images (N, H, W, 3) and their labels (N,)."""
+        if self.judge:
+            self.judge.update(images, labels)
+        if self.diversity:
+            self.diversity.update(images)
 
-        args, keep = self.args, KEEP if {"kid", "pr"} & set(self.inception) else 0
-        self.extractor, self.real = Extractor(args.inception_weights, args.protocol), None
-        if self.data is not None:
-            pictures = self.data.pictures()
-            self.real = statistics_of(
-                pictures, self.extractor, keep, num_images=len(self.data), progress=True
-            )
-            self.real.source = args.real
-        elif args.real:
-            self.real = read_real(args.real, self.extractor, keep)
-        check_metrics(self.inception, self.extractor, self.real)
-
-    def run(self, batches):
-        """Consume batches of (labels, images); returns the record's part on scores."""
-        images = self._watched(batches)
-        if self.inception:
-            from shared_metrics.scoring import evaluate
-
-            result = evaluate(
-                images, self.extractor, self.inception, self.real, num_images=len(self.labels)
-            )
-        else:
-            result = count_only(images)
-        scores, per_class = self._paper_scores()
-        names = {self.classes.name(y): values for y, values in sorted(per_class.items())}
-        about = {"classifier": self.judge.classifier.info} if self.judge else {}
-        return result | {"scores": scores | result["scores"], "per_class": names} | about
-
-    def _watched(self, batches):
-        """The images, each seen by all that gathers from the stream."""
-        for labels, images in batches:
-            self.gallery.update(images, labels)
-            if self.judge:
-                self.judge.update(images, labels)
-            if self.kept:
-                self.kept.update(images)
-            yield images
-
-    def _paper_scores(self):
-        """(scores, {label: scores}) of accuracy and MS-SSIM, of generated and, where there are
-        some, real images.
-        """
+    def result(self):
+        """What a record tells of them: scores, per_class {name: scores} and the classifier."""
         scores, per_class = {}, {}
 
         def put(name, values):
             for label, value in values.items():
                 per_class.setdefault(label, {})[name] = value
-            return float(np.mean(list(values.values())))
 
         if self.judge:
             scores |= self.judge.scores()
             put("class_accuracy", self.judge.per_class())
-        if self.kept:
-            values = self.kept.scores()
-            scores["msssim"] = put("msssim", values)
-            below = np.array(list(values.values())) < LEAST_DIVERSE
-            scores[f"classes_below_msssim_{LEAST_DIVERSE}"] = float(below.mean())
+        if self.diversity:
+            values = self.diversity.per_class()
+            put("msssim", values)
+            values = np.array(list(values.values()))
+            scores["msssim"] = float(values.mean())
+            below = float((values < LEAST_DIVERSE).mean())
+            scores[f"classes_below_msssim_{LEAST_DIVERSE}"] = below
         if self.data is not None and self.judge:
             real = self._judge_real()
             scores |= real.scores("_real")
             put("class_accuracy_real", real.per_class())
-        if self.data is not None and self.kept:
-            values = intra_class(
-                Files(self.data.files, self.data.imsize), self.data.labels, self.args.pairs
-            )
-            scores["msssim_real"] = put("msssim_real", values)
-        return scores, per_class
+        if self.data is not None and self.diversity:
+            values = intra_class(RealImages(self.data), self.data.labels, self.pairs)
+            put("msssim_real", values)
+            scores["msssim_real"] = float(np.mean(list(values.values())))
+        names = {self.classes.name(label): row for label, row in sorted(per_class.items())}
+        about = {"classifier": self.judge.classifier.info} if self.judge else {}
+        return {"scores": scores, "per_class": names} | about
 
     def _judge_real(self):
         """A `Judge` that has seen as many real images as were drawn, evenly spread over the
         files.
         """
         judge = Judge(self.judge.classifier, self.judge.columns, self.judge.sizes[1:])
-        count = min(len(self.labels), len(self.data))
+        count = min(self.number, len(self.data))
         chosen = np.linspace(0, len(self.data) - 1, count).astype(int)
-        labels, start = np.asarray(self.data.labels)[chosen], 0
+        labels = np.asarray(self.data.labels)[chosen]
+        start = 0
         for images in center_crops([self.data.files[i] for i in chosen], self.data.imsize):
             judge.update(images, labels[start : start + len(images)])
             start += len(images)
         return judge
 
 
-def count_only(images):
-    """The scores part of the record without Inception."""
-    start, number = time.perf_counter(), sum(len(batch) for batch in images)
-    seconds = time.perf_counter() - start
-    speed = {"seconds": round(seconds, 2), "images_per_second": round(number / seconds, 2)}
-    return {
-        "scores": {},
-        "comparable": False,
-        "inception": None,
-        "real": None,
-        "samples": {"number": number},
-        **speed,
-    }
-
-
 def show_samples(gallery, classes, folder, class_folder):
     """Write grid.png, a row a class with its first ten images, and <class>.png with its first
     hundred.
     """
-    rows, columns = gallery.rows(), min(10, max(len(images) for images in gallery.images.values()))
-    blank = np.full_like(gallery.images[rows[0]][0], 255)
-    cells = [image for y in rows for image in (gallery.images[y] + [blank] * columns)[:columns]]
-    save_png(
-        grid(np.stack(cells), columns, row_labels=[classes.name(y) for y in rows]),
-        folder / "grid.png",
-    )
+    save_png(gallery.grid(classes.name), folder / "grid.png")
+    class_folder.mkdir(parents=True, exist_ok=True)
     for label, images in gallery.images.items():
-        save_png(
-            grid(np.stack(images), min(10, len(images))),
-            class_folder / f"{classes.name(label)}.png",
-        )
+        sheet = grid(np.stack(images), min(10, len(images)))
+        save_png(sheet, class_folder / f"{classes.name(label)}.png")
 
 
 def show_latents(draw, noise, gallery, classes, folder):
@@ -382,43 +296,37 @@ def show_latents(draw, noise, gallery, classes, folder):
     Args: draw, function (noise (N, nz), labels (N,)) -> uint8 images; noise (10, nz).
     """
     rows = gallery.rows()
-    names = [classes.name(y) for y in rows]
-    share = np.linspace(0, 1, 8, dtype=np.float32)[:, None]
-    line = (1 - share) * noise[:1] + share * noise[1:2]
-    for name, latents in (("class_swap", noise[:10]), ("interpolation", line)):
-        images = np.concatenate([draw(latents, np.full(len(latents), y)) for y in rows])
-        save_png(grid(images, len(latents), row_labels=names), folder / f"{name}.png")
+    names = [classes.name(label) for label in rows]
+    way = np.linspace(0, 1, 8, dtype=np.float32)[:, None]
+    line = (1 - way) * noise[:1] + way * noise[1:2]
+    for name, latents in (("class_swap", noise), ("interpolation", line)):
+        images = [draw(latents, np.full(len(latents), label)) for label in rows]
+        sheet = grid(np.concatenate(images), len(latents), row_labels=names)
+        save_png(sheet, folder / f"{name}.png")
 
 
 def show_nearest(gallery, data, classes, path, count=5):
     """Write nearest.png: the first image of each class and, beside it, its nearest real ones in
     pixel L1 (sec. 4.5).
 
-    All real images are looked through, not those of its class alone. Returns: {class name: mean
-        absolute difference
-    of the nearest, in [0, 255]}.
+    All real images are looked through, not those of its class alone.
+    Returns: {class name: mean absolute difference of the nearest, in [0, 255]}.
     """
     rows = gallery.rows()
-    queries = np.stack([gallery.images[y][0] for y in rows]).astype(np.int16)
-    distances = np.concatenate(
-        [[np.abs(q - p).mean((1, 2, 3)) for q in queries] for p in _int16(data)], axis=1
-    )
-    order = np.argsort(distances, axis=1, kind="stable")[:, :count]
-    files = Files(data.files, data.imsize)
-    cells = [
-        image
-        for y, near in zip(rows, order, strict=True)
-        for image in (gallery.images[y][0], *map(files.__getitem__, near))
-    ]
-    save_png(
-        grid(np.stack(cells), len(cells) // len(rows), row_labels=[classes.name(y) for y in rows]),
-        path,
-    )
-    return {
-        classes.name(y): float(d[near[0]])
-        for y, d, near in zip(rows, distances, order, strict=True)
-    }
-
-
-def _int16(data):
-    return (batch.astype(np.int16) for batch in data.pictures())
+    distances = {label: [] for label in rows}
+    for batch in data.pictures():
+        real = batch.astype(np.int16)
+        for label in rows:
+            query = gallery.images[label][0].astype(np.int16)
+            distances[label].append(np.abs(query - real).mean((1, 2, 3)))
+    real_images = RealImages(data)
+    cells, nearest = [], {}
+    for label in rows:
+        row = np.concatenate(distances[label])
+        order = np.argsort(row, kind="stable")[:count]
+        cells.append(gallery.images[label][0])
+        cells += [real_images[i] for i in order]
+        nearest[classes.name(label)] = float(row[order[0]])
+    names = [classes.name(label) for label in rows]
+    save_png(grid(np.stack(cells), len(cells) // len(rows), row_labels=names), path)
+    return nearest

@@ -5,7 +5,6 @@ The page is served on this machine alone (127.0.0.1) unless --host says otherwis
 from elsewhere.
 """
 
-import argparse
 import io
 import logging
 import re
@@ -21,10 +20,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
 from dataset import read_label, resize_ids
+from predict import network_flags
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.flags import not_negative
+from shared_metrics.flags import new_parser, not_negative
 from shared_metrics.images import DAMAGE
+from shared_metrics.testing import begin, latents
 
 PAGE = Path(__file__).with_name("demo.html")
 MOST_BYTES = 2**25  # of one request
@@ -35,47 +36,21 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob:"
 
 
+# fmt: off
 def parse_args(argv=None):
     """The flags as a namespace."""
-    p = argparse.ArgumentParser(
-        description=__doc__.partition("   ")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = p.add_argument
-    add(
-        "--weight_path",
-        "--pretrained_model",
-        required=True,
-        help="a checkpoint or any file convert.py knows",
-    )
-    add(
-        "--config-file",
-        "-c",
-        default="",
-        help="photopen.yaml: tells what bare weights do not, such as crop_size",
-    )
-    add(
-        "--class_names",
-        default="",
-        help="one name a class, in order: joined by commas, or a file with one a line",
-    )
-    add("--host", default="127.0.0.1", help="address to serve on; 0.0.0.0 lets other machines in")
-    add("--port", type=not_negative, default=7860, help="port to serve on; 0 takes a free one")
-    add(
-        "--use_ema",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="the averaged G where the file has one",
-    )
-    add(
-        "--bn_mode",
-        default="running",
-        choices=["running", "batch"],
-        help="BatchNorm statistics: of training, or of each picture",
-    )
-    add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
-    return p.parse_args(argv)
+    p = new_parser(__doc__.partition("   ")[0], "python demo.py --weight_path W [flags]")
+    network_flags(p)
+    p.add_argument("--class_names", default="",
+                   help="one name a class, in order: joined by commas, or a file with one a line")
+    p.add_argument("--host", default="127.0.0.1",
+                   help="address to serve on; 0.0.0.0 lets other machines in")
+    p.add_argument("--port", type=not_negative, default=7860,
+                   help="port to serve on; 0 takes a free one")
+    args = p.parse_args(argv)
+    args.device = "cpu" if args.cpu else args.device
+    return args
+# fmt: on
 
 
 def create_app(painter, names, local=True):
@@ -205,13 +180,11 @@ def latent(seed, arch):
     """z (1, z_dim) of the seed in a request, None where the network takes none. Raises:
     UserError.
     """
-    from painter import latents
-
     if not arch.use_vae:
         return None
     if not (seed.isdecimal() and len(seed) < 10):
         raise UserError(f"seed {seed[:20]}: must be a whole number of at most nine digits")
-    return latents(int(seed), 0, 1, arch.z_dim)
+    return latents([int(seed)], arch.z_dim)
 
 
 def png(image):
@@ -241,8 +214,7 @@ def open_server(host, port, app):
 def main(argv=None):
     """Load the network, serve the page until Ctrl-C."""
     args = parse_args(argv)
-    print(process.configure_cpu())  # before Paddle is imported
-    process.choose_device(args.device)
+    begin(args)
     from painter import load_painter
 
     painter = load_painter(args)

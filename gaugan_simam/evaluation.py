@@ -1,44 +1,29 @@
-"""What test.py measures and shows of a generator over pairs of label map and photo (SPADE, sec.
-4).
+"""What test.py draws, measures and shows of a generator over pairs of label map and photo (SPADE,
+sec. 4).
 """
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from dataset import PREPROCESS, PairFolder
-from segmenter import Confusion, load_segmenter
+from shared_metrics import testing
 from shared_metrics.errors import UserError
-from shared_metrics.images import grid, save_png
-from trainer import colourise
+from shared_metrics.images import grid
+from shared_metrics.judges.segmenter import Confusion, load_segmenter
 
-INCEPTION = ("fid", "is", "kid", "pr")
-METRICS = ("l1", "miou", *INCEPTION)
+METRICS = ("l1", "miou")  # the paper's own
 ROWS = 8  # pairs in grid.png
-
-
-def chosen_metrics(text):
-    """The metrics in "fid,miou,l1", or [] for "none". Raises UserError."""
-    names = [name for name in text.split(",") if name not in ("", "none")]
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise UserError(
-            f"--metrics {text}: no metric '{unknown[0]}'; choose from {', '.join(METRICS)}, or none"
-        )
-    return names
 
 
 def open_pairs(args, arch, trained):
     """The pairs to draw, `PairFolder` of the network's size: resized as in training and cut from
     the middle.
 
-    Args: trained, the arguments of the training, {} where unknown. --num_samples takes pairs evenly
-        spread over all.
+    Args: trained, the arguments of the training, {} where unknown. --num_samples or --seeds take
+        pairs evenly spread over all.
     """
     height, width = arch.size
-    preprocess = args.preprocess_mode or trained.get("preprocess_mode") or PREPROCESS[0]
     data = PairFolder(
         args.data_path,
         args.image_dir,
@@ -47,191 +32,137 @@ def open_pairs(args, arch, trained):
         args.split,
         arch.label_nc,
         arch.contain_dontcare_label,
-        trained.get("load_size") or 0,
-        width,
-        height,
-        preprocess,
+        load_size=trained.get("load_size") or 0,
+        crop_size=width,
+        height=height,
+        preprocess=args.preprocess_mode or trained.get("preprocess_mode") or PREPROCESS[0],
         train=False,
     )
-    if args.num_samples:
-        count = min(args.num_samples, len(data))
-        data.items = [data.items[i * len(data) // count] for i in range(count)]
+    count = min(args.num_samples or len(data), len(data))
+    if args.seeds:
+        count = len(testing.choose_seeds(args, len(data)))
+    if count > len(data):
+        raise UserError(f"--seeds {args.seeds}: {count} seeds for {len(data)} pairs; give fewer")
+    data.items = [data.items[i * len(data) // count] for i in range(count)]
     return data
 
 
-def file_names(data):
-    """The name of each pair's picture, without suffix: that of its photo, sub-folders joined by
-    "_".
+def open_output(args, data):
+    """(names of the pairs' pictures without suffix, `testing.Output` for them).
+
+    A picture bears the name of its photo, sub-folders joined by "_". Of images/ only those are an
+    earlier test's that have a panel.
     """
     root = data.folders[0]
-    names = [
-        Path(data.name(i)).relative_to(root).with_suffix("").as_posix().replace("/", "_")
-        for i in range(len(data))
-    ]
-    twice = (
-        next((name for name in names if names.count(name) > 1), None)
-        if len(set(names)) < len(names)
-        else None
-    )
-    if twice:
-        raise UserError(f"{root}: two photos come out as {twice}; rename one of them")
-    return names
+    names = []
+    for i in range(len(data)):
+        path = Path(data.name(i)).relative_to(root).with_suffix("")
+        names.append(path.as_posix().replace("/", "_"))
+    for name in names:
+        if len(set(names)) < len(names) and names.count(name) > 1:
+            raise UserError(f"{root}: two photos come out as {name}; rename one of them")
+    folder = Path(args.output_dir)
+    earlier = {path.stem for path in (folder / "panels").glob("*.png")}
+    images = [folder / "images" / f"{name}.png" for name in sorted(earlier | set(names))]
+    places = [*data.folders, args.real]
+    return names, testing.Output(args, patterns=["panels/*.png"], others=images, data=places)
 
 
-class Evaluation:
-    """Everything that is measured in the one pass over the pairs: L1, segmentation, and what
-    Inception tells.
+def load_pairs(data, part):
+    """(labels, instances (n, H, W), photos uint8 (n, H, W, 3)) of a slice of the pairs."""
+    items = [data.load(i) for i in range(part.start, part.stop)]
+    labels, instances, photos = (np.stack(arrays) for arrays in zip(*items, strict=True))
+    photos = np.rint((photos + 1) * 127.5).astype(np.uint8)
+    return labels, instances, photos.transpose(0, 2, 3, 1)
 
-    Opens segmenter, Inception and real photos first, so that a mistake is told before anything is
-    drawn.
+
+def describe(data):
+    """The pairs, for the record: folders' names, without where they lie on this disk."""
+    photos, labels, instances = data.folders
+    names = [f"{photos.parent.name}/{photos.name}", labels.name]
+    if instances:
+        names.append(instances.name)
+    return f"{', '.join(names)} at {data.crop_size}x{data.height} px by {data.preprocess}"
+
+
+class Measures:
+    """L1 and segmentation of generated pictures as they come, and of the photos beside them.
+
+    Opens the segmenter first, so that a mistake is told before anything is drawn.
+    Args: metrics, of METRICS.
     """
 
-    def __init__(self, args, arch, data):
-        self.args, self.arch, self.data = args, arch, data
-        self.metrics = chosen_metrics(args.metrics)
-        self.inception = [name for name in self.metrics if name in INCEPTION]
-        for flag, wanted in (
-            ("segmenter", ("miou",)),
-            ("ignore", ("miou",)),
-            ("real", ("fid", "kid", "pr")),
-        ):
-            if getattr(args, flag) and not set(wanted) & set(self.metrics):
+    def __init__(self, args, metrics, arch):
+        for flag in ("segmenter", "ignore"):
+            if getattr(args, flag) and "miou" not in metrics:
                 raise UserError(
-                    f"--{flag}: is for --metrics {','.join(wanted)}; name one of them or leave "
-                    "the flag out"
+                    f"--{flag}: is for --metrics miou; name one of them or leave the flag out"
                 )
-        self.segmenter = self._open_segmenter() if "miou" in self.metrics else None
-        ignore = args.ignore or ()
-        self.confusions = {
-            "": Confusion(arch.label_nc, ignore),
-            "_real": Confusion(arch.label_nc, ignore),
-        }
-        self.difference, self.seen = 0.0, 0
-        if self.inception:
-            self._prepare_inception()
+        self.l1 = "l1" in metrics
+        self.segmenter = open_segmenter(args, arch) if "miou" in metrics else None
+        self.generated = Confusion(arch.label_nc, args.ignore or ())
+        self.real = Confusion(arch.label_nc, args.ignore or ())
+        self.difference = 0.0  # sum over the pictures of their mean absolute difference, in [0, 1]
+        self.number = 0
 
-    def _open_segmenter(self):
-        args = self.args
-        if not args.segmenter:
-            raise UserError(
-                "--metrics miou: needs --segmenter FILE: one of train_segmenter.py, or an "
-                "exported network"
-            )
-        how = args.segmenter_mean, args.segmenter_std, args.segmenter_size, args.segmenter_offset
-        segmenter = load_segmenter(args.segmenter, *how)
-        if segmenter.num_classes not in (None, self.arch.label_nc):
-            raise UserError(
-                f"--segmenter {args.segmenter}: knows {segmenter.num_classes} classes, the "
-                "generator "
-                f"{self.arch.label_nc}; train it with --label_nc {self.arch.label_nc}"
-            )
-        return segmenter
-
-    def _prepare_inception(self):
-        from shared_metrics.scoring import KEEP, Extractor, check_metrics, read_real, statistics_of
-
-        args, keep = self.args, KEEP if {"kid", "pr"} & set(self.inception) else 0
-        self.extractor = Extractor(args.inception_weights, args.protocol)
-        if args.real:
-            self.real = read_real(args.real, self.extractor, keep)
-        else:
-            pictures = self.data.pictures()
-            self.real = statistics_of(
-                pictures, self.extractor, keep, num_images=len(self.data), progress=True
-            )
-            self.real.source = str(self.data.folders[0])
-        check_metrics(self.inception, self.extractor, self.real)
-
-    def run(self, batches):
-        """Consume batches of (labels (N, H, W), generated, photos), both uint8; returns the
-        record's part on scores.
-        """
-        images = self._watched(batches)
-        if self.inception:
-            from shared_metrics.scoring import evaluate
-
-            result = evaluate(
-                images, self.extractor, self.inception, self.real, num_images=len(self.data)
-            )
-        else:
-            result = count_only(images)
-        scores, about = {}, {}
-        if "l1" in self.metrics:
-            scores["l1"] = self.difference / self.seen
+    def update(self, labels, images, photos):
+        """Take label maps (N, H, W), generated pictures and photos, both uint8 (N, H, W, 3)."""
+        difference = np.abs(images.astype(np.int16) - photos)
+        self.difference += difference.mean((1, 2, 3)).sum() / 255
+        self.number += len(images)
         if self.segmenter:
-            for suffix, confusion in self.confusions.items():
-                scores[f"miou{suffix}"] = confusion.miou()
-                scores[f"pixel_accuracy{suffix}"] = confusion.pixel_accuracy()
-            about = {"segmenter": self.segmenter.info, "iou": self._ious()}
-        return result | {"scores": scores | result["scores"]} | about
+            self.generated.update(labels, self.segmenter.predict(images))
+            self.real.update(labels, self.segmenter.predict(photos))
 
-    def _watched(self, batches):
-        """The generated pictures, each measured as it passes."""
-        for labels, images, photos in batches:
-            self.difference += np.abs(images.astype(np.int16) - photos).mean((1, 2, 3)).sum() / 255
-            self.seen += len(images)
-            if self.segmenter:
-                self.confusions[""].update(labels, self.segmenter.predict(images))
-                self.confusions["_real"].update(labels, self.segmenter.predict(photos))
-            yield images
-
-    def _ious(self):
-        """{class id: {"iou", "iou_real"}} of the classes that occur."""
-        found = {}
-        for suffix, confusion in self.confusions.items():
-            for label, value in confusion.ious().items():
-                found.setdefault(str(label), {})[f"iou{suffix}"] = value
-        return found
-
-
-def count_only(images):
-    """The scores part of the record without Inception."""
-    start, number = time.perf_counter(), sum(len(batch) for batch in images)
-    seconds = time.perf_counter() - start
-    speed = {"seconds": round(seconds, 2), "images_per_second": round(number / seconds, 2)}
-    return {
-        "scores": {},
-        "comparable": False,
-        "inception": None,
-        "real": None,
-        "samples": {"number": number},
-        **speed,
-    }
-
-
-class Shown:
-    """Writes images/NAME.png, panels/NAME.png (label | generated | real) and, at the end, grid.png of some panels."""
-
-    def __init__(self, folder, names, workers):
-        self.folder, self.names, self.workers = folder, names, workers
-        chosen = np.linspace(0, len(names) - 1, min(ROWS, len(names))).astype(int)
-        self.rows, self.done = {int(i): None for i in chosen}, 0
-
-    def write(self, batches):
-        """Write each batch of (labels, generated, photos) and yield it on; the grid after the
-        last.
+    def result(self):
+        """What a record tells of them: scores, and with a segmenter what it is and iou {class id:
+        {"iou", "iou_real"}} of the classes that occur.
         """
-        with ThreadPoolExecutor(self.workers) as pool:
-            for labels, images, photos in batches:
-                panels = list(zip(colourise(labels), images, photos, strict=True))
-                names = self.names[self.done : self.done + len(images)]
-                jobs = [pool.submit(save_png, image, self.folder / "images" / f"{name}.png")
-                        for name, image in zip(names, images, strict=True)]  # fmt: skip
-                jobs += [
-                    pool.submit(
-                        save_png, grid(np.stack(panel), 3), self.folder / "panels" / f"{name}.png"
-                    )
-                    for name, panel in zip(names, panels, strict=True)
-                ]
-                for job in jobs:
-                    job.result()
-                for i, panel in enumerate(panels, self.done):
-                    if i in self.rows:
-                        self.rows[i] = panel
-                self.done += len(images)
-                yield labels, images, photos
-        cells = [cell for panel in self.rows.values() for cell in panel]
-        save_png(
-            grid(np.stack(cells), 3, column_labels=["label", "generated", "real"]),
-            self.folder / "grid.png",
+        scores, ious = {}, {}
+        if self.l1:
+            scores["l1"] = self.difference / self.number
+        if not self.segmenter:
+            return {"scores": scores}
+        for suffix, confusion in (("", self.generated), ("_real", self.real)):
+            scores[f"miou{suffix}"] = confusion.miou()
+            scores[f"pixel_accuracy{suffix}"] = confusion.pixel_accuracy()
+            for label, value in confusion.ious().items():
+                ious.setdefault(str(label), {})[f"iou{suffix}"] = value
+        return {"scores": scores, "segmenter": self.segmenter.info, "iou": ious}
+
+
+def open_segmenter(args, arch):
+    """The network of --segmenter. Raises UserError when its classes are not the generator's."""
+    if not args.segmenter:
+        raise UserError(
+            "--metrics miou: needs --segmenter FILE: one of `python -m shared_metrics.judges "
+            "segmenter`, or an exported network"
         )
+    how = args.segmenter_mean, args.segmenter_std, args.segmenter_size, args.segmenter_offset
+    segmenter = load_segmenter(args.segmenter, *how)
+    if segmenter.num_classes not in (None, arch.label_nc):
+        raise UserError(
+            f"--segmenter {args.segmenter}: knows {segmenter.num_classes} classes, the generator "
+            f"{arch.label_nc}; train it with --label_nc {arch.label_nc}"
+        )
+    return segmenter
+
+
+class Sheet:
+    """grid.png: label | generated | real of some pairs, evenly spread over all, as they come by."""
+
+    def __init__(self, number):
+        self.rows = set(np.linspace(0, number - 1, min(ROWS, number)).astype(int).tolist())
+        self.number = 0
+        self.cells = []
+
+    def update(self, panels):
+        """Take the next panels: three uint8 (H, W, 3) each."""
+        for panel in panels:
+            if self.number in self.rows:
+                self.cells += panel
+            self.number += 1
+
+    def grid(self):
+        """A row a pair."""
+        return grid(np.stack(self.cells), 3, column_labels=["label", "generated", "real"])

@@ -53,68 +53,44 @@ def parse_args(argv=None):
     )
     commands = p.add_subparsers(dest="command", required=True)
     for name, (metrics, what) in COMMANDS.items():
-        add = commands.add_parser(
-            name, help=what, description=what, formatter_class=Help
-        ).add_argument
-        add("images", help="folder of images, or .npz / .npy of uint8 (N, H, W, 3)")
-        if name == "stats":
-            add("-o", "--output", required=True, help="statistics file to write")
-            add(
-                "--format",
-                default="npz",
-                help="npz (pytorch-fid, clean-fid, StudioGAN), mmgen, mmagic or stylegan",
-            )
-            add(
-                "--keep",
-                type=not_negative,
-                default=0,
-                help="features to keep in the file; kid and pr need about 10000",
-            )
-        if name == "evaluate":
-            add("--metrics", default="fid,is", help="of fid, is, kid, pr, joined by commas")
-        if name not in ("is", "stats"):
-            add("--real", default="", help="real images, or their statistics (.npz, .pkl)")
-        if name in ("evaluate", "fid"):
-            add(
-                "--fid_curve",
-                action="store_true",
-                help="also FID of random parts, and extrapolated to infinitely many images",
-            )
-        if name in ("evaluate", "is"):
-            add("--splits", type=positive, default=10, help="parts of the Inception Score")
-        add(
-            "--classes",
-            default="",
-            help='only these classes, names or numbers of the sub-folders ("cat,dog", "0-4"); "" '
-            "= all",
-        )
-        add(
-            "--limit",
-            type=positive,
-            default=None,
-            help="at most so many images (of either side), evenly spread; None = all",
-        )
-        add(
-            "--protocol",
-            default="tf",
-            help="tf (torch-fidelity, StyleGAN), pytorch-fid, clean (clean-fid) or mmagic",
-        )
-        add(
-            "--inception_weights",
-            default="auto",
-            help="auto (cache, then download), random, or a published file",
-        )
-        add(
-            "--batch_size", type=positive, default=32, help="images in one pass through the network"
-        )
-        add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
-        add(
-            "--json",
-            action="store_true",
-            help="print one JSON object on stdout and nothing else there",
-        )
-        p.set_defaults(metrics=metrics, real="", fid_curve=False, splits=10)
+        parser = commands.add_parser(name, help=what, description=what, formatter_class=Help)
+        parser.set_defaults(metrics=metrics, real="", fid_curve=False, splits=10)
+        add_flags(parser.add_argument, name)
     return p.parse_args(argv)
+
+
+# fmt: off
+def add_flags(add, name):
+    """The flags of the command of that name."""
+    add("images", help="folder of images, or .npz / .npy of uint8 (N, H, W, 3)")
+    if name == "stats":
+        add("-o", "--output", required=True, help="statistics file to write")
+        add("--format", default="npz",
+            help="npz (pytorch-fid, clean-fid, StudioGAN), mmgen, mmagic or stylegan")
+        add("--keep", type=not_negative, default=0,
+            help="features to keep in the file; kid and pr need about 10000")
+    if name == "evaluate":
+        add("--metrics", default="fid,is", help="of fid, is, kid, pr, joined by commas")
+    if name not in ("is", "stats"):
+        add("--real", default="", help="real images, or their statistics (.npz, .pkl)")
+    if name in ("evaluate", "fid"):
+        add("--fid_curve", action="store_true",
+            help="also FID of random parts, and extrapolated to infinitely many images")
+    if name in ("evaluate", "is"):
+        add("--splits", type=positive, default=10, help="parts of the Inception Score")
+    add("--classes", default="",
+        help='only these classes, names or numbers of the sub-folders ("cat,dog", "0-4"); "" = all')
+    add("--limit", type=positive, default=None,
+        help="at most so many images (of either side), evenly spread; None = all")
+    add("--protocol", default="tf",
+        help="tf (torch-fidelity, StyleGAN), pytorch-fid, clean (clean-fid) or mmagic")
+    add("--inception_weights", default="auto",
+        help="auto (cache, then download), random, or a published file")
+    add("--batch_size", type=positive, default=32, help="images in one pass through the network")
+    add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
+    add("--json", action="store_true",
+        help="print one JSON object on stdout and nothing else there")
+# fmt: on
 
 
 def main(argv=None):
@@ -132,7 +108,7 @@ def main(argv=None):
 def score(args):
     from shared_metrics import image_sets, scoring  # import Paddle: after configure_cpu
 
-    metrics = tuple((COMMANDS[args.command][0] or args.metrics).split(","))
+    metrics = (COMMANDS[args.command][0] or args.metrics).split(",")
     images = image_sets.open_source(args.images, classes=args.classes, limit=args.limit)
     extractor = scoring.Extractor(args.inception_weights, args.protocol, args.batch_size)
     how = {"share": (rank(), world_size()), "progress": is_main()}
@@ -140,9 +116,8 @@ def score(args):
     if args.real:
         keep = scoring.KEEP if {"kid", "pr"} & set(metrics) else 0
         real = scoring.read_real(args.real, extractor, keep, args.classes, args.limit, **how)
-    return scoring.evaluate(
-        images, extractor, metrics, real, splits=args.splits, quarters=args.fid_curve, **how
-    )
+    how |= {"splits": args.splits, "quarters": args.fid_curve}
+    return scoring.evaluate(images, extractor, metrics, real, **how)
 
 
 def write_statistics(args):
@@ -154,8 +129,8 @@ def write_statistics(args):
     else:
         images = image_sets.open_source(args.images, classes=args.classes, limit=args.limit)
         extractor = scoring.Extractor(args.inception_weights, args.protocol, args.batch_size)
-        how = {"share": (rank(), world_size()), "progress": is_main()}
-        stats = scoring.statistics_of(images, extractor, args.keep, **how)
+        share = (rank(), world_size())
+        stats = scoring.statistics_of(images, extractor, args.keep, share=share, progress=is_main())
     if is_main():
         stats.save(args.output, args.format)
     return {"output": args.output, "number": stats.number, **stats.info}

@@ -1,8 +1,8 @@
-"""Sets of images to score, whatever they come from, as numbered uint8 RGB batches: folders, arrays,
-files, generators.
+"""Sets of images to score, whatever they come from, as batches of uint8 RGB arrays: folders,
+arrays, files, generators.
 
-One process of several reads every `step`-th image from its own `start` on, so no image is read
-twice.
+One process of several reads every `step`-th image from its own `start` on, in order, so no image is
+read twice and image k of a process is number start + k step of all.
 """
 
 import zipfile
@@ -27,12 +27,11 @@ LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif")
 
 @dataclass(frozen=True)
 class Source:
-    """A numbered set of images.
+    """A set of images in a fixed order.
 
     name: for messages and records; number: images in all, None if unknown; read(size, start, step):
-        yields (numbers,
-    images), the images an array (n, H, W, 3) or a list of (H, W, 3) arrays; notes: what a reader of
-    scores should know.
+        yields batches, each an array (n, H, W, 3) or a list of (H, W, 3) arrays; notes: what a
+        reader of the scores should know.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Source:
     notes: tuple = ()
 
 
-def open_source(images, number=None, classes="", limit=None):
+def open_source(images, number=None, classes="", limit=None, name=""):
     """A `Source` of a folder (with its sub-folders), an .npz or .npy file, a uint8 array (N, H, W,
     3), a function or an iterable.
 
@@ -54,6 +53,7 @@ def open_source(images, number=None, classes="", limit=None):
         classes: only these, by sub-folder name or number in their sorted order ("cat,dog", "0-4"),
             for folders and files with labels; "" for all.
         limit: at most so many of a folder's or file's images, spread evenly over them.
+        name: what a record calls the images of an array, a function or an iterable.
     Raises: UserError naming what is wrong with the folder or file.
     """
     if isinstance(images, (str, Path)):
@@ -66,15 +66,14 @@ def open_source(images, number=None, classes="", limit=None):
     if classes or limit:
         raise ValueError("classes and limit are for a folder or a file only")
     if isinstance(images, np.ndarray):
-        return Source(
-            "array", len(_checked(images, "array")), lambda *share: _slices(images, *share)
-        )
+        array = _checked(images, "array")
+        return Source(name or "array", len(array), lambda *share: _slices(array, *share))
     if callable(images):
         if number is None:
             raise ValueError("a function that makes images needs `number`, how many to ask for")
-        return Source("function", number, lambda *share: _calls(images, number, *share))
+        return Source(name or "function", number, lambda *share: _calls(images, number, *share))
     if isinstance(images, Iterable):
-        return Source("iterable", number, lambda size, start, step: _numbered(images, start, step))
+        return Source(name or "iterable", number, lambda *share: iter(images))
     raise ValueError(
         f"images: {type(images).__name__} is no folder, file, uint8 array, function or iterable"
     )
@@ -95,11 +94,10 @@ def _folder(folder, classes, limit):
         )
     files = [files[i] for i in _spread(len(files), limit)]
     lossy = sum(path.suffix.lower() in LOSSY for path in files)
-    notes = (
-        (f"{folder}: {lossy} of {len(files)} files are lossy (JPEG or the like), which moves FID",)
-        if lossy
-        else ()
-    )
+    notes = ()
+    if lossy:
+        kind = f"{lossy} of {len(files)} files are lossy (JPEG or the like)"
+        notes = (f"{folder}: {kind}, which moves FID",)
     return Source(str(folder), len(files), lambda *share: _decode(files, *share), notes)
 
 
@@ -113,20 +111,17 @@ def _choose(classes, names, where):
     """Numbers of the chosen classes: each part a name, a number or a range of numbers."""
     chosen = set()
     for part in str(classes).split(","):
-        first, _, last = part.strip().partition("-")
-        if part.strip() in names:
-            chosen.add(names.index(part.strip()))
-        elif (
-            first.isdigit()
-            and (last or first).isdigit()
-            and int(first) <= int(last or first) < len(names)
-        ):
-            chosen.update(range(int(first), int(last or first) + 1))
+        part = part.strip()
+        first, _, last = part.partition("-")
+        last = last or first
+        if part in names:
+            chosen.add(names.index(part))
+        elif first.isdigit() and last.isdigit() and int(first) <= int(last) < len(names):
+            chosen.update(range(int(first), int(last) + 1))
         else:
             known = ", ".join(map(str, names[:12])) + (", ..." if len(names) > 12 else "")
             raise UserError(
-                f"--classes {classes}: no class {part.strip()!r} in {where} (it has {len(names)}: "
-                f"{known})"
+                f"--classes {classes}: no class {part!r} in {where} (it has {len(names)}: {known})"
             )
     return sorted(chosen)
 
@@ -135,22 +130,17 @@ def _decode(files, size, start, step):
     """Threads decode a batch ahead (Pillow works without Python's lock); a batch of large pictures
     ends early.
     """
-    numbers, done = range(start, len(files), step), 0
     with ThreadPoolExecutor(usable_cores()) as pool:
         try:
-            ahead = (pool.submit(_pixels, files[n]) for n in numbers)
+            ahead = (pool.submit(_pixels, file) for file in files[start::step])
             waiting = deque(islice(ahead, size))
             while waiting:
-                batch = []
-                while (
-                    waiting
-                    and len(batch) < size
-                    and sum(image.nbytes for image in batch) < BATCH_BYTES
-                ):
+                batch, size_in_bytes = [], 0
+                while waiting and len(batch) < size and size_in_bytes < BATCH_BYTES:
                     batch.append(waiting.popleft().result())
+                    size_in_bytes += batch[-1].nbytes
                     waiting.extend(islice(ahead, 1))
-                yield np.array(numbers[done : done + len(batch)]), batch
-                done += len(batch)
+                yield batch
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -160,29 +150,19 @@ def _pixels(path):
 
 
 def _slices(array, size, start, step):
-    numbers = np.arange(start, len(array), step)
-    for i in range(0, len(numbers), size):
-        part = numbers[i : i + size]
-        yield part, np.asarray(array[part])
+    mine = array[start::step]
+    for i in range(0, len(mine), size):
+        yield np.asarray(mine[i : i + size])
 
 
 def _calls(function, number, size, start, step):
-    numbers = np.arange(start, number, step)
-    for i in range(0, len(numbers), size):
-        part = numbers[i : i + size]
-        images = _checked(np.asarray(function(len(part))), "the function's result")
-        if len(images) != len(part):
-            raise ValueError(
-                f"the function was asked for {len(part)} images and made {len(images)}"
-            )
-        yield part, images
-
-
-def _numbered(batches, start, step):
-    count = 0
-    for images in batches:
-        yield start + step * np.arange(count, count + len(images)), images
-        count += len(images)
+    mine = len(range(start, number, step))
+    for i in range(0, mine, size):
+        count = min(size, mine - i)
+        images = _checked(np.asarray(function(count)), "the function's result")
+        if len(images) != count:
+            raise ValueError(f"the function was asked for {count} images and made {len(images)}")
+        yield images
 
 
 def _checked(array, what):
@@ -210,9 +190,9 @@ def _array_file(path, classes, limit):
         members = np.unique(labels).tolist()
         chosen = np.isin(labels, [members[i] for i in _choose(classes, members, path)])
     if limit:
-        found = np.flatnonzero(chosen)
+        candidates = np.flatnonzero(chosen)
         chosen[:] = False
-        chosen[found[_spread(len(found), limit)]] = True
+        chosen[candidates[_spread(len(candidates), limit)]] = True
     if not chosen.any():
         raise UserError(f"{path}: holds no images")
     return Source(
@@ -222,20 +202,23 @@ def _array_file(path, classes, limit):
 
 def _find_images(path):
     """(name inside, number, labels or None) of a file's one uint8 array (N, H, W, 3)."""
-    images, found, labels = [], [], None
+    images, contents, labels = [], [], None
     for name in _members(path):
         with _open(path, name) as file:
             shape, fortran, dtype = _header(file)
-        found.append(f"{name.removesuffix('.npy')} {dtype} {shape}".strip())
+        contents.append(f"{name.removesuffix('.npy')} {dtype} {shape}".strip())
         if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and not fortran:
             images.append((name, shape[0]))
         elif name == "labels.npy":
             with np.load(path, allow_pickle=False) as data:
                 labels = data["labels"]
     if len(images) != 1:
-        found = "; ".join(found) or "nothing"
-        raise UserError(f"{path}: need one uint8 array (N, H, W, 3), RGB in 0..255; found {found}")
-    return *images[0], labels
+        raise UserError(
+            f"{path}: need one uint8 array (N, H, W, 3), RGB in 0..255; found "
+            f"{'; '.join(contents) or 'nothing'}"
+        )
+    name, number = images[0]
+    return name, number, labels
 
 
 def _members(path):
@@ -267,8 +250,8 @@ def _header(file):
 
 
 def _stream(path, member, chosen, size, start, step):
-    """The chosen images, numbered among themselves; this process's share of them."""
-    new = np.cumsum(chosen) - 1
+    """The chosen images: of them this process's share."""
+    new = np.cumsum(chosen) - 1  # numbers among the chosen
     with _open(path, member) as file:
         shape, _, _ = _header(file)
         each = int(np.prod(shape[1:]))
@@ -283,4 +266,4 @@ def _stream(path, member, chosen, size, start, step):
                 raise UserError(f"{path}: cut or damaged after image {i}; make or copy it again")
             mine = chosen[rows] & (new[rows] % step == start)
             if mine.any():
-                yield new[rows][mine], np.frombuffer(data, np.uint8).reshape(-1, *shape[1:])[mine]
+                yield np.frombuffer(data, np.uint8).reshape(-1, *shape[1:])[mine]

@@ -323,6 +323,30 @@ def average_buffers(layer):
             start += t.size
 
 
+def add_up(array):
+    """The float64 array's sum over all ranks; every one of them calls this, with the same shape."""
+    import paddle
+
+    tensor = paddle.to_tensor(np.ascontiguousarray(array, np.float64))
+    paddle.distributed.all_reduce(tensor)
+    return tensor.numpy()
+
+
+def gather_rows(rows, share):
+    """The rows (n, D) of all ranks, n differing between them, joined in their order; float64.
+
+    Args: share, (this rank, how many there are).
+    """
+    index, ranks = share
+    counts = np.zeros(ranks)
+    counts[index] = len(rows)
+    counts = add_up(counts).astype(int)
+    joined = np.zeros((counts.sum(), rows.shape[1]))
+    start = counts[:index].sum()
+    joined[start : start + len(rows)] = rows
+    return add_up(joined) if len(joined) else joined
+
+
 def rng(seed, stream, *counters):
     """A numpy Generator that depends on its arguments only, so that no random state need be saved.
 

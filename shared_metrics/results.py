@@ -56,7 +56,10 @@ def write_record(path, record):
 
 
 def read_record(path):
-    """Read a record. Raises: UserError naming the file and the entry that is wrong."""
+    """Read a record; entries of earlier ones come under their names of today.
+
+    Raises: UserError naming the file and the entry that is wrong.
+    """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         check_record(record)
@@ -64,6 +67,9 @@ def read_record(path):
         raise UserError(
             f"{path}: not a result record ({error}); write it again with test.py"
         ) from None
+    checkpoint = record["checkpoint"] or {}
+    if "bn_mode" in checkpoint:  # gaugan_simam's, once
+        checkpoint["bn_stats"] = checkpoint.pop("bn_mode")
     return record
 
 

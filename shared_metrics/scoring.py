@@ -1,5 +1,10 @@
-"""Scores of a set of images in one pass: images -> features -> statistics, FID, IS, KID, precision
-and recall.
+"""Scores of images as they are made (push), or of a set of images (pull): FID, Inception Score, KID,
+precision and recall, in one pass.
+
+    scores = Scores([FeatureScores(Extractor(), ("fid", "is"), real, number=50_000)])
+    for images in ...:                 # uint8 (n, H, W, 3)
+        scores.update(images)
+    record |= scores.result()
 """
 
 import time
@@ -11,8 +16,8 @@ from tqdm import tqdm
 from shared_metrics.errors import UserError
 from shared_metrics.features import Extractor
 from shared_metrics.image_sets import Source, open_source
-from shared_metrics.inception import FEATURES
-from shared_metrics.ranks import add_up, gather_rows, join_statistics
+from shared_metrics.images import list_images
+from shared_metrics.process import add_up, gather_rows
 from shared_metrics.scores import (
     InceptionScore,
     frechet_distance,
@@ -21,12 +26,249 @@ from shared_metrics.scores import (
 )
 from shared_metrics.statistics import Statistics, hashed
 
-METRICS = ("fid", "is", "kid", "pr")
-KEEP = 10_000  # features kept for KID, precision and recall: 82 MB
-NEIGHBOURS = 3  # k of precision and recall
-ENOUGH = 2049  # images below which the covariance of 2048 features is singular
+__all__ = ["Extractor", "FeatureScores", "Scores", "evaluate", "read_real", "statistics_of"]
 
-__all__ = ["Extractor", "check_metrics", "evaluate", "read_real", "statistics_of"]
+METRICS = ("fid", "is", "kid", "pr")
+AGAINST_REAL = ("fid", "kid", "pr")
+KEEP = 10_000  # features kept for KID, precision and recall: 82 MB of Inception's
+NEIGHBOURS = 3  # k of precision and recall
+
+
+class FeatureScores:
+    """The scores over one network's features, gathered as the images come.
+
+    Args:
+        network: ready to run, such as `features.Extractor`: `features(images)` (n, dimensions),
+            `dimensions`, `name`, `info` and `batch_size`; for "is" also `logits` and `protocol`.
+        metrics: of METRICS; None gathers statistics alone.
+        real: `Statistics` of the real images (`read_real`), needed for all but "is"; of the same
+            protocol and weights, and with kept features for "kid" and "pr".
+        number: how many images will come, so that IS need not keep a prediction per image; None:
+            unknown.
+        splits: parts of the Inception Score; fewer images give fewer parts.
+        keep: features kept for "kid" and "pr", a random sample where there are more images; FID and
+            IS keep none.
+        quarters: also FID of a random quarter, half and three quarters, and its extrapolation to
+            infinitely many images.
+    Raises: UserError for a metric that cannot be had, or statistics that do not fit the network.
+    """
+
+    def __init__(
+        self, network, metrics=None, real=None, number=None, splits=10, keep=KEEP, quarters=False
+    ):
+        if metrics is not None:
+            check_metrics(metrics, network, real)
+            keep = keep if {"kid", "pr"} & set(metrics) else 0
+        self.network = network
+        self.metrics = tuple(dict.fromkeys(metrics or ()))  # each once
+        self.real = real
+        self.splits = splits
+        self.parts = [new_statistics(network, keep) for _ in range(4 if quarters else 1)]
+        self.logits = []  # of all images, where their number is not known before
+        self.score = self._new_score(number) if "is" in self.metrics and number else None
+
+    def _new_score(self, number):
+        protocol = self.network.protocol
+        splits = min(self.splits, number)
+        return InceptionScore(number, splits, protocol.is_seed, protocol.is_equal_splits)
+
+    def update(self, images, numbers):
+        """Take uint8 RGB images, an array (n, H, W, 3) or a list, and their numbers (n,) among all."""
+        features = None
+        if self.metrics != ("is",):
+            features = self.network.features(images)
+            part_of = hashed(numbers) % np.uint64(len(self.parts))
+            for i, part in enumerate(self.parts):
+                part.update(features[part_of == i], numbers[part_of == i])
+        if "is" in self.metrics:
+            self._update_inception_score(images, features, numbers)
+
+    def _update_inception_score(self, images, features, numbers):
+        protocol = self.network.protocol
+        if features is None or protocol.is_variant != protocol.variant:
+            features = self.network.features(images, protocol.is_variant)
+        logits = self.network.logits(features, protocol.is_bias)
+        if self.score:
+            self.score.update(logits, numbers)
+        else:
+            self.logits.append(logits)
+
+    def join(self, share):
+        """Sum everything over the processes; each then holds the whole."""
+        for part in self.parts:
+            part.join(share, self.network.dimensions)
+        if self.score:
+            for name in ("count", "entropy", "probs"):
+                setattr(self.score, name, add_up(getattr(self.score, name)))
+
+    def statistics(self):
+        """`Statistics` of all images."""
+        if len(self.parts) == 1:
+            return self.parts[0]
+        whole = new_statistics(self.network, self.parts[0].keep)
+        for part in self.parts:
+            whole.merge(part)
+        return whole
+
+    def result(self, count, resolution):
+        """({name: score}, notes for a reader of them) of `count` images of that resolution."""
+        stats = self.statistics()
+        real = self.real
+        scores, notes = {}, []
+        if "fid" in self.metrics:
+            scores |= frechet_distance(stats.mean, stats.cov, real.mean, real.cov)
+        if "fid" in self.metrics and len(self.parts) > 1:
+            curve = self._fid_curve(count)
+            inverse = [1 / number for number, _ in curve]
+            slope, intercept = np.polyfit(inverse, [fid for _, fid in curve], 1)
+            scores["fid_infinity"] = float(intercept)
+            points = [f"{fid:.5g} at {number}" for number, fid in curve]
+            notes.append("FID at random parts: " + ", ".join(points))
+        if "is" in self.metrics:
+            scores |= self._inception_score(count)
+        if "kid" in self.metrics:
+            size = min(1000, len(stats.features), len(real.features))
+            scores |= kernel_distance(stats.features, real.features, size=size)
+        if "pr" in self.metrics:
+            if min(len(stats.features), len(real.features)) <= NEIGHBOURS:
+                raise UserError(
+                    f"--metrics pr: needs more than {NEIGHBOURS} images on either side; leave pr out"
+                )
+            scores |= precision_recall(real.features, stats.features, NEIGHBOURS)
+        notes += _notes(self, count, resolution)
+        return {score_name(name, self.network): value for name, value in scores.items()}, notes
+
+    def _fid_curve(self, count):
+        """[(images, FID)] of growing random parts."""
+        curve = []
+        sum_of_parts = new_statistics(self.network)
+        for part in self.parts:
+            sum_of_parts.merge(part)
+            if sum_of_parts.number < 2:
+                raise UserError(f"{count} images are too few for FID at quarters of them")
+            mean, cov = sum_of_parts.moments()
+            distance = frechet_distance(mean, cov, self.real.mean, self.real.cov)
+            curve.append((sum_of_parts.number, distance["fid"]))
+        return curve
+
+    def _inception_score(self, count):
+        if self.score is None:
+            self.score = self._new_score(count)
+            self.score.update(np.concatenate(self.logits), np.arange(count))
+        return self.score.result()
+
+
+class Scores:
+    """Scores of images as they come, over one feature network, several, or none: then it counts.
+
+    Args:
+        by_network: a `FeatureScores` each.
+        share: (i, n) where n processes score together, this one the i-th: it takes the images
+            number i, i + n, ..., and the scores are of all images.
+        name: of the images, for messages.
+    """
+
+    def __init__(self, by_network=(), share=(0, 1), name="the images"):
+        self.by_network = list(by_network)
+        self.share = share
+        self.name = name
+        self.count = 0  # images so far
+        self.sizes = set()  # their (height, width)
+        for part in self.by_network:
+            if share[1] > 1 and "is" in part.metrics and part.score is None:
+                raise ValueError(
+                    "several processes can compute IS only of a known number of images (num_images)"
+                )
+        self.start = time.perf_counter()
+
+    def update(self, images):
+        """Take the next uint8 RGB images: an array (n, H, W, 3), or a list of (H, W, 3) of any
+        sizes.
+        """
+        index, processes = self.share
+        numbers = index + processes * np.arange(self.count, self.count + len(images))
+        for part in self.by_network:
+            part.update(images, numbers)
+        self.sizes.update(image.shape[:2] for image in images)
+        self.count += len(images)
+
+    def resolution(self):
+        """ "64x48" (width first), or "mixed"."""
+        if len(self.sizes) != 1:
+            return "mixed"
+        ((height, width),) = self.sizes
+        return f"{width}x{height}"
+
+    def join(self):
+        """Put what all processes have gathered in place of this one's, after the last image."""
+        if self.share[1] > 1:
+            for part in self.by_network:
+                part.join(self.share)
+            self.count = int(add_up(np.array([self.count]))[0])
+            sizes = np.array(sorted(self.sizes)[:2]).reshape(-1, 2)  # two tell "mixed"
+            sizes = gather_rows(sizes, self.share).astype(int)
+            self.sizes = {tuple(size) for size in sizes.tolist()}
+        self.check_enough(self.count)
+
+    def result(self):
+        """What a result record (`results`) tells of these images, after the last of them: scores,
+        comparable, inception (or another network's name), real, samples, seconds,
+        images_per_second; and `notes`, what a reader of the scores should know.
+
+        Raises: UserError for fewer than 2 images, where there is a network.
+        """
+        self.join()
+        record = {"scores": {}, "comparable": False, "inception": None, "real": None, "notes": []}
+        for part in self.by_network:
+            network = part.network
+            scores, notes = part.result(self.count, self.resolution())
+            record["scores"] |= scores
+            record["notes"] += notes
+            record[network.name] = dict(network.info)
+            if part.real is not None:
+                record[score_name("real", network)] = about_real(part.real)
+        if record["inception"]:
+            record["comparable"] = record["inception"]["comparable"]
+        seconds = time.perf_counter() - self.start
+        record["samples"] = {"number": self.count, "resolution": self.resolution()}
+        record["seconds"] = round(seconds, 2)
+        record["images_per_second"] = round(self.count / seconds, 2)
+        return record
+
+    def check_enough(self, count):
+        """UserError when so many images have no scores."""
+        if self.by_network and count < 2:
+            raise UserError(f"{self.name}: {count} image(s) to score; at least 2 are needed")
+
+
+def score_name(name, network):
+    """Under which name a record keeps what is of this network: plain for Inception, whose scores
+    bear the literature's names; FID and KID are of no other network: fd_NETWORK, kd_NETWORK.
+    """
+    if network.name == "inception":
+        return name
+    name = name.replace("fid", "fd").replace("kid", "kd")
+    return f"{name}_{network.name}"
+
+
+def about_real(real):
+    """What a record tells of the real images' `Statistics`."""
+    about = {"source": real.source, "number": real.number, "sha256": real.sha256()}
+    return about | real.info
+
+
+def feed(scores, source, progress=False):
+    """Push the images of a `Source` through `Scores`, each process its share; progress=True shows a
+    bar on a terminal.
+    """
+    index, processes = scores.share
+    mine = None if source.number is None else len(range(index, source.number, processes))
+    size = max(part.network.batch_size for part in scores.by_network)
+    hidden = None if progress else True  # None: shown on a terminal
+    with tqdm(total=mine, unit=" images", smoothing=0.1, disable=hidden) as bar:
+        for images in source.read(size, index, processes):
+            scores.update(images)
+            bar.update(len(images))
 
 
 def evaluate(
@@ -37,106 +279,78 @@ def evaluate(
     num_images=None,
     splits=10,
     keep=KEEP,
-    **how,
+    quarters=False,
+    share=(0, 1),
+    progress=False,
 ):
-    """Scores of a set of images in one pass.
+    """Scores of a set of images over one feature network, in one pass.
 
     Args:
-        images: batches of uint8 RGB arrays (n, H, W, 3), or anything else that
-            `image_sets.open_source` takes.
-        extractor: an `Extractor`; its protocol decides.
-        metrics: of "fid", "is", "kid" and "pr" (precision and recall).
-        real: `Statistics` of the real images (`read_real`), needed for all but "is"; of the same
-            protocol and weights, and with kept features for "kid" and "pr".
-        num_images: how many images will come, so that IS need not keep a prediction per image;
-            None: unknown.
-        splits: parts of the Inception Score; fewer images give fewer parts.
-        keep: features kept for "kid" and "pr", a random sample where there are more images; FID and
-            IS keep none.
-        how: quarters=True also gives FID of a random quarter, half and three quarters and its
-            extrapolation to infinitely many images; share=(i, n) when n processes call this, this
-            one the i-th: the scores are of all images together; progress=True shows a bar on a
-            terminal.
-    Returns: the parts of a result record (`results`) that it knows: scores, comparable, inception,
-        real, samples, seconds, images_per_second; and `notes`, what a reader of the scores should
-        know.
+        images: whatever `image_sets.open_source` takes, num_images being its `number`.
+        extractor, metrics, real, splits, keep, quarters: as in `FeatureScores`; share as in
+            `Scores`, progress as in `feed`.
+    Returns: what `Scores.result` returns, and `source` among the samples.
     Raises: UserError for fewer than 2 images, statistics that do not fit the extractor, or a metric
         that cannot be had.
     """
-    metrics, start = tuple(metrics), time.perf_counter()
-    check_metrics(metrics, extractor, real)
-    done = _Pass(
-        images,
+    source = _source(images, num_images)
+    part = FeatureScores(
         extractor,
         metrics,
-        num_images,
-        splits,
-        keep if {"kid", "pr"} & set(metrics) else 0,
-        **how,
+        real,
+        number=source.number,
+        splits=splits,
+        keep=keep,
+        quarters=quarters,
     )
-    stats = done.statistics()
-    scores, notes = {}, list(done.source.notes)
-    if "fid" in metrics:
-        scores.update(frechet_distance(stats.mean, stats.cov, real.mean, real.cov))
-        curve = done.fid_curve(real)
-        if curve:
-            scores["fid_infinity"] = float(
-                np.polyfit([1 / n for n, _ in curve], [fid for _, fid in curve], 1)[1]
-            )
-            notes.append(
-                "FID at random parts: " + ", ".join(f"{fid:.5g} at {n}" for n, fid in curve)
-            )
-    if "is" in metrics:
-        scores.update(done.inception_score())
-    if "kid" in metrics:
-        size = min(1000, len(stats.features), len(real.features))
-        scores.update(kernel_distance(stats.features, real.features, size=size))
-    if "pr" in metrics:
-        if min(len(stats.features), len(real.features)) <= NEIGHBOURS:
-            raise UserError(
-                f"--metrics pr: needs more than {NEIGHBOURS} images on either side; leave pr out"
-            )
-        scores.update(precision_recall(real.features, stats.features, NEIGHBOURS))
-    seconds = time.perf_counter() - start
-    return {
-        "scores": scores,
-        "comparable": extractor.info["comparable"],
-        "inception": dict(extractor.info),
-        "real": real
-        and {"source": real.source, "number": real.number, "sha256": real.sha256(), **real.info},
-        "samples": {
-            "number": done.count,
-            "source": done.source.name,
-            "resolution": stats.info["resolution"],
-        },
-        "notes": [*notes, *_notes(metrics, stats, real, done.count, extractor)],
-        "seconds": round(seconds, 2),
-        "images_per_second": round(done.count / seconds, 2),
-    }
+    scores = Scores([part], share=share, name=source.name)
+    feed(scores, source, progress)
+    record = scores.result()
+    record["samples"]["source"] = source.name
+    record["notes"] = [*source.notes, *record["notes"]]
+    return record
 
 
-def statistics_of(images, extractor, keep=0, num_images=None, **how):
+def statistics_of(images, extractor, keep=0, num_images=None, share=(0, 1), progress=False):
     """`Statistics` of a set of images, with a sample of `keep` features; the other arguments as in
     `evaluate`.
     """
-    done = _Pass(images, extractor, ("fid",), num_images, 1, keep, **how)
-    stats = done.statistics()
-    stats.source = done.source.name
+    source = _source(images, num_images)
+    part = FeatureScores(extractor, keep=keep)
+    scores = Scores([part], share=share, name=source.name)
+    feed(scores, source, progress)
+    scores.join()
+    stats = part.statistics()
+    stats.info["resolution"] = scores.resolution()
+    stats.source = source.name
     return stats
 
 
-def read_real(source, extractor, keep=0, classes="", limit=None, **how):
+def _source(images, number):
+    return images if isinstance(images, Source) else open_source(images, number)
+
+
+def read_real(source, extractor, keep=0, classes="", limit=None, pictures=None, **how):
     """`Statistics` of real images from a statistics file (.npz, .pkl) or from the images themselves
-    (folder, .npz, .npy).
+    (folder, .npz, .npy, `Source`).
 
     Args: keep, how many features to keep (`KEEP` for KID, precision and recall); classes and limit
-        as in `image_sets.open_source`; how as in `evaluate`.
+        as in `image_sets.open_source`; pictures, function of a list of
+        files that yields their pictures as a paper reads them, in batches (None: a folder's
+        pictures are taken as they are); how as in `statistics_of`.
     Raises: UserError when they are of another protocol or other weights than the extractor's.
     """
+    if isinstance(source, Source):
+        return statistics_of(source, extractor, keep, **how)
+    if pictures and Path(source).is_dir():
+        files = list_images(source)
+        if not files:
+            raise UserError(f"--real {source}: no images in this folder or below it")
+        images = open_source(pictures(files), len(files), name=str(source))
+        return statistics_of(images, extractor, keep, **how)
     if not Path(source).is_file() or holds_images(source):
-        return statistics_of(
-            open_source(source, classes=classes, limit=limit), extractor, keep, **how
-        )
+        images = open_source(source, classes=classes, limit=limit)
+        return statistics_of(images, extractor, keep, **how)
     if classes:
         raise UserError(
             f"--classes {classes}: {source} holds statistics of all classes; give the folder of "
@@ -156,197 +370,93 @@ def holds_images(path):
     return True
 
 
-def new_statistics(extractor, keep=0):
-    """Empty `Statistics` labelled with the extractor's protocol and weights."""
-    info = extractor.info
-    names = {
-        "protocol": "protocol",
-        "variant": "variant",
-        "weights_sha256": "sha256",
-        "comparable": "comparable",
-    }
-    return Statistics(keep, **{ours: info[theirs] for ours, theirs in names.items()})
+def new_statistics(network, keep=0):
+    """Empty `Statistics` labelled with the network's protocol and weights."""
+    info = network.info
+    return Statistics(
+        keep,
+        protocol=info["protocol"],
+        variant=info["variant"],
+        weights_sha256=info["sha256"],
+        comparable=info["comparable"],
+    )
 
 
-def check_match(real, extractor):
-    """UserError when the statistics were made with another resize or other weights than the
-    extractor's.
+def check_match(real, network):
+    """UserError when the statistics were made with another resize, other weights or another network
+    than this.
     """
-    ours, theirs = extractor.info, real.info
-    told = f"{real.source or 'the statistics of the real images'}: made"
-    if real.mean.size != FEATURES:
+    ours, theirs = network.info, real.info
+    kind = network.name.capitalize()
+    made = f"{real.source or 'the statistics of the real images'}: made"
+    if real.mean.size != network.dimensions:
         raise UserError(
-            f"{told} of {real.mean.size} features an image, not the {FEATURES} of Inception's "
-            "last pooling"
+            f"{made} of {real.mean.size} features an image, not {kind}'s {network.dimensions}"
         )
     if theirs.get("variant") != ours["variant"]:
         raise UserError(
-            f"{told} under protocol {theirs.get('protocol')} (resize {theirs.get('variant')!r}), "
-            "the images are scored "
-            f"under {ours['protocol']} ({ours['variant']!r}): not comparable. Give the same "
-            "--protocol, or make the "
-            "statistics again"
+            f"{made} under protocol {theirs.get('protocol')} (resize {theirs.get('variant')!r}), "
+            f"the images are scored under {ours['protocol']} ({ours['variant']!r}): not "
+            "comparable. Give the same --protocol, or make the statistics again"
         )
-    weights = theirs.get("weights_sha256")
-    if (weights or ours["sha256"]) != ours["sha256"] or bool(
-        theirs.get("comparable", True)
-    ) != ours["comparable"]:
+    weights = theirs.get("weights_sha256")  # a peer's file tells none: they are the published ones
+    others = weights and weights != ours["sha256"]
+    if others or bool(theirs.get("comparable", True)) != ours["comparable"]:
         raise UserError(
-            f"{told} with Inception weights {(weights or 'published')[:12]}, the images are "
-            "scored with "
-            f"{ours['sha256'][:12]} ({ours['source']}): not comparable. Give the same "
-            "--inception_weights, or make the "
-            "statistics again"
+            f"{made} with {kind} weights {(weights or 'published')[:12]}, the images are scored "
+            f"with {ours['sha256'][:12]} ({ours['source']}): not comparable. Give the same "
+            f"--{network.name}_weights, or make the statistics again"
         )
 
 
-def check_metrics(metrics, extractor, real):
-    """UserError when a metric is unknown, or cannot be had from these weights and these real
+def check_metrics(metrics, network, real):
+    """UserError when a metric is unknown, or cannot be had from this network and these real
     `Statistics` (or None).
     """
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown or not metrics:
-        raise UserError(f"--metrics {','.join(metrics)}: choose from {', '.join(METRICS)}")
-    if "is" in metrics:
-        extractor.logits(
-            np.zeros((1, FEATURES), np.float32)
-        )  # raises when the weights have no classifier
-    against = [name for name in metrics if name != "is"]
+    names = ",".join(metrics)
+    if not metrics or not set(metrics) <= set(METRICS):
+        raise UserError(f"--metrics {names}: choose from {', '.join(METRICS)}")
+    if "is" in metrics:  # raises when the weights have no classifier
+        network.logits(np.zeros((1, network.dimensions), np.float32))
+    against = [name for name in metrics if name in AGAINST_REAL]
     if against and real is None:
         raise UserError(
             f"--metrics {','.join(against)}: needs real images to compare with (--real "
             "PATH_OR_STATS)"
         )
     if against:
-        check_match(real, extractor)
+        check_match(real, network)
     if {"kid", "pr"} & set(metrics) and real.features is None:
         raise UserError(
-            f"--metrics {','.join(metrics)}: {real.source} keeps no features, which kid and pr "
-            "need. Give the folder "
-            "of real images, or make the file again: python -m shared_metrics stats FOLDER -o "
-            f"FILE.npz --keep {KEEP}"
+            f"--metrics {names}: {real.source} keeps no features, which kid and pr need. Give the "
+            "folder of real images, or make the file again: python -m shared_metrics stats FOLDER "
+            f"-o FILE.npz --keep {KEEP}"
         )
 
 
-def _notes(metrics, stats, real, count, extractor):
-    if not extractor.info["comparable"]:
-        yield "random Inception weights: these numbers compare with nothing but their like"
-    if metrics == ("is",):
+def _notes(scored, count, resolution):
+    """What a reader of these `FeatureScores` should know."""
+    network, real = scored.network, scored.real
+    if not network.info["comparable"]:
+        kind = network.name.capitalize()
+        yield f"random {kind} weights: these numbers compare with nothing but their like"
+    if scored.metrics == ("is",):
         return
-    small = [str(n) for n in (count, real.number) if n is not None and n < ENOUGH]
-    if "fid" in metrics and small:
-        yield f"few images ({', '.join(small)}): FID is biased upwards; {ENOUGH} at the least, 10000 or more to publish"
+    enough = network.dimensions + 1  # below, the covariance of the features is singular
+    small = [str(n) for n in (count, real.number) if n is not None and n < enough]
+    if "fid" in scored.metrics and small:
+        yield (
+            f"few images ({', '.join(small)}): FID is biased upwards; {enough} at the least, 10000 "
+            "or more to publish"
+        )
     if real.number is not None and real.number != count:
-        yield f"{count} images against {real.number} real ones: compare only scores of the same numbers"
+        yield (
+            f"{count} images against {real.number} real ones: compare only scores of the same "
+            "numbers"
+        )
     theirs = real.info.get("resolution")
-    if theirs and theirs != stats.info["resolution"]:
-        yield f"images of {stats.info['resolution']} against real ones of {theirs}: the difference counts in the scores"
-
-
-class _Pass:
-    """One pass over the images, gathering what the metrics need; in the end over all processes that
-    share them.
-    """
-
-    def __init__(
-        self,
-        images,
-        extractor,
-        metrics,
-        number,
-        splits,
-        keep,
-        quarters=False,
-        share=(0, 1),
-        progress=False,
-    ):
-        self.source = images if isinstance(images, Source) else open_source(images, number)
-        self.extractor, self.metrics, self.splits, self.count = extractor, metrics, splits, 0
-        self.parts = [new_statistics(extractor, keep) for _ in range(4 if quarters else 1)]
-        self.logits, self.score, self.sizes = [], None, set()
-        if "is" in metrics and self.source.number:
-            self.score = self._score(self.source.number)
-        elif "is" in metrics and share[1] > 1:
-            raise ValueError(
-                "several processes can compute IS only of a known number of images (num_images)"
-            )
-        number = self.source.number
-        mine = None if number is None else len(range(share[0], number, share[1]))
-        with tqdm(
-            total=mine, unit=" images", smoothing=0.1, disable=None if progress else True
-        ) as bar:
-            for numbers, batch in self.source.read(extractor.batch_size, *share):
-                self._take(numbers, batch)
-                bar.update(len(batch))
-        if share[1] > 1:
-            self._join(share)
-        if self.count < 2:
-            raise UserError(
-                f"{self.source.name}: {self.count} image(s) to score; at least 2 are needed"
-            )
-
-    def _score(self, number):
-        protocol = self.extractor.protocol
-        return InceptionScore(
-            number, min(self.splits, number), protocol.is_seed, protocol.is_equal_splits
+    if theirs and theirs != resolution:
+        yield (
+            f"images of {resolution} against real ones of {theirs}: the difference counts in the "
+            "scores"
         )
-
-    def _take(self, numbers, batch):
-        extractor, protocol, features = self.extractor, self.extractor.protocol, None
-        self.sizes.update(image.shape[:2] for image in batch)
-        self.count += len(batch)
-        if self.metrics != ("is",):
-            features = extractor.features(batch)
-            part_of = hashed(numbers) % np.uint64(len(self.parts))
-            for i, part in enumerate(self.parts):
-                part.update(features[part_of == i], numbers[part_of == i])
-        if "is" in self.metrics:
-            if features is None or protocol.is_variant != protocol.variant:
-                features = extractor.features(batch, protocol.is_variant)
-            logits = extractor.logits(features, protocol.is_bias)
-            if self.score:
-                self.score.update(logits, numbers)
-            else:
-                self.logits.append(logits)
-
-    def _join(self, share):
-        """Sum everything over the processes; each then holds the whole."""
-        for part in self.parts:
-            join_statistics(part, share)
-        if self.score:
-            for name in ("count", "entropy", "probs"):
-                setattr(self.score, name, add_up(getattr(self.score, name)))
-        self.count = int(add_up(np.array([self.count]))[0])
-        sizes = np.array(sorted(self.sizes)[:2]).reshape(-1, 2)  # two tell "mixed"
-        self.sizes = {tuple(size) for size in gather_rows(sizes, share).astype(int).tolist()}
-
-    def statistics(self):
-        """`Statistics` of all images, with their resolution."""
-        whole = self.parts[0]
-        if len(self.parts) > 1:
-            whole = new_statistics(self.extractor, whole.keep)
-            for part in self.parts:
-                whole.merge(part)
-        whole.info["resolution"] = (
-            "{1}x{0}".format(*next(iter(self.sizes))) if len(self.sizes) == 1 else "mixed"
-        )
-        return whole
-
-    def fid_curve(self, real):
-        """[(images, FID)] of growing random parts; [] unless quarters were asked for."""
-        if len(self.parts) == 1:
-            return []
-        curve, sum_of_parts = [], new_statistics(self.extractor)
-        for part in self.parts:
-            sum_of_parts.merge(part)
-            if sum_of_parts.number < 2:
-                raise UserError(f"{self.count} images are too few for FID at quarters of them")
-            fid = frechet_distance(sum_of_parts.mean, sum_of_parts.cov, real.mean, real.cov)["fid"]
-            curve.append((sum_of_parts.number, fid))
-        return curve
-
-    def inception_score(self):
-        if self.score is None:
-            self.score = self._score(self.count)
-            self.score.update(np.concatenate(self.logits), np.arange(self.count))
-        return self.score.result()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_metrics import files, weights
+from shared_metrics import files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.protocols import get_protocol
 
@@ -125,15 +125,26 @@ class Statistics:
         if self.keep and other.features is not None:
             self._keep(*other.kept)
 
-    def replace(self, number, total, outer, kept):
-        """Put other sums (see `sums`) and kept features in place of these: those of all processes
-        together.
+    def join(self, share, dimensions):
+        """Put the sum over all processes in place of this one's; every one of them calls this.
+
+        Args: share, (this process, how many there are); dimensions, D, which a process that has
+            seen no image cannot know.
         """
-        self._flush()
-        self.number, self._sum, self._outer = number, total, outer
-        self.kept = np.zeros(0, np.int64), None
+        number, total, outer = self.sums()
+        if total is None:
+            total = np.zeros(dimensions)
+            outer = np.zeros((dimensions, dimensions))
+        self.number = int(process.add_up(np.array([number]))[0])
+        self._sum = process.add_up(total)
+        self._outer = process.add_up(outer)
         if self.keep:
-            self._keep(*kept)
+            numbers, features = self.kept
+            features = np.zeros((0, dimensions)) if features is None else features
+            numbers = process.gather_rows(numbers[:, None], share)[:, 0]
+            features = process.gather_rows(features, share)
+            self.kept = np.zeros(0, np.int64), None
+            self._keep(numbers.astype(np.int64), features.astype(np.float32))
 
     @property
     def mean(self):

@@ -44,8 +44,7 @@ def random_states(model, arch, seed=0):
     )
 
 
-# ---- files as the reproductions write them, made independently of convert.py
-# -----------------------------------------
+# ---- files as the reproductions write them, made independently of convert.py ----
 
 
 def as_torch(state):
@@ -90,8 +89,7 @@ def assert_same(got, want):
     ] == []
 
 
-# ---- the reference implementations' numbers
-# --------------------------------------------------------------------------
+# ---- the reference implementations' numbers ----
 
 
 @pytest.mark.parametrize(
@@ -104,8 +102,8 @@ def test_images_and_logits_are_the_reference_codes(acgan, tmp_path, family, form
     for packed in folder.glob("*.xz"):
         (tmp_path / packed.stem).write_bytes(lzma.open(packed).read())
     g_path, d_path = (next(tmp_path.glob(name.format("*"))) for name in NAMES[form])
-    found = acgan.convert.read_published(g_path, d_path)
-    arch = found.architecture
+    result = acgan.convert.read_published(g_path, d_path)
+    arch = result.architecture
     assert (arch.form, arch.imsize, arch.nz, arch.ngf, arch.ndf, arch.num_classes) == (
         form,
         imsize,
@@ -114,24 +112,23 @@ def test_images_and_logits_are_the_reference_codes(acgan, tmp_path, family, form
         64,
         10,
     )
-    assert found.source["epoch"] == int(re.search(r"\d+", g_path.name)[0])
+    assert result.source["epoch"] == int(re.search(r"\d+", g_path.name)[0])
     with np.load(folder / "cases.npz") as stored:
         cases = {name: stored[name][:3] for name in stored}  # eval mode: each image is on its own
     z = acgan.model.with_labels(cases["z_raw"], cases["labels"], arch.num_classes)
     assert np.array_equal(z, cases["z"])
     G, D = acgan.model.Generator(arch), acgan.model.Discriminator(arch)
     with paddle.no_grad():
-        images = with_state(G, found.generator)(tensor(z)).numpy()
+        images = with_state(G, result.networks["generator"])(tensor(z)).numpy()
         np.testing.assert_allclose(images, cases["images"], atol=1e-4, rtol=0)
-        with_state(D, found.discriminator)
+        with_state(D, result.networks["discriminator"])
         for x, mark in ((cases["images"], ""), (cases["real_images"], "_real")):
             source, classes = (y.numpy() for y in D(tensor(x)))
             np.testing.assert_allclose(source, cases[f"d_source_logit{mark}"], atol=1e-4, rtol=0)
             np.testing.assert_allclose(classes, cases[f"d_class_logits{mark}"], atol=1e-4, rtol=0)
 
 
-# ---- files of both families, written here
-# ----------------------------------------------------------------------------
+# ---- files of both families, written here ----
 
 
 @pytest.mark.parametrize("form, imsize", FORMS)
@@ -139,13 +136,13 @@ def test_both_files_of_every_form(acgan, tmp_path, form, imsize):
     arch = published(acgan.model, form, imsize)
     G, D = random_states(acgan.model, arch)
     g_path, d_path = write(tmp_path, form, G, D)
-    found = acgan.convert.read_published(g_path, d_path)
-    assert found.architecture == arch
-    assert_same(found.generator, G)
-    assert_same(found.discriminator, D)
+    result = acgan.convert.read_published(g_path, d_path)
+    assert result.architecture == arch
+    assert_same(result.networks["generator"], G)
+    assert_same(result.networks["discriminator"], D)
     sha256 = files.file_sha256(g_path)
-    assert found.source == {"file": g_path.name, "sha256": sha256, "family": form, "epoch": 499}
-    assert any("no ReLU after fc1" in note for note in found.notes)
+    assert result.source == {"file": g_path.name, "sha256": sha256, "family": form, "epoch": 499}
+    assert any("no ReLU after fc1" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("form", NAMES)
@@ -154,29 +151,31 @@ def test_the_generator_alone(acgan, tmp_path, form):
     arch = published(acgan.model, form)
     G, D = random_states(acgan.model, arch)
     g_path, d_path = write(tmp_path, form, G, D, 24)
-    found = acgan.convert.read_published(g_path)
-    assert found.discriminator is None and found.architecture == replace(
+    result = acgan.convert.read_published(g_path)
+    assert "discriminator" not in result.networks and result.architecture == replace(
         arch, num_classes=10, ndf=64
     )
-    assert_same(found.generator, G)
-    assert any("10 classes" in note and "--num_classes" in note for note in found.notes)
-    assert any(f"--discriminator {d_path}" in note for note in found.notes)
+    assert_same(result.networks["generator"], G)
+    assert any("10 classes" in note and "--num_classes" in note for note in result.notes)
+    assert any(f"--discriminator {d_path}" in note for note in result.notes)
     d_path.unlink()
-    found = acgan.convert.read_published(g_path, num_classes=4)
-    assert found.architecture.num_classes == 4 and not any(
-        "--discriminator " in note for note in found.notes
+    result = acgan.convert.read_published(g_path, num_classes=4)
+    assert result.architecture.num_classes == 4 and not any(
+        "--discriminator " in note for note in result.notes
     )
-    assert "discriminator" not in acgan.convert.as_saved(found)
+    assert "discriminator" not in result.saved()
 
 
 @pytest.mark.parametrize("form", NAMES)
 def test_the_discriminator_alone(acgan, tmp_path, form):
     arch = published(acgan.model, form, 64)
     _, d_path = write(tmp_path, form, *random_states(acgan.model, arch))
-    found = acgan.convert.read_published(d_path)
-    assert found.generator is None and found.architecture == replace(arch, nz=110, ngf=64)
-    assert sorted(acgan.convert.as_saved(found)) == ["architecture", "discriminator", "source"]
-    assert found.source["epoch"] == 499 and any("no G" in note for note in found.notes)
+    result = acgan.convert.read_published(d_path)
+    assert "generator" not in result.networks and result.architecture == replace(
+        arch, nz=110, ngf=64
+    )
+    assert sorted(result.saved()) == ["architecture", "discriminator", "source"]
+    assert result.source["epoch"] == 499 and any("no G" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(
@@ -195,8 +194,7 @@ def test_a_discriminator_of_another_network(acgan, tmp_path, changes, words):
         acgan.convert.read_published(g_path, d_path)
 
 
-# ---- what is refused
-# -------------------------------------------------------------------------------------------------
+# ---- what is refused ----
 
 
 def lacking(G, D):
@@ -289,16 +287,20 @@ def test_refusals(acgan, tmp_path):
     arch = published(acgan.model)
     g_path, d_path = write(tmp_path, "callifrey", *random_states(acgan.model, arch))
     with pytest.raises(
-        UserError, match="D_499.pdparams: holds a discriminator; give the generator's file"
+        UserError,
+        match="D_499.pdparams: holds discriminator weights only; give the generator's file",
     ):
         read(d_path, g_path)
-    with pytest.raises(UserError, match="--discriminator .*G_499.pdparams: holds a generator"):
+    with pytest.raises(
+        UserError,
+        match="--discriminator .*G_499.pdparams: holds no discriminator, but generator weights",
+    ):
         read(g_path, g_path)
     with pytest.raises(UserError, match="--num_classes 4: the D of .*D_499.pdparams tells 3"):
         read(g_path, d_path, num_classes=4)
     with pytest.raises(UserError, match="--nz 14: must exceed the 20 classes"):
         read(g_path, num_classes=20)
-    with pytest.raises(UserError, match="--num_classes 0"):
+    with pytest.raises(UserError, match="num_classes cannot be 0"):
         read(g_path, num_classes=0)
     for content in (
         {"a.b": np.zeros(3)},
@@ -310,7 +312,7 @@ def test_refusals(acgan, tmp_path):
         weights.save(content, tmp_path / "other.pth")
         with pytest.raises(UserError, match="holds no AC-GAN weights of a known family"):
             read(tmp_path / "other.pth")
-    weights.save(acgan.convert.as_saved(read(g_path)), tmp_path / "own.pdparams")
+    weights.save(read(g_path).saved(), tmp_path / "own.pdparams")
     with pytest.raises(UserError, match="in this repository's layout already"):
         read(tmp_path / "own.pdparams")
     with pytest.raises(UserError, match="in this repository's layout already"):
@@ -332,7 +334,7 @@ def test_read_weights_takes_every_kind(acgan, tmp_path):
         and not alone["architecture"]["fc_relu"]
     )
     assert sorted(read(d_path)) == ["architecture", "discriminator", "source"]
-    both = acgan.convert.as_saved(acgan.convert.read_published(g_path, d_path))
+    both = acgan.convert.read_published(g_path, d_path).saved()
     assert sorted(both) == ["architecture", "discriminator", "generator", "source"]
     assert acgan.model.Architecture.from_dict(both["architecture"]) == arch
     weights.save(both, tmp_path / "converted.pdparams")
@@ -346,9 +348,9 @@ def test_read_weights_takes_every_kind(acgan, tmp_path):
         "classes": ["a"],
     }
     own = checkpoint.save_checkpoint(tmp_path, 3, state, 0)
-    found = read(own)
-    assert found["iteration"] == 3 and found["classes"] == ["a"]
-    assert_same(found["generator_ema"], G)
+    result = read(own)
+    assert result["iteration"] == 3 and result["classes"] == ["a"]
+    assert_same(result["generator_ema"], G)
     damaged = weights.load(own)
     damaged["generator"]["fc1.bias"][0] += 1
     weights.save(damaged, own)
@@ -398,6 +400,9 @@ def test_command_without_a_discriminator(acgan, tmp_path, capsys):
         and f"--discriminator {d_path}" in out
     )
     assert acgan.convert.read_weights(tmp_path / "out.pdparams")["architecture"]["num_classes"] == 5
+    with pytest.raises(SystemExit):
+        acgan.convert.main([str(g_path), str(tmp_path / "none.pdparams"), "--num_classes", "0"])
+    assert "--num_classes: '0': expected a whole number of at least 1" in capsys.readouterr().err
     acgan.convert.main([str(d_path), str(tmp_path / "out.pdparams")])
     assert "G: none in the file" in capsys.readouterr().out
 
@@ -405,10 +410,10 @@ def test_command_without_a_discriminator(acgan, tmp_path, capsys):
 def test_command_errors_are_one_line(acgan, tmp_path):
     hostile = tmp_path / "x.pdparams"
     hostile.write_bytes(pickle.dumps(print))
-    done = run_cli("acgan", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
+    process = run_cli("acgan", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
     assert (
-        re.search("^convert.py: error: .*refused", done.stderr, re.M)
-        and "Traceback" not in done.stderr
+        re.search("^convert.py: error: .*refused", process.stderr, re.M)
+        and "Traceback" not in process.stderr
     )
     assert not (tmp_path / "out.pdparams").exists()
     g_path, d_path = write(

@@ -12,8 +12,13 @@ from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
 from shared_metrics.runs import checkpoint
+from shared_metrics.scores import inception_score
+from shared_metrics.testing import latents
 from tests.acgan.networks import random_state, tiny
 from tests.conftest import run_cli
+from tests.shared_metrics.test_scoring import StandIn
+
+LOAD_CLASSIFIER = "shared_metrics.judges.classifier.load_classifier"
 
 
 @pytest.fixture
@@ -104,52 +109,6 @@ def test_what_cannot_be_found_is_told(acgan, tmp_path):
         acgan.test.parse_args(["--pretrained_model", "x", "--which_epoch", "3"])
 
 
-def labelling(acgan, names=("ant", "bee", "cat"), **changes):
-    args = argparse.Namespace(
-        **(dict(seeds_text="", seed=0, num_samples=8, labels="uniform") | changes)
-    )
-    return [
-        part.tolist() for part in acgan.test.choose_labels(args, acgan.evaluation.Classes(3, names))
-    ]
-
-
-def test_latents_are_the_documented_ones(acgan):
-    z = acgan.test.latents([5, 9], 4)
-    assert z.dtype == np.float32
-    assert np.array_equal(z[1], np.random.RandomState(9).randn(4).astype(np.float32))
-
-
-def test_labels(acgan):
-    for text in ("0,2", "ant,cat"):
-        assert labelling(acgan, labels=text, seeds_text="7,8") == [[7, 8, 7, 8], [0, 0, 2, 2]]
-    assert labelling(acgan, labels="1", names=("2", "1", "0"), num_samples=1) == [[0], [1]]
-    few, many = labelling(acgan, num_samples=50), labelling(acgan, num_samples=3000)
-    assert few[1] == many[1][:50] and np.abs(np.bincount(many[1]) - 1000).max() < 100
-    for text, named in (
-        ("0-3", "classes 0 to 2"),
-        ("ant,cow", "no class 'cow'"),
-        ("1,0-2", "--labels 1,0-2: .* twice"),
-    ):
-        with pytest.raises(UserError, match=named):
-            labelling(acgan, labels=text)
-
-
-def test_seeds_that_cannot_be_drawn(acgan):
-    last = 2**32 - 1
-    assert (
-        labelling(acgan, seed=last, num_samples=1)[0]
-        == [last]
-        == labelling(acgan, seeds_text=str(last))[0]
-    )
-    for changes in ({"seed": last, "num_samples": 2}, {"seed": 10**30}, {"seeds_text": f"{2**32}"}):
-        with pytest.raises(UserError, match="too large"):
-            labelling(acgan, **changes)
-    with pytest.raises(UserError, match="--seeds 3,2-4: .* twice"):
-        labelling(acgan, seeds_text="3,2-4")
-    with pytest.raises(UserError, match="--num_samples: --seeds"):
-        acgan.test.parse_args(["--seeds", "0-3", "--num_samples", "9"])
-
-
 def test_one_batch_without_scores_and_many_with(acgan):
     assert acgan.test.parse_args(["--batchSize", "7"]).num_samples == 7
     assert acgan.test.parse_args(["--metrics", "is"]).num_samples == 50_000
@@ -157,17 +116,13 @@ def test_one_batch_without_scores_and_many_with(acgan):
 
 
 def test_nz_and_num_classes_are_checked(acgan):
-    found = {"architecture": tiny(acgan.model).to_dict(), "classes": ["a", "b", "c"]}
-    for given, told in (
-        ((100, None), "--nz 100: .* 7"),
-        ((None, 4), "--num_classes 4: .* 3 classes"),
-    ):
+    state = {"architecture": tiny(acgan.model).to_dict(), "classes": ["a", "b", "c"]}
+    for flags, told in (("--nz 100", "--nz 100: .* 7"), ("--num_classes 4", "4: .* 3 classes")):
         with pytest.raises(UserError, match=told):
-            acgan.test.architecture_of(found, argparse.Namespace(nz=given[0], num_classes=given[1]))
-    bare = {"architecture": found["architecture"]}  # a published G does not tell its classes
-    assert (
-        acgan.test.architecture_of(bare, argparse.Namespace(nz=7, num_classes=4)).num_classes == 4
-    )
+            acgan.test.architecture_of(state, acgan.test.parse_args(flags.split()))
+    bare = {"architecture": state["architecture"]}  # a published G does not tell its classes
+    args = acgan.test.parse_args("--nz 7 --num_classes 4".split())
+    assert acgan.test.architecture_of(bare, args).num_classes == 4
 
 
 # ---- what is measured
@@ -239,7 +194,7 @@ def test_real_images_are_those_of_the_checkpoints_classes(acgan, tmp_path):
 def test_imagenets_numbers_of_the_classes(acgan, monkeypatch):
     """Of a group of ImageNet the checkpoint tells them; of fewer folders nobody does."""
     imagenet = type("ImageNet", (), {"classes": []})()
-    monkeypatch.setattr(acgan.classifier, "load_classifier", lambda path, model: imagenet)
+    monkeypatch.setattr(LOAD_CLASSIFIER, lambda path, model: imagenet)
     args = argparse.Namespace(
         classifier="x", classifier_model="resnet50", class_indices=None, acc_sizes=None
     )
@@ -289,7 +244,7 @@ def test_the_seeds_command(acgan, tmp_path):
     seeds = [int(n[4:9]) for n in names]
     labels = [int(n[15:18]) for n in names]
     assert seeds == list(range(12)) and set(labels) == {0, 1, 2}
-    expected = expected_images(acgan, path, acgan.test.latents(seeds, 7), labels)
+    expected = expected_images(acgan, path, latents(seeds, 7), labels)
     drawn = np.stack([np.asarray(Image.open(out / "images" / name)) for name in names])
     assert np.abs(drawn - expected).max() <= 1.01 and drawn.std() > 10
 
@@ -304,7 +259,7 @@ def test_the_seeds_command(acgan, tmp_path):
 
     swap = np.asarray(Image.open(out / "class_swap.png"))[:, left:]
     line = np.asarray(Image.open(out / "interpolation.png"))[:, left:]
-    z = acgan.test.latents(range(10), 7)
+    z = latents(range(10), 7)
     at = lambda sheet, row, column: sheet[2 + 34 * row :, 2 + 34 * column :][:32, :32]  # noqa: E731
     for row in range(3):
         assert (
@@ -362,7 +317,7 @@ def test_scores_of_a_known_classifier(acgan, tmp_path, monkeypatch, capsys):
     """
     root = real_folders(tmp_path)
     classifier = type("Named", (Brightness,), {"classes": ["ant", "bee", "cat", "dog"]})()
-    monkeypatch.setattr(acgan.classifier, "load_classifier", lambda path, model: classifier)
+    monkeypatch.setattr(LOAD_CLASSIFIER, lambda path, model: classifier)
     path = saved(acgan, tmp_path / "ckpt")
     out = tmp_path / "out"
     flags = f"--pretrained_model {path} --seeds 0-3 --labels 0-2 --metrics acc,msssim --real {root} --acc_sizes 16"
@@ -407,35 +362,17 @@ def test_inception_scores_in_the_same_pass(acgan, tmp_path, monkeypatch):
     """The images that Inception is given are those that the gallery and MS-SSIM saw, in order."""
     path = saved(acgan, tmp_path / "ckpt")
     seen = []
-    features = pytest.importorskip("shared_metrics.scoring")
 
-    class Extractor:
-        def __init__(self, weights, protocol):
-            self.info = {}
+    class Extractor(StandIn):
+        def features(self, images, variant=None):
+            seen.append(images)
+            return super().features(images, variant)
 
-    def evaluate(images, extractor, metrics, real, num_images):
-        seen.extend(images)
-        about = {
-            "source": "fake",
-            "sha256": "0",
-            "comparable": False,
-            "protocol": "tf",
-            "variant": "tf",
-        }
-        result = {"scores": {"is": 2.0}, "comparable": False, "inception": about, "real": None}
-        return result | {
-            "samples": {"number": num_images},
-            "seconds": 1.0,
-            "images_per_second": 1.0,
-            "notes": ["few"],
-        }
-
-    monkeypatch.setattr(features, "Extractor", Extractor)
-    monkeypatch.setattr(features, "evaluate", evaluate)
-    monkeypatch.setattr(features, "check_metrics", lambda *_: None)
+    monkeypatch.setattr("shared_metrics.scoring.Extractor", Extractor)
     out = tmp_path / "out"
     flags = f"--pretrained_model {path} --num_samples 9 --batch_size 4 --metrics msssim,is --output_dir {out}"
-    acgan.test.main([*flags.split(), "--device", "cpu", "--labels", "0-2", "--no_ema"])
+    flags += " --device cpu --labels 0-2 --no_ema --inception_weights random"
+    acgan.test.main(flags.split())
     drawn = [
         np.asarray(Image.open(p))
         for y in range(3)
@@ -443,7 +380,9 @@ def test_inception_scores_in_the_same_pass(acgan, tmp_path, monkeypatch):
     ]
     assert np.array_equal(np.concatenate(seen), np.stack(drawn))
     scores = record_of(out)["scores"]
-    assert scores["is"] == 2.0 and 0 <= scores["msssim"] < 1
+    features = Extractor().features(np.stack(drawn))
+    expected = inception_score(Extractor().logits(features), splits=9)
+    assert scores["is"] == pytest.approx(expected["is"]) and 0 <= scores["msssim"] < 1
 
 
 @pytest.mark.parametrize(
@@ -484,18 +423,18 @@ def test_a_failing_start_keeps_the_old_images(acgan, tmp_path, capsys, flags, to
 
 def test_batch_statistics_depend_on_the_batch(acgan, tmp_path):
     path = saved(acgan, tmp_path)
-    noise, labels = acgan.test.latents(range(4), 7), np.zeros(4, np.int64)
+    noise, labels = latents(range(4), 7), np.zeros(4, np.int64)
     for mode, same in (("running", True), ("batch", False)):
-        args = argparse.Namespace(use_ema=False, bn_stats=mode, nz=None, num_classes=None)
+        args = acgan.test.parse_args(["--no_ema", "--bn_stats", mode])
         G, _ = acgan.test.load_generator(weights.load(path), args, path)
         alone, beside = (
-            acgan.test.draw(G, noise[:2], labels[:2]),
-            acgan.test.draw(G, noise, labels)[:2],
+            acgan.test.draw(G, noise[:2], labels[:2], path),
+            acgan.test.draw(G, noise, labels, path)[:2],
         )
         assert np.array_equal(alone, beside) == same
 
 
 def test_a_discriminators_file_is_told(acgan):
-    args = argparse.Namespace(use_ema=True, bn_stats="running", nz=None, num_classes=None)
+    args = acgan.test.parse_args([])
     with pytest.raises(UserError, match="netD.pth: holds a discriminator"):
         acgan.test.load_generator({"discriminator": {}}, args, "netD.pth")

@@ -22,8 +22,7 @@ def gaugan(paper):
     return paper("gaugan_simam")
 
 
-# ---- the reference implementation's numbers
-# --------------------------------------------------------------------------
+# ---- the reference implementation's numbers ----
 
 
 @pytest.mark.parametrize("file", ["n_g.pdparams", "iter_0_weight.pdparams"])
@@ -31,24 +30,24 @@ def test_images_and_every_output_of_the_discriminator_are_paddlegans(gaugan, fil
     import paddle
 
     folder = shared_dir("parity/photopen_paddle")
-    found = gaugan.convert.read_published(folder / file, crop_size=64)
-    arch = found.architecture
-    assert (found.family, arch.ngf, arch.semantic_nc, arch.label_nc) == ("photopen", 1, 14, 12)
+    result = gaugan.convert.read_published(folder / file, crop_size=64)
+    arch = result.architecture
+    assert (result.family, arch.ngf, arch.semantic_nc, arch.label_nc) == ("photopen", 1, 14, 12)
     with np.load(folder / "cases.npz") as stored:
         cases = dict(stored)
     G = gaugan.model.Generator(arch)
-    weights.load_into(G, found.generator, "generator", file)
+    weights.load_into(G, result.networks["generator"], "generator", file)
     G.eval()
     seg = gaugan.model.semantics(cases["in/ins"][:, 0], None, arch)
     assert np.array_equal(seg.numpy(), cases["G/one_hot"])
     with paddle.no_grad():
         np.testing.assert_allclose(G(seg).numpy(), cases["G/img_f"], atol=1e-4, rtol=0)
-    assert (found.discriminator is None) == (file == "n_g.pdparams")
-    if found.discriminator is None:
+    assert ("discriminator" not in result.networks) == (file == "n_g.pdparams")
+    if "discriminator" not in result.networks:
         return
-    assert (arch.ndf, arch.num_D, arch.n_layers_D) == (2, 4, 6) and found.source["iteration"] == 0
+    assert (arch.ndf, arch.num_D, arch.n_layers_D) == (2, 4, 6) and result.source["iteration"] == 0
     D = gaugan.model.Discriminator(arch)
-    weights.load_into(D, found.discriminator, "discriminator", file)
+    weights.load_into(D, result.networks["discriminator"], "discriminator", file)
     D.eval()
     for name, image in (("D_real", cases["in/img"]), ("D_fake", cases["G/img_f"])):
         with paddle.no_grad():
@@ -62,8 +61,7 @@ def test_images_and_every_output_of_the_discriminator_are_paddlegans(gaugan, fil
                 )
 
 
-# ---- files written by hand
-# -------------------------------------------------------------------------------------------
+# ---- files written by hand ----
 
 
 def states(model, arch):
@@ -131,14 +129,17 @@ def test_nvlabs(gaugan, tmp_path, prefix):
     G, D, _ = states(gaugan.model, arch)
     path = save(tmp_path / "latest_net_G.pth", nvlabs_generator(G, prefix))
     d_path = save(tmp_path / "latest_net_D.pth", nvlabs_discriminator(D))
-    found = gaugan.convert.read_published(path, d_path, crop_size=32)
-    assert found.family == "nvlabs" and found.architecture == replace(arch, z_dim=256, nef=64)
-    assert not found.architecture.simam and found.source["iteration"] is None
-    assert found.source["sha256"] == files.file_sha256(path)
-    assert_same(found.generator, G)
-    assert_same(found.discriminator, D)
+    result = gaugan.convert.read_published(path, d_path, crop_size=32)
+    assert result.family == "nvlabs" and result.architecture == replace(arch, z_dim=256, nef=64)
+    assert not result.architecture.simam and result.source["iteration"] is None
+    assert result.source["sha256"] == files.file_sha256(path)
+    assert_same(result.networks["generator"], G)
+    assert_same(result.networks["discriminator"], D)
     alone = gaugan.convert.read_published(path, crop_size=32)
-    assert alone.discriminator is None and (alone.architecture.num_D, alone.architecture.ndf) == (
+    assert "discriminator" not in alone.networks and (
+        alone.architecture.num_D,
+        alone.architecture.ndf,
+    ) == (
         2,
         64,
     )
@@ -151,14 +152,14 @@ def test_nvlabs_vae(gaugan, tmp_path):
         save(tmp_path / "G.pth", nvlabs_generator(G)),
         save(tmp_path / "E.pth", nvlabs_encoder(E)),
     )
-    found = gaugan.convert.read_published(path, encoder=e_path, crop_size=32)
-    assert (found.architecture.use_vae, found.architecture.z_dim, found.architecture.nef) == (
+    result = gaugan.convert.read_published(path, encoder=e_path, crop_size=32)
+    assert (result.architecture.use_vae, result.architecture.z_dim, result.architecture.nef) == (
         True,
         4,
         1,
     )
-    assert_same(found.generator, G)
-    assert_same(found.encoder, E)
+    assert_same(result.networks["generator"], G)
+    assert_same(result.networks["encoder"], E)
     plain = tiny(gaugan.model, "nvlabs", **SMALL)
     path = save(tmp_path / "plain.pth", nvlabs_generator(states(gaugan.model, plain)[0]))
     with pytest.raises(
@@ -175,10 +176,13 @@ def test_missing_weight_v_is_rebuilt(gaugan, tmp_path):
     G, _, _ = states(gaugan.model, arch)
     file = nvlabs_generator(G, without=["weight_v"])
     file |= {k.removesuffix("_orig"): v * 0 for k, v in file.items() if k.endswith("weight_orig")}
-    found = gaugan.convert.read_published(save(tmp_path / "latest_net_G.pth", file), crop_size=32)
-    assert any("rebuilt 18 weight_v of the generator" in note for note in found.notes)
+    result = gaugan.convert.read_published(save(tmp_path / "latest_net_G.pth", file), crop_size=32)
+    assert any("rebuilt 18 weight_v of the generator" in note for note in result.notes)
     for name in [k.removesuffix("weight_orig") for k in G if k.endswith("weight_orig")]:
-        W, u, v = (found.generator[f"{name}{k}"] for k in ("weight_orig", "weight_u", "weight_v"))
+        W, u, v = (
+            result.networks["generator"][f"{name}{k}"]
+            for k in ("weight_orig", "weight_u", "weight_v")
+        )
         W = W.reshape(len(W), -1)
         assert u @ W @ v == pytest.approx(np.linalg.svd(W, compute_uv=False)[0], rel=0.02)
 
@@ -193,11 +197,11 @@ def test_norm_g_is_read_from_the_keys(gaugan, tmp_path, norm_G):
         path = save(
             tmp_path / f"{variant}.pdparams", nvlabs_generator(G) if variant == "nvlabs" else G
         )
-        found = gaugan.convert.read_published(path, crop_size=32)
+        result = gaugan.convert.read_published(path, crop_size=32)
         sync = norm_G.replace("sync", "") if variant == "photopen" else norm_G
-        assert (found.architecture.norm_G, found.family) == (sync, variant)
-        assert any(note.startswith("norm_G") for note in found.notes) == ("batch" in norm_G)
-        assert_same(found.generator, G)
+        assert (result.architecture.norm_G, result.family) == (sync, variant)
+        assert any(note.startswith("norm_G") for note in result.notes) == ("batch" in norm_G)
+        assert_same(result.networks["generator"], G)
 
 
 @pytest.mark.parametrize(
@@ -207,12 +211,12 @@ def test_norm_g_is_read_from_the_keys(gaugan, tmp_path, norm_G):
 def test_released_weights_are_known_by_their_channels(gaugan, tmp_path, channels, labels):
     arch = tiny(gaugan.model, "nvlabs", **(SMALL | {"label_nc": channels - 2}))
     G = nvlabs_generator(arrays(gaugan.model.Generator(arch)))
-    found = gaugan.convert.read_published(save(tmp_path / "latest_net_G.pth", G))
-    arch = found.architecture
+    result = gaugan.convert.read_published(save(tmp_path / "latest_net_G.pth", G))
+    arch = result.architecture
     assert (arch.label_nc, arch.contain_dontcare_label, arch.no_instance) == labels
     assert arch.semantic_nc == channels
     assert (arch.size == (256, 512) and arch.num_upsampling_layers == "more") == (channels == 36)
-    assert any("unshifted" in note for note in found.notes) == (channels == 151)
+    assert any("unshifted" in note for note in result.notes) == (channels == 151)
 
 
 def engine_file(model, arch, **entries):
@@ -233,26 +237,26 @@ def test_engine_checkpoint(gaugan, tmp_path):
     data["net_gen"] = {k: paddle.to_tensor(v) for k, v in G.items()}
     path = tmp_path / "iter_40_checkpoint.pdparams"
     paddle.save(data, str(path))
-    found = gaugan.convert.read_published(path, crop_size=32)
+    result = gaugan.convert.read_published(path, crop_size=32)
     assert (
-        found.architecture == replace(arch, z_dim=256, nef=16) and found.source["iteration"] == 40
+        result.architecture == replace(arch, z_dim=256, nef=16) and result.source["iteration"] == 40
     )
-    assert_same(found.generator, G)
-    assert_same(found.discriminator, D)
+    assert_same(result.networks["generator"], G)
+    assert_same(result.networks["discriminator"], D)
     only = gaugan.convert.read_published(
         save(tmp_path / "x.pdparams", {"net_gen": G}), crop_size=32
     )
-    assert only.discriminator is None and only.source["iteration"] is None
-    assert_same(only.generator, G)
+    assert "discriminator" not in only.networks and only.source["iteration"] is None
+    assert_same(only.networks["generator"], G)
 
 
 def test_what_the_file_does_not_tell_is_noted_and_can_be_changed(gaugan, tmp_path):
     arch = tiny(gaugan.model, **(SMALL | {"label_nc": 5}))
     path = save(tmp_path / "n_g.pdparams", arrays(gaugan.model.Generator(arch)))
     read = gaugan.convert.read_published
-    found = read(path)
-    assert (found.architecture.size, found.architecture.label_nc) == ((256, 256), 5)
-    untold = {note.split()[0] for note in found.notes if "changes it" in note}
+    result = read(path)
+    assert (result.architecture.size, result.architecture.label_nc) == ((256, 256), 5)
+    untold = {note.split()[0] for note in result.notes if "changes it" in note}
     assert untold == {
         "variant",
         "crop_size",
@@ -264,8 +268,8 @@ def test_what_the_file_does_not_tell_is_noted_and_can_be_changed(gaugan, tmp_pat
         "simam",
         "simam_lambda",
     }
-    assert any(note.endswith("--no_simam changes it)") for note in found.notes)
-    assert any(note.endswith("--no_instance changes it)") for note in found.notes)
+    assert any(note.endswith("--no_simam changes it)") for note in result.notes)
+    assert any(note.endswith("--no_instance changes it)") for note in result.notes)
     changes = {
         "crop_size": 128,
         "num_upsampling_layers": "more",
@@ -273,10 +277,10 @@ def test_what_the_file_does_not_tell_is_noted_and_can_be_changed(gaugan, tmp_pat
         "simam": False,
     }
     changes |= {"simam_lambda": 0.1, "norm_G": "spectralspadesyncbatch1x1", "no_instance": True}
-    found = read(path, **changes)
-    assert {k: getattr(found.architecture, k) for k in changes} == changes
-    assert found.architecture.label_nc == 6 and found.architecture.semantic_nc == 7
-    assert not any("simam" in note and "changes it" in note for note in found.notes)
+    result = read(path, **changes)
+    assert {k: getattr(result.architecture, k) for k in changes} == changes
+    assert result.architecture.label_nc == 6 and result.architecture.semantic_nc == 7
+    assert not any("simam" in note and "changes it" in note for note in result.notes)
     assert read(path, label_nc=7).architecture.no_instance
     assert read(path, variant="nvlabs").architecture.simam is False
     for wrong, words in [
@@ -300,8 +304,7 @@ def test_most_is_read_from_the_keys(gaugan, tmp_path):
         gaugan.convert.read_published(path, num_upsampling_layers="normal")
 
 
-# ---- what is refused
-# -------------------------------------------------------------------------------------------------
+# ---- what is refused ----
 
 
 def lacking(data):
@@ -387,9 +390,9 @@ def test_read_weights(gaugan, tmp_path):
         save(tmp_path / "p.pdparams", {"net_gen": G, "net_des": D}), crop_size=32, simam=False
     )
     assert set(published) == {"generator", "discriminator", "architecture", "source", "notes"}
-    told = " ".join(published.pop("notes"))
-    assert "variant photopen (not in the file: by family; convert.py --variant changes it)" in told
-    assert "crop_size" not in told and "simam False" not in told  # as given
+    notes = " ".join(published.pop("notes"))
+    assert "variant photopen (not in the file: by family; convert.py --variant changes it)" in notes
+    assert "crop_size" not in notes and "simam False" not in notes  # as given
     assert gaugan.model.Architecture.from_dict(published["architecture"]) == replace(
         arch, z_dim=256, nef=16, simam=False
     )
@@ -436,18 +439,18 @@ def test_command(gaugan, tmp_path, capsys):
     written = weights.load(tmp_path / "out.pdparams")
     assert files.digest(written["generator"]) == files.digest(G)
     assert files.digest(written["discriminator"]) == files.digest(D)
-    found = gaugan.model.Architecture.from_dict(written["architecture"])
-    assert (found.label_nc, found.no_instance, found.norm_G) == (4, True, SMALL["norm_G"])
+    result = gaugan.model.Architecture.from_dict(written["architecture"])
+    assert (result.label_nc, result.no_instance, result.norm_G) == (4, True, SMALL["norm_G"])
     assert written["source"]["file"] == source.name
 
 
 def test_command_errors_are_one_line(gaugan, tmp_path):
     hostile = tmp_path / "x.pdparams"
     hostile.write_bytes(pickle.dumps(print))
-    done = run_cli("gaugan_simam", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
+    process = run_cli("gaugan_simam", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
     assert (
-        re.search("^convert.py: error: .*refused", done.stderr, re.M)
-        and "Traceback" not in done.stderr
+        re.search("^convert.py: error: .*refused", process.stderr, re.M)
+        and "Traceback" not in process.stderr
     )
     assert not (tmp_path / "out.pdparams").exists()
     with pytest.raises(UserError, match="x.pdparams: is the source itself"):

@@ -68,8 +68,7 @@ def test_simam_is_float32_under_amp(model):
     np.testing.assert_allclose(y.astype("float32").numpy(), want, rtol=1e-2)
 
 
-# ---- SPADE and the blocks against numpy
-# ------------------------------------------------------------------------------
+# ---- SPADE and the blocks against numpy ----
 
 
 def conv(x, W, b=None, stride=1):
@@ -180,7 +179,7 @@ def test_discriminator_scale(model, variant):
     D = randomize(model.Discriminator(arch), 7)
     D.eval()
     x = RNG(8).standard_normal((2, arch.semantic_nc + 3, 9, 9))
-    found = D(tensor(x))
+    scales = D(tensor(x))
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2, ::2]
     for i, seen in enumerate([x, np.nanmean(windows, (4, 5))]):
@@ -199,7 +198,7 @@ def test_discriminator_scale(model, variant):
             )
         want.append(attend(act(h)))
         want.append(attend(conv(want[1], state["block_2.weight"], state["block_2.bias"])))
-        for got, expected in zip(found[i], want, strict=True):
+        for got, expected in zip(scales[i], want, strict=True):
             np.testing.assert_allclose(got.numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -279,17 +278,16 @@ def test_export_equals_the_eager_block(model, tmp_path):
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
 
 
-# ---- the semantic map
-# ------------------------------------------------------------------------------------------------
+# ---- the semantic map ----
 
 
 def test_edges_mark_both_sides(model):
     arch = tiny(model, label_nc=2)
     labels = np.array([[[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 2], [0, 0, 0, 2]]])
-    found = model.semantics(labels, None, arch).numpy()
-    assert found.shape == (1, 4, 4, 4) and found.dtype == np.float32
-    assert np.array_equal(found[0, :3].argmax(0), labels[0]) and (found[0, :3].sum(0) == 1).all()
-    assert found[0, 3].astype(int).tolist() == [
+    maps = model.semantics(labels, None, arch).numpy()
+    assert maps.shape == (1, 4, 4, 4) and maps.dtype == np.float32
+    assert np.array_equal(maps[0, :3].argmax(0), labels[0]) and (maps[0, :3].sum(0) == 1).all()
+    assert maps[0, 3].astype(int).tolist() == [
         [0, 1, 0, 0],
         [1, 1, 1, 1],
         [0, 1, 1, 1],

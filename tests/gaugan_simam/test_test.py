@@ -1,5 +1,6 @@
 """test.py: label maps to pictures, and a data set to panels and scores."""
 
+import argparse
 import json
 
 import numpy as np
@@ -10,9 +11,11 @@ from PIL import Image
 from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
+from shared_metrics.judges import segmenter, training
 from shared_metrics.runs import checkpoint
 from tests.conftest import run_cli, shared_dir
 from tests.gaugan_simam.networks import arrays, tiny
+from tests.shared_metrics.test_scoring import StandIn
 
 
 @pytest.fixture
@@ -226,9 +229,9 @@ def test_a_folder_never_overwrites_its_maps(gaugan, tmp_path):
     for name in ("a.png", "a.bmp"):
         Image.fromarray(blocks(8)).save(tmp_path / "maps" / name)
     with pytest.raises(UserError, match="holds the maps"):
-        gaugan.test.targets(str(tmp_path / "maps"), str(tmp_path / "maps"), True)
+        gaugan.predict.targets(str(tmp_path / "maps"), str(tmp_path / "maps"), True)
     with pytest.raises(UserError, match="bears the same name"):
-        gaugan.test.targets(str(tmp_path / "maps"), str(tmp_path / "o"), True)
+        gaugan.predict.targets(str(tmp_path / "maps"), str(tmp_path / "o"), True)
 
 
 def test_bare_weights_are_completed_by_the_configuration(gaugan, tmp_path, capsys):
@@ -239,7 +242,7 @@ def test_bare_weights_are_completed_by_the_configuration(gaugan, tmp_path, capsy
     weights.save(arrays(gaugan.model.Generator(arch)), tmp_path / "n_g.pdparams")
     config = tmp_path / "c.yaml"
     config.write_text("model: {crop_size: 64, label_nc: 3, generator: {ngf: 2}}\n")
-    args = gaugan.test.parse_args(
+    args = gaugan.predict.parse_args(
         [
             "--weight_path",
             str(tmp_path / "n_g.pdparams"),
@@ -296,7 +299,7 @@ def test_averaged_weights_and_batch_statistics(gaugan, tmp_path):
     assert average.kind == "ema" and (average.paint(labels) == 128).all()
     raw = Painter(path, use_ema=False)
     assert raw.kind == "raw" and np.array_equal(raw.paint(labels)[0], raw.paint(labels[:1])[0])
-    batch = Painter(path, use_ema=False, bn_mode="batch")
+    batch = Painter(path, use_ema=False, bn_stats="batch")
     assert not np.array_equal(batch.paint(labels)[0], batch.paint(labels[:1])[0])
 
 
@@ -383,7 +386,7 @@ def test_panels_l1_and_record(gaugan, tmp_path):
     record = json.loads((out / "results.json").read_text())
     assert record["scores"]["l1"] == pytest.approx(np.mean(difference))
     assert (
-        record["checkpoint"] | {"iteration": 7, "weights": "raw", "bn_mode": "running"}
+        record["checkpoint"] | {"iteration": 7, "weights": "raw", "bn_stats": "running"}
         == record["checkpoint"]
     )
     assert (
@@ -413,7 +416,7 @@ def test_pairs_are_never_overwritten(gaugan, tmp_path):
         root / "val_inst",
     ]
     for out in (root, root / "images", root / "images" / "sub"):
-        with pytest.raises(UserError, match="the pairs themselves lie in .*images"):
+        with pytest.raises(UserError, match="the data themselves lie in .*images"):
             run(gaugan, *flags, "--output_dir", out, "--overwrite")
     assert {file.name: file.read_bytes() for file in (root / "images").iterdir()} == before
     (tmp_path / "out" / "images").mkdir(parents=True)
@@ -453,64 +456,54 @@ def test_segmentation_of_generated_and_real(gaugan, tmp_path, monkeypatch):
 
 
 def test_inception_sees_the_pictures_in_order(gaugan, tmp_path, monkeypatch):
+    """First the photos, as real ones, then what is drawn."""
     path, root, out = saved(gaugan, tmp_path / "w"), pairs(tmp_path / "d"), tmp_path / "out"
-    features = pytest.importorskip("shared_metrics.scoring")
-    seen, real = [], []
+    seen = []
 
-    class Extractor:
-        def __init__(self, weights, protocol):
-            pass
+    class Extractor(StandIn):
+        def features(self, images, variant=None):
+            seen.extend(images)
+            return super().features(images, variant)
 
-    def statistics_of(pictures, extractor, keep, num_images, progress):
-        real.extend(pictures)
-        return type("Real", (), {})()
-
-    def evaluate(images, extractor, metrics, real, num_images):
-        seen.extend(images)
-        about = {
-            "source": "fake",
-            "sha256": "0",
-            "comparable": False,
-            "protocol": "tf",
-            "variant": "tf",
-        }
-        result = {"scores": {"fid": 2.0}, "comparable": False, "inception": about, "notes": ["few"]}
-        result["real"] = {"source": real.source, "number": 3, "sha256": None}
-        return result | {
-            "samples": {"number": num_images},
-            "seconds": 1.0,
-            "images_per_second": 1.0,
-        }
-
-    for name, value in (
-        ("Extractor", Extractor),
-        ("evaluate", evaluate),
-        ("statistics_of", statistics_of),
-    ):
-        monkeypatch.setattr(features, name, value)
-    monkeypatch.setattr(features, "check_metrics", lambda *_: None)
-    run(
-        gaugan,
-        "--pretrained_model",
-        path,
-        "--data_path",
-        root,
-        "--output_dir",
-        out,
-        "--metrics",
-        "fid,l1",
-        "--batch_size",
-        2,
-    )
+    monkeypatch.setattr("shared_metrics.scoring.Extractor", Extractor)
+    flags = f"--pretrained_model {path} --data_path {root} --output_dir {out} --metrics fid,l1"
+    run(gaugan, *flags.split(), "--batch_size", 2, "--inception_weights", "random")
     names = [f"p{i}.png" for i in range(3)]
-    assert np.array_equal(
-        np.concatenate(seen), np.stack([image_of(out / "images" / name) for name in names])
-    )
-    assert np.array_equal(
-        np.concatenate(real), np.stack([image_of(root / "val_img" / name) for name in names])
-    )
+    assert np.array_equal(seen[3:], [image_of(out / "images" / name) for name in names])
+    assert np.array_equal(seen[:3], [image_of(root / "val_img" / name) for name in names])
     record = json.loads((out / "results.json").read_text())
-    assert set(record["scores"]) == {"fid", "l1"} and record["real"]["source"].endswith("val_img")
+    assert {"fid", "l1"} <= set(record["scores"]) and record["real"]["number"] == 3
+    assert record["real"]["source"].endswith("val_img")
+
+
+def test_seeds_are_one_a_pair(gaugan, tmp_path):
+    """So many pairs, evenly spread, each with the latent of its seed."""
+    path = saved(gaugan, tmp_path / "w", use_vae=True, no_instance=True)
+    root, out = pairs(tmp_path / "d", count=4), tmp_path / "out"
+    flags = ["--pretrained_model", path, "--data_path", root, "--output_dir", out]
+    run(gaugan, *flags, "--seeds", "9,5")
+    painter = gaugan.painter.Painter(path)
+    for name, seed, i in (("p0", 9, 0), ("p2", 5, 2)):
+        z = np.random.RandomState(seed).randn(1, 4).astype(np.float32)
+        picture = painter.paint(blocks(32, i).astype(np.int64)[None], z=z)[0]
+        assert np.array_equal(image_of(out / "images" / f"{name}.png"), picture)
+    assert len(list((out / "images").iterdir())) == 2
+    assert json.loads((out / "results.json").read_text())["samples"]["seed"] == "9,5"
+    with pytest.raises(UserError, match="--seeds 0-9: 10 seeds for 4 pairs"):
+        run(gaugan, *flags, "--seeds", "0-9", "--overwrite")
+
+
+def test_predict_is_a_command_of_its_own(gaugan, tmp_path):
+    """With the flags of the original, as test.py takes them, too."""
+    path = saved(gaugan, tmp_path)
+    save_png(blocks(32), tmp_path / "L.png")
+    flags = ["--semantic_label_path", tmp_path / "L.png", "--weight_path", path, "--cpu"]
+    for program in ("predict", "test"):
+        main = getattr(gaugan, program).main
+        main([*map(str, flags), "--output_path", str(tmp_path / f"{program}.png")])
+    assert np.array_equal(image_of(tmp_path / "predict.png"), image_of(tmp_path / "test.png"))
+    want = expected(gaugan, path, blocks(32).astype(int))
+    assert np.abs(image_of(tmp_path / "predict.png") - want).max() <= 1.01
 
 
 @pytest.mark.parametrize(
@@ -523,7 +516,7 @@ def test_inception_sees_the_pictures_in_order(gaugan, tmp_path, monkeypatch):
         ("--image_dir x", "--data_path and --image_dir"),
         ("--split test", "no folder test_img"),
         ("--segmenter x", "--segmenter: is for --metrics miou"),
-        ("--metrics is --real x", "--real: is for --metrics fid,kid,pr"),
+        ("--metrics is --real x", "--real x: is for --metrics fid,kid,pr"),
     ],
 )
 def test_a_failing_start_keeps_the_old_pictures(gaugan, tmp_path, capsys, flags, told):
@@ -550,8 +543,9 @@ def test_a_failing_start_keeps_the_old_pictures(gaugan, tmp_path, capsys, flags,
 
 
 def test_a_segmenter_of_other_classes_is_told(gaugan, tmp_path):
-    network = gaugan.segmenter.UNet(5, 1)
-    gaugan.segmenter.save_unet(tmp_path / "s.pdparams", network, 1, 5, 32, {}, {})
+    about = {"width": 1, "num_classes": 5, "crop_size": 32, "scores": {}}
+    args = argparse.Namespace(output=str(tmp_path / "s.pdparams"))
+    training.save("segmenter", segmenter.UNet(5, 1), about, {}, args)
     with pytest.raises(UserError, match="knows 5 classes, the generator 3"):
         run(
             gaugan,

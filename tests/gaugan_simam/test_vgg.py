@@ -11,24 +11,8 @@ from shared_metrics.errors import UserError
 
 WIDTHS = (2, 3, 2, 2, 2)
 CONVS = (2, 2, 4, 4, 4)
-TORCH_PLACES = (
-    0,
-    2,
-    5,
-    7,
-    10,
-    12,
-    14,
-    16,
-    19,
-    21,
-    23,
-    25,
-    28,
-    30,
-    32,
-    34,
-)  # of torchvision's VGG19 convolutions
+# of torchvision's VGG19 convolutions
+TORCH_PLACES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 
 
 @pytest.fixture
@@ -38,13 +22,15 @@ def vgg(paper):
 
 def kernels(seed=0):
     """[(weight, bias)] of the sixteen convolutions at WIDTHS."""
-    rng, sides, found = np.random.default_rng(seed), 3, []
+    rng = np.random.default_rng(seed)
+    inputs = 3
+    layers = []
     for width, number in zip(WIDTHS, CONVS, strict=True):
         for _ in range(number):
-            scale = (2 / (9 * sides)) ** 0.5
-            found.append((rng.normal(0, scale, (width, sides, 3, 3)), rng.normal(0, 0.1, width)))
-            sides = width
-    return [(w.astype("float32"), b.astype("float32")) for w, b in found]
+            scale = (2 / (9 * inputs)) ** 0.5
+            layers.append((rng.normal(0, scale, (width, inputs, 3, 3)), rng.normal(0, 0.1, width)))
+            inputs = width
+    return [(w.astype("float32"), b.astype("float32")) for w, b in layers]
 
 
 def paddlegan_file(path, drop=(), **extra):
@@ -71,10 +57,12 @@ def torch_file(path, places=TORCH_PLACES):
 
 def by_hand(image, bias):
     """([pooled outputs], [first ReLU of each block]) of one image (3, H, W), in float64."""
-    x, pooled, firsts, given = image.astype("float64"), [], [], iter(kernels())
+    x = image.astype("float64")
+    pooled, firsts = [], []
+    layers = iter(kernels())
     for number in CONVS:
         for n in range(number):
-            w, b = next(given)
+            w, b = next(layers)
             padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
             x = np.stack([correlate(padded, k.astype("float64"), "valid")[0] for k in w])
             x = np.maximum(x + b[:, None, None] * bias, 0)
@@ -95,11 +83,11 @@ def test_features_are_those_of_a_computation_without_paddle(vgg, tmp_path, varia
 
     file = paddlegan_file(tmp_path / "v.pdparams") if plain else torch_file(tmp_path / "v.pdparams")
     image = np.random.default_rng(1).uniform(-1, 1, (3, 16, 16)).astype("float32")
-    found = vgg.load_vgg(file, variant, WIDTHS)(paddle.to_tensor(image[None]))
+    features = vgg.load_vgg(file, variant, WIDTHS)(paddle.to_tensor(image[None]))
     pooled, firsts = by_hand(image, bias=not plain)
     expected = [image, *pooled[:4]] if variant == "photopen" else firsts
-    assert len(found) == 5
-    for a, b in zip(found, expected, strict=True):
+    assert len(features) == 5
+    for a, b in zip(features, expected, strict=True):
         assert a.shape[1:] == list(b.shape) and np.allclose(a.numpy()[0], b, atol=1e-5)
 
 
@@ -150,6 +138,9 @@ def test_only_what_the_loss_needs_is_built(vgg):
     )
 
 
+FIRST = "_conv_block_1._conv_1"
+
+
 def vgg16_file(path):
     """torchvision's VGG16 has its convolutions in other places."""
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 30, 32, 34)
@@ -158,8 +149,8 @@ def vgg16_file(path):
 
 @pytest.mark.parametrize("make, named", [
     (lambda p: paddlegan_file(p, drop=("_conv_block_2._conv_2.weight",)), "conv2_2.weight"),
-    (lambda p: paddlegan_file(p, **{"_conv_block_1._conv_1.bias": np.ones(2)}), "_conv_block_1._conv_1.bias"),
-    (lambda p: paddlegan_file(p, **{"_conv_block_1._conv_1.weight": np.ones((5, 3, 3, 3))}), "(5, 3, 3, 3)"),
+    (lambda p: paddlegan_file(p, **{f"{FIRST}.bias": np.ones(2)}), f"{FIRST}.bias"),
+    (lambda p: paddlegan_file(p, **{f"{FIRST}.weight": np.ones((5, 3, 3, 3))}), "(5, 3, 3, 3)"),
     (vgg16_file, "conv3_4.weight"),
     (lambda p: weights.save({"features.1.running_mean": np.ones(2)}, p), "features.1.running_mean"),
     (lambda p: weights.save([np.ones(2)], p), "no named weights"),

@@ -53,8 +53,7 @@ def networks(model, arch, generator, discriminator):
     return [function(net) for net in nets]
 
 
-# ---- the reference implementations' numbers
-# --------------------------------------------------------------------------
+# ---- the reference implementations' numbers ----
 
 
 @pytest.mark.parametrize("family", ["voletiv", "studiogan_cifar10", "mmgen_cifar10"])
@@ -62,7 +61,7 @@ def test_images_and_logits_are_the_reference_codes(sagan, family):
     folder = shared_dir(f"parity/sagan_{family}")
     files = sorted(folder.glob("*.pth"))
     second = [f for f in files if f.name.startswith("model=D")]
-    found = sagan.convert.read_published(next(f for f in files if f not in second), *second)
+    result = sagan.convert.read_published(next(f for f in files if f not in second), *second)
     with np.load(folder / "cases.npz") as stored:
         cases = dict(stored)
     if family.startswith("mmgen"):  # the stored arrays are as that network speaks: BGR
@@ -70,9 +69,14 @@ def test_images_and_logits_are_the_reference_codes(sagan, family):
             cases["images"][:, ::-1],
             cases["real_images"][:, ::-1],
         )
-    G, D = networks(sagan.model, found.architecture, found.generator, found.discriminator)
+    G, D = networks(
+        sagan.model,
+        result.architecture,
+        result.networks["generator"],
+        result.networks["discriminator"],
+    )
     x, y = cases["images"], cases["labels"]
-    following = (y + 1) % found.architecture.num_classes
+    following = (y + 1) % result.architecture.num_classes
     for got, want in [
         (G(cases["z"], y), x),
         (D(x, y), cases["d_logits"]),
@@ -82,13 +86,12 @@ def test_images_and_logits_are_the_reference_codes(sagan, family):
         np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
 
 
-# ---- files of every family, written by published_layouts
-# -------------------------------------------------------------
+# ---- files of every family, written by published_layouts ----
 
 
-def assert_same(found, arch, G, D):
-    assert found.architecture == arch
-    for got, want in ((found.generator, G), (found.discriminator, D)):
+def assert_same(result, arch, G, D):
+    assert result.architecture == arch
+    for got, want in ((result.networks["generator"], G), (result.networks["discriminator"], D)):
         assert set(got) == set(want)
         assert [k for k in want if not np.array_equal(got[k], want[k])] == []
 
@@ -111,16 +114,16 @@ def test_studiogan(sagan, tmp_path, old, prefix):
             ("model=D-best-weights.pth", d_file),
         )
     )
-    found = sagan.convert.read_published(g_path, d_path)
-    assert_same(found, arch, G, D)
-    assert (found.family, found.source["iteration"], found.source["ema"]) == (
+    result = sagan.convert.read_published(g_path, d_path)
+    assert_same(result, arch, G, D)
+    assert (result.family, result.source["iteration"], result.source["ema"]) == (
         "studiogan",
         90000,
         False,
     )
-    assert found.source["sha256"] == files.file_sha256(g_path)
+    assert result.source["sha256"] == files.file_sha256(g_path)
     alone = sagan.convert.read_published(g_path)
-    assert alone.discriminator is None and alone.architecture.g_conv_dim == 8
+    assert "discriminator" not in alone.networks and alone.architecture.g_conv_dim == 8
 
 
 def test_studiogans_averaged_generator_is_told_by_its_name(sagan, tmp_path):
@@ -144,9 +147,9 @@ def test_studiogans_averaged_generator_is_told_by_its_name(sagan, tmp_path):
 def test_mmgen(sagan, tmp_path, name, bgr, skip_relu):
     arch = sagan.model.architecture("mmgen", 32, 5, skip_relu=skip_relu, **SIZES)
     G, D = random_states(sagan.model, arch)
-    found = sagan.convert.read_published(save(tmp_path / name, mmgen_file(G, D, bgr)))
-    assert_same(found, arch, G, D)
-    assert (found.family, found.source["color_order"]) == ("mmgen", "bgr" if bgr else "rgb")
+    result = sagan.convert.read_published(save(tmp_path / name, mmgen_file(G, D, bgr)))
+    assert_same(result, arch, G, D)
+    assert (result.family, result.source["color_order"]) == ("mmgen", "bgr" if bgr else "rgb")
 
 
 @pytest.mark.parametrize("prefix", ["generator_ema.", "generator_ema.module."])
@@ -159,9 +162,9 @@ def test_mmgen_biggan_schedule(sagan, tmp_path, prefix):
     )
     steps = {"generator_ema.steps": np.int64(9)} if "module" in prefix else {}
     path = save(tmp_path / "bigGAN_sch.pth", mmgen_file(raw, D, True, averaged, prefix, **steps))
-    found = sagan.convert.read_published(path)
-    assert_same(found, arch, averaged, D)
-    assert found.source["ema"] and found.source["iteration"] == 826000
+    result = sagan.convert.read_published(path)
+    assert_same(result, arch, averaged, D)
+    assert result.source["ema"] and result.source["iteration"] == 826000
     assert arch.bn_eps == 1e-5 and not arch.cbn_spectral
     assert_same(sagan.convert.read_published(path, ema=False), arch, raw, D)
 
@@ -178,8 +181,12 @@ def test_bgr_weights_speak_rgb_afterwards(sagan, tmp_path):
         np.array([0, 4, 2]),
         rng.random((3, 3, 32, 32), "float32"),
     )
-    raw_G, raw_D = networks(sagan.model, arch, raw.generator, raw.discriminator)
-    G, D = networks(sagan.model, arch, swapped.generator, swapped.discriminator)
+    raw_G, raw_D = networks(
+        sagan.model, arch, raw.networks["generator"], raw.networks["discriminator"]
+    )
+    G, D = networks(
+        sagan.model, arch, swapped.networks["generator"], swapped.networks["discriminator"]
+    )
     np.testing.assert_allclose(G(z, y)[:, ::-1], raw_G(z, y), atol=1e-6)
     np.testing.assert_allclose(D(x[:, ::-1], y), raw_D(x, y), atol=1e-5)
     assert np.abs(G(z, y) - raw_G(z, y)).max() > 1e-2 and np.abs(D(x, y) - raw_D(x, y)).max() > 1e-3
@@ -210,10 +217,10 @@ def test_voletiv(sagan, tmp_path, prefix):
         f"{n}_state_dict": {prefix + k: v for k, v in net.items()}
         for n, net in zip("GD", nets, strict=True)
     }
-    found = sagan.convert.read_published(save(tmp_path / "ckpt_0000012.pth", data | {"step": 12}))
-    assert_same(found, arch, G, D)
-    assert (found.family, found.source["iteration"]) == ("voletiv", 12)
-    assert any("dropped D's block5.snconv2d0" in note for note in found.notes)
+    result = sagan.convert.read_published(save(tmp_path / "ckpt_0000012.pth", data | {"step": 12}))
+    assert_same(result, arch, G, D)
+    assert (result.family, result.source["iteration"]) == ("voletiv", 12)
+    assert any("dropped D's block5.snconv2d0" in note for note in result.notes)
 
 
 def test_atmosphere(sagan, tmp_path):
@@ -241,14 +248,14 @@ def test_atmosphere(sagan, tmp_path):
         nets | {"step": 2015000, "G_optimizer_state_dict": {}},
         str(tmp_path / "sagan_paddle_pretrained.pdparams"),
     )
-    found = sagan.convert.read_published(tmp_path / "sagan_paddle_pretrained.pdparams")
-    assert (found.family, found.architecture, found.source["iteration"]) == (
+    result = sagan.convert.read_published(tmp_path / "sagan_paddle_pretrained.pdparams")
+    assert (result.family, result.architecture, result.source["iteration"]) == (
         "atmosphere",
         arch,
         2015000,
     )
-    assert any("affine maps of 10 BatchNorms" in note for note in found.notes)
-    assert [k for k in D if not np.array_equal(found.discriminator[k], D[k])] == []
+    assert any("affine maps of 10 BatchNorms" in note for note in result.notes)
+    assert [k for k in D if not np.array_equal(result.networks["discriminator"][k], D[k])] == []
 
     reference = sagan.model.Generator(
         arch
@@ -263,7 +270,9 @@ def test_atmosphere(sagan, tmp_path):
     reference.eval()
     z, y = rng.standard_normal((2, 6)).astype("float32"), np.array([4, 1])
     want = reference(paddle.to_tensor(z), paddle.to_tensor(y)).numpy()
-    G, _ = networks(sagan.model, arch, found.generator, found.discriminator)
+    G, _ = networks(
+        sagan.model, arch, result.networks["generator"], result.networks["discriminator"]
+    )
     np.testing.assert_allclose(G(z, y), want, atol=2e-6)
     for name, layer in reference.named_sublayers():
         if name.endswith((".cond_bn1", ".cond_bn2")):
@@ -274,11 +283,11 @@ def test_atmosphere(sagan, tmp_path):
 def test_flags_replace_what_the_family_assumes(sagan, tmp_path):
     arch = sagan.model.architecture("mmgen", 32, 5, **SIZES)
     path = save(tmp_path / "x.pth", mmgen_file(*random_states(sagan.model, arch), False))
-    found = sagan.convert.read_published(
+    result = sagan.convert.read_published(
         path, bn_eps=1e-3, sn_eps=1e-4, skip_relu=True, color_order="rgb"
     ).architecture
-    assert (found.bn_eps, found.skip_relu) == (1e-3, True)
-    assert {found.sn_eps, found.block_sn_eps, found.attention_sn_eps} == {1e-4}
+    assert (result.bn_eps, result.skip_relu) == (1e-3, True)
+    assert {result.sn_eps, result.block_sn_eps, result.attention_sn_eps} == {1e-4}
 
 
 @pytest.mark.parametrize(
@@ -298,8 +307,7 @@ def test_attention_is_read_from_the_keys(sagan, tmp_path, form, places):
     assert_same(sagan.convert.read_published(g_path, d_path), arch, G, D)
 
 
-# ---- what is refused
-# -------------------------------------------------------------------------------------------------
+# ---- what is refused ----
 
 
 def lacking(state):
@@ -360,7 +368,7 @@ def test_refusals(sagan, tmp_path):
     studio = save(
         tmp_path / "D.pth", {"state_dict": translate(D, STUDIOGAN_PLACES[1], STUDIOGAN_LAYERS)}
     )
-    with pytest.raises(UserError, match="D.pth: holds a discriminator only"):
+    with pytest.raises(UserError, match="D.pth: holds discriminator weights only; give the"):
         convert.read_published(studio)
     with pytest.raises(
         UserError, match="--discriminator .*D.pth: holds no discriminator of the mmgen family"
@@ -370,9 +378,16 @@ def test_refusals(sagan, tmp_path):
         convert.read_published(save(tmp_path / "other.pth", {"a.b": np.zeros(3)}))
     with pytest.raises(UserError, match="no SAGAN weights of a known family"):
         convert.read_published(save(tmp_path / "list.pth", [1, 2]))
+    with pytest.raises(UserError, match="no SAGAN weights of a known family"):
+        convert.read_published(save(tmp_path / "none.pth", {"G_state_dict": None}))
+    stray = translate(D, STUDIOGAN_PLACES[1], STUDIOGAN_LAYERS) | {"stray": np.zeros(3)}
+    stray = save(tmp_path / "stray.pth", {"state_dict": stray})
+    G_file = save(tmp_path / "G.pth", translate(G, STUDIOGAN_PLACES[0], OLD_STUDIOGAN_LAYERS))
+    with pytest.raises(UserError, match=r"stray.pth: .*discriminator.* 1 unexpected \(stray\)"):
+        convert.read_published(G_file, stray)
     with pytest.raises(UserError, match="in this repository's layout already"):
         convert.read_published(
-            save(tmp_path / "own.pdparams", convert.as_saved(convert.read_published(mmgen)))
+            save(tmp_path / "own.pdparams", convert.read_published(mmgen).saved())
         )
     big, _ = random_states(sagan.model, sagan.model.architecture("studiogan", 64, 5, **SIZES))
     places = dict(STUDIOGAN_PLACES[0]) | {
@@ -426,10 +441,10 @@ def test_command(sagan, tmp_path):
 def test_command_errors_are_one_line(sagan, tmp_path):
     hostile = tmp_path / "x.pdparams"
     hostile.write_bytes(pickle.dumps(print))
-    done = run_cli("sagan", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
+    process = run_cli("sagan", "convert.py", hostile, tmp_path / "out.pdparams", code=2)
     assert (
-        re.search("^convert.py: error: .*refused", done.stderr, re.M)
-        and "Traceback" not in done.stderr
+        re.search("^convert.py: error: .*refused", process.stderr, re.M)
+        and "Traceback" not in process.stderr
     )
     assert not (tmp_path / "out.pdparams").exists()
     with pytest.raises(UserError, match="x.pdparams: is the source itself"):

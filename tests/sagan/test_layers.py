@@ -95,14 +95,14 @@ def test_power_iteration_runs_once_a_training_pass_and_never_in_eval(model):
 def test_every_layer_has_the_published_eps(model):
     def eps(form):
         arch = tiny(model, form, init="xavier")
-        found = {}
+        kinds = {}
         for net in (model.Generator(arch), model.Discriminator(arch)):
             layers = [(n, m) for n, m in net.named_sublayers() if hasattr(m, "weight_orig")]
             for name, layer in layers:
                 kind = name.split(".")[0]
                 kind = "cbn" if "cond_bn" in name else "block" if kind.startswith("block") else kind
-                found.setdefault(kind, set()).add(layer.eps)
-        return found
+                kinds.setdefault(kind, set()).add(layer.eps)
+        return kinds
 
     ends = dict.fromkeys(
         ("snlinear0", "snconv2d1", "opt_block1", "snlinear1", "sn_embedding1"), {1e-12}
@@ -113,8 +113,7 @@ def test_every_layer_has_the_published_eps(model):
     assert eps("studiogan") == dict.fromkeys([*ends, "block", "cbn", "self_attn"], {1e-6})
 
 
-# ---- BatchNorm and its conditional form
-# ------------------------------------------------------------------------------
+# ---- BatchNorm and its conditional form ----
 
 
 @pytest.mark.parametrize(
@@ -185,8 +184,7 @@ def test_last_batch_norm_has_the_forms_eps(model):
     ]
 
 
-# ---- blocks and attention against numpy
-# ------------------------------------------------------------------------------
+# ---- blocks and attention against numpy ----
 
 
 def conv(layer, x):

@@ -2,7 +2,6 @@
 written.
 """
 
-import argparse
 import json
 
 import numpy as np
@@ -12,7 +11,10 @@ from PIL import Image
 
 from shared_metrics import files, weights
 from shared_metrics.errors import UserError
+from shared_metrics.images import to_uint8
+from shared_metrics.process import rng
 from shared_metrics.runs import checkpoint
+from shared_metrics.testing import latents
 from tests.conftest import run_cli
 
 
@@ -21,36 +23,10 @@ def sagan(paper):
     return paper("sagan")
 
 
-def arguments(**changes):
-    values = dict(seeds_text="", seed=0, num_samples=8, labels="", test_data_path="")
-    return argparse.Namespace(**(values | changes))
-
-
 def small_generator(sagan, seed=0):
     arch = sagan.model.architecture("mmgen", 32, 3, z_dim=8, g_conv_dim=2, d_conv_dim=4)
     paddle.seed(seed)
     return sagan.model.Generator(arch)
-
-
-def test_latents_are_the_documented_ones(sagan):
-    z = sagan.test.latents([5, 9], 4)
-    assert z.dtype == np.float32
-    assert np.array_equal(z[1], np.random.RandomState(9).randn(4).astype(np.float32))
-
-
-def test_named_labels_are_drawn_with_every_seed(sagan):
-    for text in ("0,2", "cat,owl"):
-        seeds, labels, how = sagan.test.choose_labels(
-            arguments(seeds_text="7,8", labels=text), 3, ["cat", "dog", "owl"]
-        )
-        assert how == text and seeds.tolist() == [7, 8, 7, 8] and labels.tolist() == [0, 0, 2, 2]
-
-
-def test_uniform_labels_do_not_depend_on_how_many_are_drawn(sagan):
-    few = sagan.test.choose_labels(arguments(num_samples=50), 10, [])[1]
-    many = sagan.test.choose_labels(arguments(num_samples=5000), 10, [])[1]
-    assert np.array_equal(few, many[:50])
-    assert np.abs(np.bincount(many) - 500).max() < 100
 
 
 def test_labels_as_often_as_in_a_data_set(sagan, tmp_path):
@@ -58,31 +34,21 @@ def test_labels_as_often_as_in_a_data_set(sagan, tmp_path):
         for i in range(count):
             (tmp_path / name).mkdir(exist_ok=True)
             Image.new("RGB", (2, 2)).save(tmp_path / name / f"{i}.png")
-    seeds, labels, how = sagan.test.choose_labels(
-        arguments(num_samples=2000, test_data_path=str(tmp_path)), 2, []
-    )
-    assert how == "data" and abs(labels.mean() - 0.75) < 0.03
+    args = sagan.test.parse_args(f"--num_samples 2000 --test_data_path {tmp_path}".split())
+    names, seeds, labels = sagan.test.choose_images(args, 2, [])
+    assert args.labels == "data" and abs(labels.mean() - 0.75) < 0.03
+    assert names == ["a", "b"] and seeds.tolist() == list(range(2000))
     with pytest.raises(UserError, match=r"holds 2 classes, the generator knows 3"):
-        sagan.test.choose_labels(arguments(test_data_path=str(tmp_path)), 3, [])
+        sagan.test.choose_images(args, 3, [])
 
 
-def test_num_samples_counts_images_whatever_the_labels(sagan):
-    seeds, labels, _ = sagan.test.choose_labels(
-        arguments(num_samples=5, seed=3, labels="0,2"), 3, []
-    )
-    assert seeds.tolist() == [3, 4, 5, 3, 4] and labels.tolist() == [0, 0, 0, 2, 2]
-
-
-def test_classes_named_by_numbers_are_names(sagan):
-    assert sagan.test.choose_labels(arguments(num_samples=1, labels="2"), 3, ["4", "2", "0"])[
-        1
-    ].tolist() == [1]
-
-
-@pytest.mark.parametrize("text, named", [("0-3", "classes 0 to 2"), ("cat,cow", "no class 'cow'")])
-def test_labels_out_of_range_are_told(sagan, text, named):
-    with pytest.raises(UserError, match=named):
-        sagan.test.choose_labels(arguments(labels=text), 3, ["cat", "dog", "owl"])
+def test_uniform_labels_are_those_of_earlier_records(sagan):
+    """floor(3 u) of each seed's u: what a record of 50,000 uniform images was made of."""
+    args = sagan.test.parse_args(["--num_samples", "200"])
+    _, seeds, labels = sagan.test.choose_images(args, 3, [])
+    draws = [rng(seed, "label").random() for seed in range(200)]
+    assert labels.tolist() == [int(3 * u) for u in draws]
+    assert set(labels.tolist()) == {0, 1, 2}
 
 
 def test_standing_statistics_are_the_mean_over_fresh_batches(sagan):
@@ -91,11 +57,11 @@ def test_standing_statistics_are_the_mean_over_fresh_batches(sagan):
     """
     G = small_generator(sagan)
     sagan.test.set_bn_stats(G, "standing", G.arch, 3, 16)
-    rng = sagan.test.process.rng(0, "standing")
+    draw = rng(0, "standing")
     means = []
     for _ in range(3):
-        z = rng.standard_normal((16, 8), dtype=np.float32)
-        rng.integers(3, size=16)
+        z = draw.standard_normal((16, 8), dtype=np.float32)
+        draw.integers(3, size=16)
         means.append(G.snlinear0(paddle.to_tensor(z)).numpy().reshape(16, -1, 16).mean((0, 2)))
     assert np.allclose(G.block1.cond_bn1.bn._mean.numpy(), np.mean(means, 0), atol=1e-5)
     assert not any(layer.training for layer in G.sublayers())
@@ -105,7 +71,7 @@ def test_batch_statistics_depend_on_the_batch_and_leave_spectral_norm_alone(saga
     G = small_generator(sagan)
     u = G.snlinear0.weight_u.numpy().copy()
     y = paddle.zeros([4], "int64")
-    z = paddle.to_tensor(sagan.test.latents(range(4), 8))
+    z = paddle.to_tensor(latents(range(4), 8))
     sagan.test.set_bn_stats(G, "running", G.arch, 1, 4)
     alone, beside = G(z[:2], y[:2]).numpy(), G(z, y).numpy()[:2]
     assert np.allclose(alone, beside, atol=1e-6)
@@ -136,9 +102,9 @@ def test_images_grid_and_record(sagan, tmp_path):
     assert names == [f"seed{s:05d}_class{y:03d}.png" for s in (0, 1, 2, 9) for y in (1, 2)]
     G = small_generator(sagan)
     G.eval()
-    expected = G(paddle.to_tensor(sagan.test.latents([9], 8)), paddle.to_tensor([2]))
+    expected = G(paddle.to_tensor(latents([9], 8)), paddle.to_tensor([2]))
     image = np.asarray(Image.open(tmp_path / "raw" / "images" / "seed00009_class002.png"))
-    assert np.abs(image - sagan.test.to_uint8(expected.numpy())[0].astype(int)).max() <= 1
+    assert np.abs(image - to_uint8(expected.numpy())[0].astype(int)).max() <= 1
     record = json.loads((tmp_path / "raw" / "results.json").read_text())
     assert record["checkpoint"]["weights"] == "raw" and record["checkpoint"]["iteration"] == 3
     assert record["checkpoint"]["sha256"] == files.file_sha256(path)
@@ -165,18 +131,10 @@ def test_images_grid_and_record(sagan, tmp_path):
     assert "--num_samples" in both.stderr and not (tmp_path / "both").exists()
 
 
-def test_a_record_without_its_images_is_not_replaced_unasked(sagan, tmp_path):
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match=r"holds results.json already.*--overwrite"):
-        sagan.test.check_folder(tmp_path, overwrite=False)
-    sagan.test.check_folder(tmp_path, overwrite=True)
-
-
 def test_bare_weights_take_the_recipes_form(sagan, tmp_path):
     G = small_generator(sagan)
     weights.save(checkpoint.network_state(G), tmp_path / "bare.pdparams")
-    values = dict(imsize=None, z_dim=8, g_conv_dim=2, g_attention=None, num_classes=0)
-    args = argparse.Namespace(recipe="cifar10", **values)
+    args = sagan.test.parse_args("--recipe cifar10 --z_dim 8 --g_conv_dim 2".split())
     found = sagan.convert.read_weights(tmp_path / "bare.pdparams")
     arch = sagan.test.architecture_of(found, args)
     assert (arch.num_classes, arch.imsize, arch.cbn, arch.g_attention) == (3, 32, "one_plus", (16,))
@@ -250,9 +208,3 @@ def test_no_ema_reaches_published_files(sagan, tmp_path):
             read["generator"]["snlinear0.weight_orig"], state["snlinear0.weight_orig"]
         )
         assert read["source"]["ema"] == (ema is not False)
-
-
-def test_real_images_without_a_metric_are_told(sagan):
-    args = argparse.Namespace(metrics="none", real="somewhere")
-    with pytest.raises(UserError, match="--real somewhere.*--metrics"):
-        sagan.test.make_scorer(args, None, 1)

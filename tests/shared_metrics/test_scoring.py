@@ -15,7 +15,13 @@ from shared_metrics import scores, scoring
 from shared_metrics.errors import UserError
 from shared_metrics.image_sets import open_source
 from shared_metrics.protocols import get_protocol
-from shared_metrics.scoring import evaluate, read_real, statistics_of
+from shared_metrics.scoring import (
+    FeatureScores,
+    Scores,
+    evaluate,
+    read_real,
+    statistics_of,
+)
 from shared_metrics.statistics import Statistics
 from tests.conftest import ROOT, run_cli
 
@@ -25,6 +31,8 @@ from shared_metrics.protocols import get_protocol
 
 class StandIn:
     """Features: 2048 seeded mixtures of the means of an image's quarters; another variant shifts them."""
+
+    name, dimensions = "inception", 2048
 
     def __init__(self, weights="random", protocol="tf", batch_size=8):
         self.protocol, self.batch_size = get_protocol(protocol), batch_size
@@ -87,8 +95,11 @@ def test_memory_holds_no_features_for_fid_and_is(extractor, monkeypatch):
     """With the number known, nothing that grows is kept."""
     kept = []
     monkeypatch.setattr(scoring.Statistics, "_keep", lambda self, *rows: kept.append(rows))
-    done = scoring._Pass(pictures(), extractor, ("fid", "is"), None, 10, 0)
-    assert not kept and not done.logits and all(part.features is None for part in done.parts)
+    real = statistics_of(pictures(), extractor)
+    network = FeatureScores(extractor, ("fid", "is"), real, number=30)
+    Scores([network]).update(pictures())
+    assert not kept and not network.logits
+    assert all(part.features is None for part in network.parts)
 
 
 @pytest.mark.parametrize("protocol", ["tf", "mmagic"])
@@ -156,7 +167,7 @@ def test_classes_choose_images(tmp_path):
         (tmp_path / "i.npz", "1-2", [1, 2]),
     ):
         source = open_source(source, classes=classes)
-        found = np.concatenate([np.stack(images) for _, images in source.read(4, 0, 1)])
+        found = np.concatenate([np.stack(images) for images in source.read(4, 0, 1)])
         chosen = fakes[np.isin(np.arange(30) % 3, expected)]
         assert source.number == len(found) == len(chosen)
         assert sorted(found.reshape(len(found), -1).tolist()) == sorted(
@@ -165,7 +176,7 @@ def test_classes_choose_images(tmp_path):
     for source in (folder, tmp_path / "i.npz"):
         assert open_source(source, limit=99).number == 30
         some = open_source(source, classes="0,2", limit=4)
-        found = np.concatenate([np.stack(images) for _, images in some.read(3, 0, 1)])
+        found = np.concatenate([np.stack(images) for images in some.read(3, 0, 1)])
         assert some.number == len(found) == 4
         numbers = [next(i for i in range(30) if (fakes[i] == image).all()) for image in found]
         assert {i % 3 for i in numbers} == {0, 2} and max(numbers) > 14  # spread over all of them
@@ -193,26 +204,12 @@ def test_the_shares_of_several_processes_make_the_whole(tmp_path, kind, monkeypa
         "npz of a class": lambda: open_source(tmp_path / "i.npz", classes="0"),
         "function": lambda: open_source(lambda n: pictures(n), 23),
     }[kind]()
-    whole = {
-        n: image
-        for numbers, batch in source.read(5, 0, 1)
-        for n, image in zip(numbers, batch, strict=True)
-    }
-    shares = [
-        [
-            (n, i)
-            for numbers, batch in source.read(5, k, 3)
-            for n, i in zip(numbers, batch, strict=True)
-        ]
-        for k in range(3)
-    ]
-    assert (
-        sorted(n for share in shares for n, _ in share)
-        == list(range(source.number))
-        == sorted(whole)
-    )
-    if kind != "function":
-        assert all((image == whole[n]).all() for share in shares for n, image in share)
+    whole = [image for batch in source.read(5, 0, 1) for image in batch]
+    shares = [[image for batch in source.read(5, k, 3) for image in batch] for k in range(3)]
+    assert len(whole) == source.number == sum(map(len, shares))
+    if kind != "function":  # image j of process k is number k + 3 j of all
+        for n, image in enumerate(whole):
+            assert (shares[n % 3][n // 3] == image).all()
 
 
 def test_fid_curve_and_its_extrapolation(extractor):
@@ -265,6 +262,11 @@ def test_metrics_that_cannot_be_had_are_told_before_the_pass(extractor, tmp_path
     ):
         with pytest.raises(UserError, match=message):
             evaluate(never, extractor, metrics, against)
+
+
+def test_a_metric_named_twice_is_computed_once(extractor):
+    twice = evaluate(pictures(), extractor, ("is", "is"))["scores"]
+    assert twice == evaluate(pictures(), extractor, ("is",))["scores"]
 
 
 def test_too_few_images(extractor):
@@ -387,6 +389,43 @@ open(f"scores{share[1]}_{share[0]}.json", "w").write(json.dumps(scores))
             rel=1e-6,
             abs=1e-9,
         )
+
+
+class Mirrored(StandIn):  # noqa: F821
+    """Another feature network, of 12 features an image: the means of its quarters, 1 - p."""
+
+    name, dimensions = "mirrored", 12
+
+    def features(self, images, variant=None):
+        return 1 - super().features(images)[:, :12]
+
+
+def test_two_networks_score_in_one_pass(extractor):
+    """Each with its own real statistics, metrics and names; what is not Inception's is never called
+    FID or KID.
+    """
+    fakes, reals = pictures(40), pictures(36, seed=1)
+    other = Mirrored("published.pth")
+    one = FeatureScores(extractor, ("fid", "is"), statistics_of(reals, extractor), number=40)
+    two = FeatureScores(other, ("fid", "kid"), statistics_of(reals, other, keep=50))
+    scored = Scores([one, two])
+    seen = extractor.seen, other.seen
+    for batch in (fakes[:13], fakes[13:]):
+        scored.update(batch)
+    assert (extractor.seen, other.seen) == (seen[0] + 40, seen[1] + 40)
+    record = scored.result()
+    x, y = other.features(fakes).astype(np.float64), other.features(reals).astype(np.float64)
+    distance = scores.frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
+    assert record["scores"]["fd_mirrored"] == pytest.approx(distance["fid"], rel=1e-5)
+    distance = scores.kernel_distance(x, y, size=36)
+    assert record["scores"]["kd_mirrored"] == pytest.approx(distance["kid"], rel=1e-5)
+    alone = evaluate(fakes, extractor, ("fid", "is"), one.real, num_images=40)["scores"]
+    theirs = {k: v for k, v in record["scores"].items() if not k.endswith("_mirrored")}
+    assert theirs == pytest.approx(alone, rel=1e-5)
+    assert (record["inception"]["comparable"], record["mirrored"]["comparable"]) == (False, True)
+    assert record["real"]["sha256"] == one.real.sha256() != record["real_mirrored"]["sha256"]
+    with pytest.raises(UserError, match="of 12 features an image, not Inception's 2048"):
+        FeatureScores(extractor, ("fid",), two.real)
 
 
 def test_protocols_by_name():
