@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+import rooms
 from shared_metrics import files, fluid_files, published, weights
 from shared_metrics.errors import UserError
 from shared_metrics.process import command
@@ -404,6 +405,60 @@ def read_published(path, model_net="", data=None):
     """
     parts = read_parts(path, data)
     return READERS[find_room(parts, model_net, path)](parts, path)
+
+
+def find(path):
+    """The file or published folder that a path of --init_model stands for.
+
+    A run's folder, or its checkpoints, stand for the newest checkpoint; CHECKPOINTS/19, as
+    PaddleCV's folders were called, for the one after epoch 19, counted from 0.
+    Raises: UserError for an epoch that is not there.
+    """
+    path = Path(path).expanduser()
+    for folder in (path, path / "checkpoints"):
+        if checkpoints := own_checkpoints(folder):
+            return checkpoints[-1]
+    if path.exists() or not path.name.isdecimal():
+        return path
+    return after_epoch(path, int(path.name))
+
+
+def own_checkpoints(folder):
+    """The checkpoints in a folder, the newest last."""
+    return sorted(folder.glob("iter_*.pdparams"), key=lambda path: (len(path.name), path.name))
+
+
+def after_epoch(path, epoch):
+    """The checkpoint beside `path` that was saved after an epoch. Raises: UserError."""
+    checkpoints = own_checkpoints(path.parent)
+    if not checkpoints:
+        raise UserError(f"{path}: no such file or folder")
+    length = weights.load(checkpoints[-1]).get("batches_per_epoch", 0)
+    file = path.with_name(f"iter_{(epoch + 1) * length:07d}.pdparams")
+    if not length or not file.is_file():
+        names = ", ".join(file.name for file in checkpoints[-5:])
+        raise UserError(f"{path}: no checkpoint after epoch {epoch} there, but {names}; give one")
+    return file
+
+
+def read_weights(path, model_net=""):
+    """The dict of a checkpoint of this repository, or of published weights in its layout.
+
+    Args: path, see `find`; model_net, which model they must be of; "" for any.
+    Returns: {network: {name: array}, "architecture": ..., "model_net": a key of ROOMS, ...}.
+    Raises: UserError where they are of another model or of no known family.
+    """
+    path = find(path)
+    data = None if path.is_dir() else weights.load(path)
+    state = None if path.is_dir() else published.own(data, path)
+    if state is None:
+        result = read_published(path, model_net, data)
+        return result.saved() | {"model_net": result.source["model_net"]}
+    folder = state.get("paper") or state.get("source", {}).get("model_net", "").lower()
+    name = next((name for name, room in rooms.ROOMS.items() if room == folder), None)
+    if name is None or model_net not in ("", name):
+        raise UserError(f"{path}: holds weights of {name or 'another paper'}, not of {model_net}")
+    return state | {"model_net": name}
 
 
 def describe(result):

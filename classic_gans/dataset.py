@@ -394,12 +394,24 @@ class Pictures:
         return (to_array(image, self.channels),)
 
 
-def labelled(root, image_size, channels, n_classes=10, skip_bad=False, flag="--data_dir"):
-    """The digits of a folder with IDX files, else the pictures of its class folders."""
+def labelled(
+    root,
+    image_size=0,
+    channels=0,
+    n_classes=10,
+    picture_size=64,
+    skip_bad=False,
+    flag="--data_dir",
+):
+    """The digits of a folder with IDX files, else the pictures of its class folders.
+
+    Args: image_size, channels, 0 for what suits: digits grey and of 28 px, pictures in colour and
+        of `picture_size` px.
+    """
     root = check_folder(root, flag)
     if any(root.glob("*idx*-ubyte*")) or not list_images(root):
-        return Digits(root, image_size, channels, n_classes)
-    return ClassFolder(root, image_size, channels, skip_bad, flag)
+        return Digits(root, image_size or 28, channels or 1, n_classes)
+    return ClassFolder(root, image_size or picture_size, channels or 3, skip_bad, flag)
 
 
 def describe(data):

@@ -13,6 +13,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from shared_metrics import fast
+from shared_metrics.errors import UserError
 from shared_metrics.published import PlainFields
 
 
@@ -30,6 +31,12 @@ class Architecture(PlainFields):
     # one-hot vector, G's last layer is not told it, and D ends with a sigmoid, before a loss that
     # takes logits.
     legacy: bool = False
+
+    def __post_init__(self):
+        if self.image_size % 4 or self.image_size < 8:
+            raise UserError(
+                f"--image_size {self.image_size}: CGAN draws sides that 4 divides, from 8 on"
+            )
 
     @property
     def condition(self):

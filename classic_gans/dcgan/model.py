@@ -13,6 +13,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from shared_metrics import fast
+from shared_metrics.errors import UserError
 from shared_metrics.published import PlainFields
 
 
@@ -29,6 +30,19 @@ class Architecture(PlainFields):
     # half as many in each layer.
     g_base_dims: int = 64
     d_base_dims: int = 64  # channels of D's first layer
+
+    def __post_init__(self):
+        side = self.image_size
+        if self.form == "digits" and (side % 4 or side < 20):
+            raise UserError(
+                f"--image_size {side}: the networks for digits (--form digits) draw sides that 4 "
+                "divides, from 20 on"
+            )
+        if self.form == "paper" and (side < 16 or side & (side - 1)):
+            raise UserError(
+                f"--image_size {side}: the paper's networks (--form paper) draw 16, 32, 64, 128, "
+                "... px"
+            )
 
 
 def networks(arch):
