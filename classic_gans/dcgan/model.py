@@ -33,10 +33,10 @@ class Architecture(PlainFields):
 
     def __post_init__(self):
         side = self.image_size
-        if self.form == "digits" and (side % 4 or side < 20):
+        if self.form == "digits" and side % 4:
             raise UserError(
                 f"--image_size {side}: the networks for digits (--form digits) draw sides that 4 "
-                "divides, from 20 on"
+                "divides"
             )
         if self.form == "paper" and (side < 16 or side & (side - 1)):
             raise UserError(
@@ -123,6 +123,10 @@ class DigitDiscriminator(nn.Layer):
         super().__init__()
         w = arch.d_base_dims
         side = ((arch.image_size - 4) // 2 - 4) // 2  # 28, 12, 4
+        if side < 1:
+            raise UserError(
+                f"--image_size {arch.image_size}: D of --form digits looks at sides from 16 on"
+            )
         self.c1 = fast.Conv2D(arch.channels, w, 5)
         self.c2 = fast.Conv2D(w, 2 * w, 5)
         self.c2_bn = nn.BatchNorm2D(2 * w)
