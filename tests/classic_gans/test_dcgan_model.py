@@ -58,7 +58,7 @@ def test_initialisation(model, form, size):
 
 def test_digit_generator_in_numpy(model):
     arch = model.Architecture(image_size=8, noise_size=5, g_base_dims=2)
-    G, _ = model.networks(arch)
+    G = model.DigitGenerator(arch)
     state = layers.state_of(G)
     z = np.random.default_rng(1).uniform(-1, 1, [4, 5])
     h = layers.batch_norm(z @ state["l1.weight"] + state["l1.bias"], state, "l1_norm")
