@@ -83,6 +83,11 @@ def to_array(image, channels=3):
     return np.ascontiguousarray((x.transpose(2, 0, 1) / 255.0 - 0.5) / 0.5)
 
 
+def rgb(images):
+    """Pictures uint8 (N, H, W, 1 or 3) with three channels, as grids and scores take them."""
+    return images.repeat(3, axis=3) if images.shape[3] == 1 else images
+
+
 def middle(path, size):
     """The picture in a file with its short side resized to `size`, then the middle square (PIL)."""
     image = read_rgb(path, min_side=size, rotate=True)

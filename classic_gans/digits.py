@@ -88,11 +88,6 @@ def draw(generator, *inputs):
     return images
 
 
-def rgb(images):
-    """The pictures with three channels, as scores take them."""
-    return images.repeat(3, axis=3) if images.shape[3] == 1 else images
-
-
 def sheet(data, images, row_labels, skip_bad):
     """A row of the data's own pictures, spread evenly, then the drawn ones, SHOWN a row."""
     rows = []

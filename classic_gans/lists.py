@@ -139,6 +139,19 @@ def pair_folders(folder_a, folder_b):
     return [(files_a[key], files_b[key]) for key in files_a]
 
 
+def list_path(given, root):
+    """The list file that a flag names, from here or from the data set's folder, as Path or ""."""
+    path = Path(given).expanduser()
+    if given and not path.is_file() and (root / given).is_file():
+        return root / given
+    return given and path
+
+
+def has_split(root, split):
+    """Whether a data set has a list or a folder of a split, "train" or "test"."""
+    return any((root / f"{split}{end}").exists() for end in (".txt", "A.txt", "A", ""))
+
+
 def paired_files(root, split, list_file=None, flag="--data_dir"):
     """([(A, B)] or [(AB,)], what they were read from) of a split, "train" or "test".
 

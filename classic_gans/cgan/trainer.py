@@ -8,7 +8,7 @@ import paddle
 import paddle.nn.functional as F
 
 import digits
-from dataset import describe
+from dataset import describe, rgb
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import positive
@@ -186,7 +186,7 @@ class Trainer:
         for start in range(0, number, self.args.batch_size):
             n = min(self.args.batch_size, number - start)
             z = digits.noise(rng, n, self.arch.noise_size)
-            yield digits.rgb(self.draw(z, rng.integers(self.arch.n_classes, size=n)))
+            yield rgb(self.draw(z, rng.integers(self.arch.n_classes, size=n)))
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state` (convert.read_weights): of G, D or both.

@@ -8,7 +8,7 @@ import paddle
 import paddle.nn.functional as F
 
 import digits
-from dataset import Digits, describe
+from dataset import Digits, describe, rgb
 from shared_metrics import process
 from shared_metrics.flags import positive
 from shared_metrics.runs.loader import batches_per_epoch
@@ -179,7 +179,7 @@ class Trainer:
         rng = self._rng("evaluate")
         for start in range(0, number, self.args.batch_size):
             n = min(self.args.batch_size, number - start)
-            yield digits.rgb(digits.draw(self.G, digits.noise(rng, n, self.arch.noise_size)))
+            yield rgb(digits.draw(self.G, digits.noise(rng, n, self.arch.noise_size)))
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state` (convert.read_weights): of G, D or both.

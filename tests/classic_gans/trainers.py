@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import paddle
+import pytest
 
 ALWAYS = "--device cpu --num_workers 0 --log_every 1 --keep_checkpoints 0"
 
@@ -78,3 +79,88 @@ def assert_same(network, twin, idle=r"(?!)", atol=1e-6):
 def record(layer, calls, what):
     """Append what(inputs) at every pass through a layer to `calls`."""
     layer.register_forward_pre_hook(lambda layer, inputs: calls.append(what(inputs)))
+
+
+class Pictures:
+    """A data set of pairs of random pictures for tests that read no files."""
+
+    def __init__(self, number=6, channels=(3, 3), size=32):
+        rng = np.random.default_rng(7)
+        self.items = []
+        for _ in range(number):
+            pair = [rng.uniform(-1, 1, (c, size, size)).astype("float32") for c in channels]
+            self.items.append(tuple(pair))
+        self.files_a = self.files_b = range(number)
+
+    def __len__(self):
+        return len(self.items)
+
+    def load(self, index, rng):
+        return self.items[index]
+
+
+def batch_of(data, start, number):
+    """`number` items of a data set as arrays (a, b)."""
+    items = [data.load((start + i) % len(data), None) for i in range(number)]
+    return tuple(np.stack(part) for part in zip(*items, strict=True))
+
+
+def in_float64(build):
+    """What `build` makes, a network with weights in float64."""
+    paddle.set_default_dtype("float64")
+    try:
+        return build()
+    finally:
+        paddle.set_default_dtype("float32")
+
+
+def slope(function, array, place, h=1e-6):
+    """The central difference of a function of an array along one of its entries."""
+    values = []
+    for sign in (1, -1):
+        moved_array = array.copy()
+        moved_array[place] += sign * h
+        values.append(function(moved_array))
+    return (values[0] - values[1]) / (2 * h)
+
+
+def check_penalty(penalty, D, channels):
+    """A gradient penalty and its gradients against central differences in float64.
+
+    Args: penalty, (D, real, fake, alpha) -> 0-d tensor; D, in float64, on (2, channels, 16, 16).
+    """
+    rng = np.random.default_rng(0)
+    real, fake = rng.uniform(-1, 1, (2, 2, channels, 16, 16))
+    alpha = np.array([0.3, 0.8]).reshape(2, 1, 1, 1)
+    tensors = [paddle.to_tensor(array) for array in (real, fake, alpha)]
+    value = penalty(D, *tensors)
+
+    def score(x):
+        with paddle.no_grad():
+            return float(D(paddle.to_tensor(x)).sum())
+
+    x = alpha * real + (1 - alpha) * fake  # one alpha a sample
+    gradient = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        gradient[place] = slope(score, x, place)
+    norms = np.sqrt((gradient**2).sum((1, 2, 3)))
+    assert float(value) == pytest.approx(((norms - 1) ** 2).mean(), rel=1e-6)
+
+    value.backward()
+    compared = 0
+    for parameter in D.parameters():
+        if parameter.stop_gradient or parameter.grad is None:
+            continue
+        weights = parameter.numpy()
+
+        def changed(array, parameter=parameter):
+            parameter.set_value(array)
+            return float(penalty(D, *tensors))
+
+        for place in list(np.ndindex(weights.shape))[:: max(1, weights.size // 6)]:
+            expected = slope(changed, weights, place)
+            ours = float(parameter.grad.numpy()[place])
+            assert ours == pytest.approx(expected, rel=1e-4, abs=1e-8), parameter.name
+            compared += 1
+        parameter.set_value(weights)
+    assert compared > 20
