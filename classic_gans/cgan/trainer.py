@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-import digits
+import drawing
 from dataset import describe, rgb
 from shared_metrics import process
 from shared_metrics.errors import UserError
@@ -39,11 +39,16 @@ def g_loss(logits):
 # fmt: off
 def add_flags(parser):
     """Add CGAN's flags."""
-    digits.add_flags(parser, PICTURE_SIZE)
+    drawing.add_flags(parser, PICTURE_SIZE)
     add = parser.add_argument_group("CGAN").add_argument
     add("--g_base_dims", type=positive, default=128, help="channels of G's maps")
     add("--d_base_dims", type=positive, default=64, help="channels of D's maps")
 # fmt: on
+
+
+def generators(arch):
+    """{name in checkpoints: network} of those that draw."""
+    return {"generator": Generator(arch)}
 
 
 class Trainer:
@@ -54,8 +59,8 @@ class Trainer:
 
     def __init__(self, args, data=None):
         self.args = args
-        self.data = digits.open_data(args, PICTURE_SIZE) if data is None else data
-        self.judge = digits.open_judge(args.judge, self.data.classes)
+        self.data = drawing.open_data(args, PICTURE_SIZE) if data is None else data
+        self.judge = drawing.open_judge(args.judge, self.data.classes)
         self.arch = Architecture(
             image_size=self.data.image_size,
             channels=self.data.channels,
@@ -92,7 +97,7 @@ class Trainer:
         Returns: dict of detached 0-d tensors. `float()` them only to log: it waits for the GPU.
         """
         rng = self._rng("z", iteration, process.rank())
-        z = digits.noise(rng, len(y), self.arch.noise_size)
+        z = drawing.noise(rng, len(y), self.arch.noise_size)
         x = paddle.to_tensor(x)
         y = paddle.to_tensor(y)
         fake = self.generate(z, y)
@@ -163,29 +168,29 @@ class Trainer:
 
     def draw(self, z, labels):
         """Pictures uint8 of z (N, noise_size), a tensor, and labels (N,), an array."""
-        return digits.draw(self.G, z, paddle.to_tensor(labels))
+        return drawing.draw(self.G, z, paddle.to_tensor(labels))
 
     def sheet(self):
         """Real pictures, then a row a class (ten at most), the same ten z in each."""
         n = self.arch.n_classes
-        rows = [i * n // min(n, digits.SHOWN) for i in range(min(n, digits.SHOWN))]
-        z = digits.noise(self._rng("sheet"), digits.SHOWN, self.arch.noise_size)
-        images = [self.draw(z, np.full(digits.SHOWN, y)) for y in rows]
+        rows = [i * n // min(n, drawing.SHOWN) for i in range(min(n, drawing.SHOWN))]
+        z = drawing.noise(self._rng("sheet"), drawing.SHOWN, self.arch.noise_size)
+        images = [self.draw(z, np.full(drawing.SHOWN, y)) for y in rows]
         names = [self.data.classes[y] for y in rows]
-        return digits.sheet(self.data, np.concatenate(images), names, self.args.skip_bad_images)
+        return drawing.sheet(self.data, np.concatenate(images), names, self.args.skip_bad_images)
 
     def quality(self):
-        """Spread of the drawn pictures, and what the judge reads in them; see digits.quality."""
-        z = digits.noise(self._rng("judge"), digits.JUDGED, self.arch.noise_size)
-        labels = np.arange(digits.JUDGED) % self.arch.n_classes
-        return digits.quality(self.draw(z, labels), self.judge, labels)
+        """Spread of the drawn pictures, and what the judge reads in them; see drawing.quality."""
+        z = drawing.noise(self._rng("judge"), drawing.JUDGED, self.arch.noise_size)
+        labels = np.arange(drawing.JUDGED) % self.arch.n_classes
+        return drawing.quality(self.draw(z, labels), self.judge, labels)
 
     def fakes(self, number):
         """Batches of pictures to score, the same z and uniform labels at every evaluation."""
         rng = self._rng("evaluate")
         for start in range(0, number, self.args.batch_size):
             n = min(self.args.batch_size, number - start)
-            z = digits.noise(rng, n, self.arch.noise_size)
+            z = drawing.noise(rng, n, self.arch.noise_size)
             yield rgb(self.draw(z, rng.integers(self.arch.n_classes, size=n)))
 
     def start_from(self, state, source):

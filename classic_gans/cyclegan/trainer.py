@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-import translate
+import translation
 from dataset import Unpaired, describe, rgb
 from lists import domain_files, has_split
 from shared_metrics import process
@@ -93,7 +93,7 @@ class ImagePool:
 def add_flags(parser):
     """Add CycleGAN's flags."""
     how = {"net_G": "resnet_9block", "norm_type": "instance_norm"}
-    translate.add_flags(parser, **how, dropout=False, gan_mode="lsgan")
+    translation.add_flags(parser, **how, dropout=False, gan_mode="lsgan")
     add = parser.add_argument_group("CycleGAN").add_argument
     add("--serial_batches", type=truth, nargs="?", const=True, default=False, metavar="True|False",
         help="the i-th picture of A with the i-th of B, not with a random one")
@@ -107,8 +107,8 @@ def add_flags(parser):
 
 def read_data(args, multiple):
     """(pictures to train on, pictures to show: of the test set, or the same without one)."""
-    root = translate.root_of(args)
-    training, plain = translate.geometries(args, multiple)
+    root = translation.root_of(args)
+    training, plain = translation.geometries(args, multiple)
     channels = (args.input_nc, args.output_nc)
     files = [domain_files(root, "train", domain) for domain in "AB"]
     how = {"channels": channels, "skip_bad": args.skip_bad_images}
@@ -116,6 +116,11 @@ def read_data(args, multiple):
     if has_split(root, "test"):
         files = [domain_files(root, "test", domain) for domain in "AB"]
     return data, Unpaired(*files, plain, serial=True, **how)
+
+
+def generators(arch):
+    """{name in checkpoints: network} of those that draw."""
+    return {name: net for name, net in networks(arch).items() if name.startswith("generator")}
 
 
 class Trainer:
@@ -126,7 +131,7 @@ class Trainer:
 
     def __init__(self, args, data=None):
         self.args = args
-        self.arch = Architecture(**{name: getattr(args, name) for name in translate.SIZES})
+        self.arch = Architecture(**{name: getattr(args, name) for name in translation.SIZES})
         if args.lambda_identity and args.input_nc != args.output_nc:
             raise UserError(
                 f"--lambda_identity {args.lambda_identity:g}: needs domains of the same channels; "
@@ -154,7 +159,7 @@ class Trainer:
 
     def set_rates(self, iteration):
         """Both rates: constant, then falling linearly, epoch by epoch."""
-        share = translate.rate_share(self.args, iteration // self.per_epoch)
+        share = translation.rate_share(self.args, iteration // self.per_epoch)
         for update in (self.update_G, self.update_D):
             update.set_rate(share * self.args.learning_rate)
 
@@ -261,7 +266,7 @@ class Trainer:
 
     def draw(self, network, x, index):
         """What a generator draws of x (1, C, S, S), an array, as test.py draws it: the same."""
-        return translate.draw(network, x, self.mode, 0, index)
+        return translation.draw(network, x, self.mode, 0, index)
 
     def sheet(self):
         """A row for some pictures of A, and of B beside: itself, translated, translated back, and
@@ -269,7 +274,7 @@ class Trainer:
         """
         alike = self.arch.input_nc == self.arch.output_nc  # only then there is an identity
         cells = []
-        for index in translate.some(len(self.held_out)):
+        for index in translation.some(len(self.held_out)):
             a, b = self.held_out.load(index, None)
             for x, there, back in ((a, self.G_A, self.G_B), (b, self.G_B, self.G_A)):
                 fake = self.draw(there, x[None], index)
@@ -291,7 +296,7 @@ class Trainer:
 
         Returns: lines for the log. Raises: UserError when they are of other networks.
         """
-        self.arch.check_same(state, source, translate.free_fields(self.arch, state))
+        self.arch.check_same(state, source, translation.free_fields(self.arch, state))
         return start_from(self.networks, state, source)
 
     def check(self, state, source):

@@ -7,7 +7,7 @@ fakes for D cost it by mistake.
 import paddle
 import paddle.nn.functional as F
 
-import digits
+import drawing
 from dataset import Digits, describe, rgb
 from shared_metrics import process
 from shared_metrics.flags import positive
@@ -39,7 +39,7 @@ def g_loss(logits):
 # fmt: off
 def add_flags(parser):
     """Add DCGAN's flags."""
-    digits.add_flags(parser, PICTURE_SIZE)
+    drawing.add_flags(parser, PICTURE_SIZE)
     add = parser.add_argument_group("DCGAN").add_argument
     add("--form", default="auto", choices=FORMS,
         help="networks: PaddleCV's for digits, the paper's all-convolutional ones (32, 64, 128 px), "
@@ -50,6 +50,11 @@ def add_flags(parser):
 # fmt: on
 
 
+def generators(arch):
+    """{name in checkpoints: network} of those that draw."""
+    return {"generator": networks(arch)[0]}
+
+
 class Trainer:
     """Trains DCGAN's G and D.
 
@@ -58,8 +63,8 @@ class Trainer:
 
     def __init__(self, args, data=None):
         self.args = args
-        self.data = digits.open_data(args, PICTURE_SIZE) if data is None else data
-        self.judge = digits.open_judge(args.judge, self.data.classes)
+        self.data = drawing.open_data(args, PICTURE_SIZE) if data is None else data
+        self.judge = drawing.open_judge(args.judge, self.data.classes)
         by_data = "digits" if isinstance(self.data, Digits) else "paper"
         self.arch = Architecture(
             form=by_data if args.form == "auto" else args.form,
@@ -106,7 +111,7 @@ class Trainer:
 
     def generate(self, rng, number):
         """G(z) in train mode, of new z."""
-        z = digits.noise(rng, number, self.arch.noise_size)
+        z = drawing.noise(rng, number, self.arch.noise_size)
         with self.update_G.autocast():
             return self.G(z).astype("float32")
 
@@ -165,21 +170,21 @@ class Trainer:
 
     def sheet(self):
         """Real pictures, then five rows of drawn ones, the same z each time."""
-        z = digits.noise(self._rng("sheet"), 5 * digits.SHOWN, self.arch.noise_size)
-        images = digits.draw(self.G, z)
-        return digits.sheet(self.data, images, ["drawn"] * 5, self.args.skip_bad_images)
+        z = drawing.noise(self._rng("sheet"), 5 * drawing.SHOWN, self.arch.noise_size)
+        images = drawing.draw(self.G, z)
+        return drawing.sheet(self.data, images, ["drawn"] * 5, self.args.skip_bad_images)
 
     def quality(self):
-        """Spread of the drawn pictures, and what the judge reads in them; see digits.quality."""
-        z = digits.noise(self._rng("judge"), digits.JUDGED, self.arch.noise_size)
-        return digits.quality(digits.draw(self.G, z), self.judge)
+        """Spread of the drawn pictures, and what the judge reads in them; see drawing.quality."""
+        z = drawing.noise(self._rng("judge"), drawing.JUDGED, self.arch.noise_size)
+        return drawing.quality(drawing.draw(self.G, z), self.judge)
 
     def fakes(self, number):
         """Batches of pictures to score, the same z at every evaluation."""
         rng = self._rng("evaluate")
         for start in range(0, number, self.args.batch_size):
             n = min(self.args.batch_size, number - start)
-            yield rgb(digits.draw(self.G, digits.noise(rng, n, self.arch.noise_size)))
+            yield rgb(drawing.draw(self.G, drawing.noise(rng, n, self.arch.noise_size)))
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state` (convert.read_weights): of G, D or both.

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-import translate
+import translation
 from dataset import Pairs, describe, rgb
 from lists import has_split, list_path, paired_files
 from shared_metrics import process
@@ -54,7 +54,7 @@ def gradient_penalty(D, real, fake, alpha):
 def add_flags(parser):
     """Add Pix2Pix's flags."""
     how = {"net_G": "unet_256", "norm_type": "batch_norm", "dropout": True, "gan_mode": "vanilla"}
-    translate.add_flags(parser, **how)
+    translation.add_flags(parser, **how)
     add = parser.add_argument_group("Pix2Pix").add_argument
     add("--direction", default="AtoB", choices=["AtoB", "BtoA"],
         help="AtoB: A is given and B drawn; BtoA: the other way round")
@@ -64,14 +64,19 @@ def add_flags(parser):
 
 def read_data(args, multiple):
     """(pairs to train on, pairs to show: those of the test set, or the same without one)."""
-    root = translate.root_of(args)
-    training, plain = translate.geometries(args, multiple)
+    root = translation.root_of(args)
+    training, plain = translation.geometries(args, multiple)
     how = (args.direction, (args.input_nc, args.output_nc))
     files, where = paired_files(root, "train", list_path(args.train_list, root))
     data = Pairs(files, training, *how, where, args.skip_bad_images)
     if args.test_list or has_split(root, "test"):
         files, where = paired_files(root, "test", list_path(args.test_list, root), "--test_list")
     return data, Pairs(files, plain, *how, where, args.skip_bad_images)
+
+
+def generators(arch):
+    """{name in checkpoints: network} of those that draw."""
+    return {"generator": Generator(arch)}
 
 
 class Trainer:
@@ -82,7 +87,7 @@ class Trainer:
 
     def __init__(self, args, data=None):
         self.args = args
-        self.arch = Architecture(**{name: getattr(args, name) for name in translate.SIZES})
+        self.arch = Architecture(**{name: getattr(args, name) for name in translation.SIZES})
         self.data, self.held_out = read_data(args, self.arch.multiple) if data is None else data
         self.mode = {"norm": "batch", "dropout": args.dropout}
         paddle.seed(args.seed)
@@ -105,7 +110,7 @@ class Trainer:
 
     def set_rates(self, iteration):
         """Both rates: constant, then falling linearly, epoch by epoch."""
-        share = translate.rate_share(self.args, iteration // self.per_epoch)
+        share = translation.rate_share(self.args, iteration // self.per_epoch)
         for update in (self.update_G, self.update_D):
             update.set_rate(share * self.args.learning_rate)
 
@@ -198,14 +203,14 @@ class Trainer:
     def draw(self, index):
         """(A, B' = G(A), B) of a pair to show, uint8 (1, S, S, 3) each, B' as test.py draws it."""
         a, b = self.held_out.load(index, None)
-        fake = translate.draw(self.G, a[None], self.mode, 0, index)
+        fake = translation.draw(self.G, a[None], self.mode, 0, index)
         return [rgb(to_uint8(x)) for x in (a[None], fake, b[None])]
 
     def sheet(self):
         """(a row A, G(A), B for each of some pairs; the mean |B - G(A)| of these, in [0, 1])."""
         cells = []
         distances = []
-        for index in translate.some(len(self.held_out)):
+        for index in translation.some(len(self.held_out)):
             a, fake, b = self.draw(index)
             cells += [a, fake, b]
             distances.append(np.abs(fake.astype(np.int16) - b).mean() / 255)
@@ -222,7 +227,7 @@ class Trainer:
 
         Returns: lines for the log. Raises: UserError when they are of another network.
         """
-        self.arch.check_same(state, source, translate.free_fields(self.arch, state))
+        self.arch.check_same(state, source, translation.free_fields(self.arch, state))
         return start_from(self.networks, state, source)
 
     def check(self, state, source):

@@ -152,9 +152,9 @@ def test_noise_is_uniform_and_of_seed_iteration_and_rank(make, name, monkeypatch
     assert np.array_equal(first, draw(0, 0, 0))
     for key in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
         assert not np.array_equal(first, draw(*key))
-    import digits
+    import drawing
 
-    many = digits.noise(np.random.default_rng(0), 4000, 5).numpy()
+    many = drawing.noise(np.random.default_rng(0), 4000, 5).numpy()
     assert many.std() == pytest.approx(1 / math.sqrt(3), rel=0.02) and abs(many.mean()) < 0.02
 
 
@@ -194,19 +194,19 @@ class Judge:
 
 def test_quality_by_hand(paper):
     paper("classic_gans")
-    import digits
+    import drawing
 
     images = np.zeros((4, 2, 2, 1), np.uint8)
-    assert digits.quality(images, None) == {"spread": 0.0}
+    assert drawing.quality(images, None) == {"spread": 0.0}
     images[:, 0, 0, 0] = [0, 1, 1, 1]
     labels = np.array([0, 0, 1, 1])
-    values = digits.quality(images, Judge(), labels)
+    values = drawing.quality(images, Judge(), labels)
     std = math.sqrt(3 / 16) / 127.5
     assert values["spread"] == pytest.approx(std / 4, rel=1e-6)
     assert values["judge_classes"] == 2
     assert values["judge_entropy"] == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
     assert values["judge_accuracy"] == 0.75 and values["judge_worst_class"] == 0.5
-    assert "judge_accuracy" not in digits.quality(images, Judge())
+    assert "judge_accuracy" not in drawing.quality(images, Judge())
 
 
 def test_a_batch_of_one_is_refused(make):

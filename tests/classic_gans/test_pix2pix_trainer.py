@@ -232,7 +232,7 @@ def norms(network):
 
 def test_modes_of_showing(make):
     """Batch statistics of a batch of one are an instance norm's; running ones are not."""
-    import translate
+    import translation
 
     trainer = make(dropout=True)
     trainer.train_step(0, *batch_of(trainer.data, 0, 2))
@@ -240,7 +240,7 @@ def test_modes_of_showing(make):
 
     def drawn(norm, dropout, index=0):
         mode = {"norm": norm, "dropout": dropout}
-        return translate.draw(trainer.G, a[None], mode, 0, index)
+        return translation.draw(trainer.G, a[None], mode, 0, index)
 
     plain = drawn("batch", False)
     assert np.array_equal(plain, drawn("batch", False, index=1))

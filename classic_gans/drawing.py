@@ -54,17 +54,17 @@ def open_data(args, picture_size):
     return data
 
 
-def open_judge(path, classes):
+def open_judge(path, classes=None):
     """`shared_metrics.judges.classifier.Classifier` of a file, None without one.
 
-    Raises: UserError when it knows other classes than the data.
+    Raises: UserError when it knows other classes than these, the data's.
     """
     if not path:
         return None
     from shared_metrics.judges.classifier import load_classifier
 
     judge = load_classifier(path)
-    if judge.classes != classes:
+    if classes is not None and judge.classes != classes:
         raise UserError(
             f"--judge {path}: knows the classes {', '.join(judge.classes[:10])}, the data have "
             f"{', '.join(classes[:10])}; train one on them"
@@ -75,6 +75,14 @@ def open_judge(path, classes):
 def noise(rng, number, size):
     """z (number, size) float32, uniform in [-1, 1]: a tensor. Args: rng, a numpy Generator."""
     return paddle.to_tensor(rng.uniform(-1.0, 1.0, (number, size)).astype(np.float32))
+
+
+def latents(seeds, size):
+    """z (N, size) float32, an array: `np.random.RandomState(seed).uniform(-1, 1, size)` a seed, so
+    that any framework can draw the same.
+    """
+    rows = [np.random.RandomState(seed).uniform(-1.0, 1.0, size) for seed in seeds]
+    return np.stack(rows).astype(np.float32)
 
 
 def draw(generator, *inputs):
@@ -101,24 +109,66 @@ def sheet(data, images, row_labels, skip_bad):
     return grid(np.concatenate([*rows, images]), SHOWN, row_labels=["real", *row_labels])
 
 
-def quality(images, judge, labels=None):
-    """Numbers that tell a G that has gone wrong: {name: float}.
+class Quality:
+    """Numbers that tell a G that has gone wrong, gathered as its pictures come.
 
-    spread: standard deviation over the pictures, the mean over all pixels, in units of [-1, 1]; 0
-        where all are the same. MNIST's own is 0.40.
-    With a judge: judge_classes, how many classes it sees; judge_entropy, of their shares, in nats;
-        and of labels asked for, judge_accuracy and the lowest of a class, judge_worst_class.
+    Args: judge, `open_judge`'s, or None.
     """
-    values = {"spread": float((images / 127.5).std(axis=0).mean())}
-    if judge is None:
+
+    def __init__(self, judge):
+        self.judge = judge
+        self.number = 0
+        self.sums = 0.0  # of the pixels, and of their squares
+        self.squares = 0.0
+        self.seen = []  # the classes that the judge sees, and those that were asked for
+        self.asked = []
+
+    def update(self, images, labels=None):
+        """Take pictures and, where G is told classes, those (N,) that were asked for."""
+        pixels = images / 127.5
+        self.number += len(images)
+        self.sums = self.sums + pixels.sum(0)
+        self.squares = self.squares + (pixels**2).sum(0)
+        if self.judge is not None:
+            self.seen.append(self.judge.predict(images))
+        if labels is not None:
+            self.asked.append(labels)
+
+    def result(self):
+        """{name: float}.
+
+        spread: standard deviation over the pictures, the mean over all pixels, in units of [-1, 1];
+            0 where all are the same. MNIST's own is 0.38.
+        With a judge: judge_classes, how many classes it sees; judge_entropy, of their shares, in
+            nats; and of labels asked for, judge_accuracy and the lowest of a class,
+            judge_worst_class.
+        """
+        mean = self.sums / self.number
+        variance = np.maximum(0.0, self.squares / self.number - mean**2)  # rounding may go below
+        values = {"spread": float(np.sqrt(variance).mean())}
+        if self.judge is None:
+            return values
+        seen = np.concatenate(self.seen)
+        shares = np.bincount(seen, minlength=len(self.judge.classes)) / len(seen)
+        shares = shares[shares > 0]
+        values["judge_classes"] = len(shares)
+        values["judge_entropy"] = float(-(shares * np.log(shares)).sum())
+        if self.asked:
+            by_class = self.accuracies()
+            right = seen == np.concatenate(self.asked)
+            values["judge_accuracy"] = float(right.mean())
+            values["judge_worst_class"] = min(by_class.values())
         return values
-    seen = judge.predict(images)
-    shares = np.bincount(seen, minlength=len(judge.classes)) / len(seen)
-    shares = shares[shares > 0]
-    values["judge_classes"] = len(shares)
-    values["judge_entropy"] = float(-(shares * np.log(shares)).sum())
-    if labels is not None:
-        right = seen == labels
-        by_class = [right[labels == y].mean() for y in np.unique(labels)]
-        values |= {"judge_accuracy": right.mean(), "judge_worst_class": min(by_class)}
-    return values
+
+    def accuracies(self):
+        """{class asked for: share of its pictures in which the judge sees it}."""
+        asked = np.concatenate(self.asked)
+        right = np.concatenate(self.seen) == asked
+        return {int(y): float(right[asked == y].mean()) for y in np.unique(asked)}
+
+
+def quality(images, judge, labels=None):
+    """`Quality`'s result of these pictures alone."""
+    numbers = Quality(judge)
+    numbers.update(images, labels)
+    return numbers.result()
