@@ -35,7 +35,7 @@ def spelling(word):
     for name in names():
         if name.lower() == word.lower():
             return name
-    raise UserError(f"--model_net {word}: no such model here; give one of {', '.join(names())}")
+    raise UserError(f"--model_net {word}: unknown; take one of {', '.join(names())}")
 
 
 def room(name, part="trainer"):

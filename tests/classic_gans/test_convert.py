@@ -350,3 +350,15 @@ def test_the_command(resnet, tmp_path):
     assert "give --model_net" in failed.stderr and failed.stderr.count("\n") == 1
     same = ["convert.py", "--model_net=CycleGAN", source, source]
     assert "is the source itself" in run_cli("classic_gans", *same, code=2).stderr
+
+
+def test_a_flag_of_another_room(convert, resnet):
+    with pytest.raises(UserError, match="--discriminator: CycleGAN has no such flag"):
+        convert.read_published(resnet(), "cyclegan", discriminator="D.pth")
+
+
+def test_rooms_recognise_their_own_alone(convert, tmp_path):
+    """Networks of another kind under the names G and D are nobody's."""
+    weights.save({"G": {"enc_layers.0": np.zeros(1)}, "D": {}}, tmp_path / "weights.5.pth")
+    with pytest.raises(UserError, match="does not tell its model; give --model_net"):
+        convert.read_published(tmp_path / "weights.5.pth")

@@ -107,7 +107,7 @@ def test_a_flag_of_another_model_says_whose_it_is(run, name, flag, owners):
 
 def test_an_unknown_model_is_told_those_that_are_here(run):
     error = run("train", "--model_net=BigGAN", code=2).err
-    assert "--model_net BigGAN: no such model here; give one of CGAN, DCGAN, Pix2pix" in error
+    assert "--model_net BigGAN: unknown; take one of CGAN, DCGAN, Pix2pix" in error
 
 
 def test_old_flags_are_taken_with_a_note(run, tmp_path):
@@ -270,4 +270,4 @@ def test_taking_a_paper_out_is_deleting_its_room(data_dir, tmp_path):
     run_cli(copy, "train.py", *TINY["CycleGAN"], *flags, "--output", tmp_path / "out")
     run_cli(copy, "infer.py", "--init_model", tmp_path / "out", "--output", tmp_path / "drawn")
     failed = run_cli(copy, "train.py", *TINY["Pix2pix"], *flags, code=2)
-    assert "--model_net Pix2pix: no such model here; give one of CGAN, CycleGAN" in failed.stderr
+    assert "--model_net Pix2pix: unknown; take one of CGAN, CycleGAN" in failed.stderr
