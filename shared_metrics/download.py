@@ -1,12 +1,12 @@
-"""Verified download of published files into a cache folder.
+"""Verified download of published files.
 
 Environment: SHARED_METRICS_CACHE (folder; default ~/.cache/shared_metrics), SHARED_METRICS_MIRROR
-    (folder URL that
-holds the files under the same names, used instead of the published address),
+(folder URL that holds the files under the same names, used instead of the published addresses),
 SHARED_METRICS_OFFLINE=1 (never connect).
 """
 
 import os
+import re
 import urllib.error
 import urllib.request
 from http.client import HTTPException
@@ -19,6 +19,12 @@ from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256
 
 TIMEOUT = 30  # seconds without a byte
+LIMIT = 32 * 2**30  # bytes that a file may have
+BLOCK = 2**18
+
+
+class GiveUp(Exception):
+    """A fault that asking again would not mend."""
 
 
 def cache_folder():
@@ -43,62 +49,111 @@ def fetch(url, sha256):
     name = url.rpartition("/")[2]
     folder = cache_folder()
     path = folder / name
-    by_hand = (
-        f"Fetch {url} on another machine (sha256 {sha256}) and put it at {path}, or give its path"
-    )
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{name}.lock"):
         if path.exists():
             if file_sha256(path) == sha256:
                 return path
-            raise UserError(f"{path}: damaged (wrong sha256); delete it and run again. {by_hand}")
-        if os.environ.get("SHARED_METRICS_OFFLINE", "0") not in ("", "0"):
             raise UserError(
-                f"{path}: not in the cache, and SHARED_METRICS_OFFLINE is set. {by_hand}"
+                f"{path}: damaged (wrong sha256); delete it and run again. "
+                f"{_by_hand([url], path, sha256)}"
             )
-        mirror = os.environ.get("SHARED_METRICS_MIRROR")
-        address = f"{mirror.rstrip('/')}/{name}" if mirror else url
-        part = folder / f"{name}.part"
+        return download([url], path, sha256, tries=1)
+
+
+def download(urls, path, sha256=None, limit=LIMIT, tries=3):
+    """Put a published file at `path`, from the first of its addresses that gives it.
+
+    A broken transfer leaves PATH.part; the next try, of this call or of a later one, goes on from
+    there. The file gets its name when it is whole.
+    Args: sha256, of the whole file; None where nobody has published it: then no transfer goes on
+        from another address's. limit, bytes; tries, at each address.
+    Returns: `path`. Raises: UserError with every address and its fault, and what to do by hand.
+    """
+    path = Path(path)
+    by_hand = _by_hand(urls, path, sha256)
+    if os.environ.get("SHARED_METRICS_OFFLINE", "0") not in ("", "0"):
+        raise UserError(f"{path}: not there, and SHARED_METRICS_OFFLINE is set. {by_hand}")
+    mirror = os.environ.get("SHARED_METRICS_MIRROR")
+    if mirror:
+        urls = [f"{mirror.rstrip('/')}/{urls[0].rpartition('/')[2]}"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    faults = []
+    for number, url in enumerate(urls):
+        part = path.with_name(f"{path.name}.part")
+        if sha256 is None and number:
+            part = path.with_name(f"{path.name}.{number}.part")
+        fault = _tries(url, part, sha256, limit, tries)
+        if fault is None:
+            os.replace(part, path)
+            return path
+        faults.append(f"{url}: {fault}")
+    raise UserError(f"{'; '.join(faults)}. {by_hand}")
+
+
+def _by_hand(urls, path, sha256):
+    checksum = f" (sha256 {sha256})" if sha256 else ""
+    return f"Fetch {urls[0]} on another machine{checksum} and put it at {path}, or give its path"
+
+
+def _tries(url, part, sha256, limit, tries):
+    """Transfer a file to `part`. Returns: None, or why it did not succeed."""
+    for _ in range(tries):
+        resumed = part.exists()
         try:
-            _transfer(address, part)
-        except (
-            OSError,
-            HTTPException,
-            ValueError,
-        ) as error:  # URLError is an OSError; ValueError: no such kind of URL
-            raise UserError(f"{address}: cannot be downloaded ({error}). {by_hand}") from None
-        if file_sha256(part) != sha256:
-            part.unlink()
-            raise UserError(
-                f"{address}: what came has the wrong sha256 (a web page or another file); "
-                f"removed. {by_hand}"
-            )
-        os.replace(part, path)
-    return path
+            _transfer(url, part, limit)
+        except GiveUp as error:
+            return f"cannot be downloaded ({error})"
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: no such kind of URL
+            fault = f"cannot be downloaded ({error})"
+            continue
+        if not sha256 or file_sha256(part) == sha256:
+            return None
+        part.unlink()
+        fault = "what came has the wrong sha256 (a web page or another file); removed"
+        if not resumed:  # else it may have been the beginning that was of another file
+            break
+    return fault
 
 
-def _transfer(address, part):
-    """Append to `part` what it lacks; OSError when the stream ends too early."""
+def _transfer(url, part, limit):
+    """Append to `part` what it lacks. Raises: OSError when the stream ends too early; GiveUp."""
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if have and error.code == 416:  # nothing after what we have: the check of the whole decides
-            return
+        if have and error.code == 416:  # nothing after what we have
+            if error.headers.get("Content-Range") in (None, f"bytes */{have}"):
+                return  # it is whole; what checks the whole decides
+            part.unlink()
+            raise OSError("the file there is another than before; run again") from None
+        if error.code < 500:  # not there, not allowed
+            raise GiveUp(error) from None
         raise
     with response:
-        have = have if response.status == 206 else 0  # 200: the server sends the whole file again
+        # 200: the server sends the whole file again
+        have = have if response.status == 206 and _begins_at(response) in (have, None) else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        label = f"downloading {part.stem}"
+        if (total or 0) > limit:
+            raise GiveUp(f"it has {total} bytes, more than the {limit} allowed")
+        label = f"downloading {part.name.removesuffix('.part')}"
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=label, disable=None)
         with bar, open(part, "ab" if have else "wb") as file:
-            while block := response.read(2**18):
+            while block := response.read(BLOCK):
                 file.write(block)
                 bar.update(len(block))
+                if file.tell() > limit:
+                    raise GiveUp(f"it has more than the {limit} bytes allowed")
             received = file.tell()
     if total is not None and received < total:
         raise OSError(
             f"the connection broke after {received} of {total} bytes; run again to go on from there"
         )
+
+
+def _begins_at(response):
+    """The first byte of an answer to a Range request, None where it does not tell."""
+    told = re.match(r"bytes (\d+)-", response.headers.get("Content-Range") or "")
+    return int(told[1]) if told else None

@@ -168,7 +168,7 @@ def choose_device(name):
         this rank's card), or gpu:N.
     Raises: UserError when the GPU asked for is not there.
     """
-    paddle = _import_paddle()
+    paddle = import_paddle()
     if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", name):
         raise UserError(f"--device {name}: unknown; give auto, cpu, gpu or gpu:N")
     if ":" in name and world_size() > 1:
@@ -202,7 +202,7 @@ def choose_device(name):
     return f"gpu:{card}"
 
 
-def _import_paddle():
+def import_paddle():
     """Import Paddle without the lines that it shows to every user.
 
     They are its advice on OMP_NUM_THREADS, set here on purpose, a compiler cache that nothing here

@@ -129,7 +129,7 @@ def own(data, path):
     """
     if not isinstance(data, dict) or "architecture" not in data:
         return None
-    if "generator" not in data and "discriminator" not in data:
+    if not any(str(name).startswith(("generator", "discriminator")) for name in data):
         return None
     return checkpoint.verified(data, path) if "sha256" in data else data
 

@@ -289,7 +289,7 @@ def set_bn_stats(generator, mode):
     generator.eval()
     if mode == "batch":
         for layer in generator.sublayers():
-            if isinstance(layer, paddle.nn.BatchNorm2D):
+            if isinstance(layer, (paddle.nn.BatchNorm1D, paddle.nn.BatchNorm2D)):
                 layer.train()
 
 
@@ -449,7 +449,7 @@ def make_record(args, state, kind, recipes, result, own=None, recipe=None):
         "departures": departures,
         "checkpoint": {
             "file": Path(args.pretrained_model).name,
-            "sha256": file_sha256(args.pretrained_model),
+            "sha256": _sha256(args.pretrained_model, source),
             "iteration": state.get("iteration", source.get("iteration")),
             "weights": kind,
             "bn_stats": args.bn_stats,
@@ -459,6 +459,11 @@ def make_record(args, state, kind, recipes, result, own=None, recipe=None):
         "command": "python test.py " + shlex.join(args.command),
     }
     return own | result | record | {"scores": own["scores"] | result["scores"]}
+
+
+def _sha256(path, source):
+    """That of a file of weights, or of all files of a published folder."""
+    return file_sha256(path) if Path(path).is_file() else source["sha256"]
 
 
 def published(rows, where):

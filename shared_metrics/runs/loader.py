@@ -16,6 +16,12 @@ from shared_metrics.errors import UserError
 from shared_metrics.process import rng
 
 
+def batches_per_epoch(number, batch_size, world=1, drop_last=True):
+    """How many batches of `batch_size` images a process has in an epoch of `number` images."""
+    whole, rest = divmod(number, batch_size * world)
+    return whole + (not drop_last and rest >= world)
+
+
 class Batches:
     """Endless iterator over the batches of one rank: each is a tuple of stacked numpy arrays.
 
@@ -61,9 +67,7 @@ class Batches:
         self.shuffle = shuffle
         self.skip_bad = skip_bad
         self.global_size = batch_size * world
-        whole, rest = divmod(len(dataset), self.global_size)
-        # A last batch of fewer images than ranks would leave some of them without one.
-        self.batches_per_epoch = whole + (not drop_last and rest >= world)
+        self.batches_per_epoch = batches_per_epoch(len(dataset), batch_size, world, drop_last)
         if not self.batches_per_epoch:
             ranks = f" on each of {world} processes" if world > 1 else ""
             raise UserError(

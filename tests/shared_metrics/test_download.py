@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from shared_metrics.download import fetch
+from shared_metrics.download import download, fetch
 from shared_metrics.errors import UserError
 
 CONTENT = bytes(range(256)) * 40
@@ -18,7 +18,8 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def server():
     """Serves CONTENT at /w.pth; `cut` ends the next answer after so many bytes, `ranges`: is Range
-    understood.
+    understood, `statuses`: what the next answers are instead, `shift`: how far behind the byte
+    asked for an answer begins. /moved/w.pth leads to /w.pth.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -26,14 +27,25 @@ def server():
             asked = self.headers.get("Range")
             http.asked.append((self.path, asked))
             body, status = http.content, 200
+            if http.statuses:
+                return self.send_error(http.statuses.pop(0))
+            if self.path == "/moved/w.pth":
+                self.send_response(302)
+                self.send_header("Location", "/w.pth")
+                return self.end_headers()
             if not self.path.endswith("w.pth"):
                 return self.send_error(404)
             if asked and http.ranges:
                 first = int(asked.removeprefix("bytes=").rstrip("-"))
                 if first >= len(body):
-                    return self.send_error(416)
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(body)}")
+                    return self.end_headers()
+                first += http.shift
                 body, status = body[first:], 206
             self.send_response(status)
+            if status == 206:
+                self.send_header("Content-Range", f"bytes {first}-{len(http.content) - 1}/*")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             cut, http.cut = http.cut, None
@@ -44,8 +56,11 @@ def server():
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.content, http.ranges, http.cut, http.asked = CONTENT, True, None, []
+    http.statuses, http.shift = [], 0
     http.url = f"http://127.0.0.1:{http.server_port}/w.pth"
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread = threading.Thread(
+        target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     yield http
     http.shutdown()
@@ -135,3 +150,72 @@ def test_two_at_once_download_once(server):
     for thread in threads:
         thread.join()
     assert len(found) == 4 and len(server.asked) == 1
+
+
+# ---- download: to any path, from several addresses, with or without a checksum
+
+
+def test_the_next_address_is_asked(server, tmp_path):
+    urls = [server.url.replace("w.pth", "v.pth"), server.url]
+    assert download(urls, tmp_path / "x.bin", SHA256).read_bytes() == CONTENT
+    assert [path for path, _ in server.asked] == ["/v.pth", "/w.pth"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+
+
+def test_a_broken_transfer_goes_on_within_one_call(server, tmp_path):
+    server.cut = 1000
+    assert download([server.url], tmp_path / "x.bin").read_bytes() == CONTENT
+    assert [asked for _, asked in server.asked] == [None, "bytes=1000-"]
+
+
+def test_a_server_that_is_busy_is_asked_again(server, tmp_path):
+    server.statuses = [503, 500]
+    assert download([server.url], tmp_path / "x.bin", SHA256).read_bytes() == CONTENT
+    server.statuses = [403, 403]
+    with pytest.raises(UserError, match="403"):
+        download([server.url], tmp_path / "y.bin", SHA256)
+    assert server.statuses == [403]
+
+
+def test_redirects_are_followed_with_the_range(server, tmp_path):
+    (tmp_path / "x.bin.part").write_bytes(CONTENT[:5000])
+    url = server.url.replace("w.pth", "moved/w.pth")
+    assert download([url], tmp_path / "x.bin", SHA256).read_bytes() == CONTENT
+    assert server.asked == [("/moved/w.pth", "bytes=5000-"), ("/w.pth", "bytes=5000-")]
+
+
+def test_an_answer_that_begins_elsewhere_is_not_appended(server, tmp_path):
+    (tmp_path / "x.bin.part").write_bytes(CONTENT[:5000])
+    server.shift = 100
+    with pytest.raises(UserError, match="wrong sha256"):
+        download([server.url], tmp_path / "x.bin", SHA256, tries=1)
+
+
+def test_without_a_checksum_addresses_do_not_mix(server, tmp_path):
+    other = server.url.replace("w.pth", "other/w.pth")
+    server.cut = 1000
+    with pytest.raises(UserError, match="v.pth: .*404"):
+        download([server.url, server.url.replace("w.pth", "v.pth")], tmp_path / "x.bin", tries=1)
+    assert download([server.url.replace("w.pth", "v.pth"), other], tmp_path / "x.bin")
+    assert server.asked[-1] == ("/other/w.pth", None)
+
+
+@pytest.mark.parametrize("part", [CONTENT + b"more", b"another file's beginning"])
+def test_a_part_of_another_file_is_fetched_anew(server, tmp_path, part):
+    (tmp_path / "x.bin.part").write_bytes(part)
+    assert download([server.url], tmp_path / "x.bin", SHA256).read_bytes() == CONTENT
+
+
+def test_no_more_bytes_than_allowed(server, tmp_path):
+    with pytest.raises(UserError, match="10240 bytes, more than the 10239 allowed"):
+        download([server.url], tmp_path / "x.bin", limit=10239)
+    assert len(server.asked) == 1 and list(tmp_path.iterdir()) == []
+    assert download([server.url], tmp_path / "x.bin", limit=10240).exists()
+
+
+def test_every_address_is_named_when_all_fail(tmp_path):
+    urls = ["http://127.0.0.1:9/a/x.bin", "http://127.0.0.1:9/b/x.bin"]
+    with pytest.raises(UserError) as error:
+        download(urls, tmp_path / "x.bin", SHA256)
+    text = str(error.value)
+    assert all(url in text for url in urls) and SHA256 in text and str(tmp_path / "x.bin") in text
