@@ -1,10 +1,15 @@
-"""Draw a small picture world to train on: coloured shapes on textured ground, any number, any size.
+"""Draw a small picture world to train on: coloured shapes on textured ground, or figures in their own
+colours on white; any number, any size.
 
-python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 --size 32 --seed 0 [--val_count 200]
-python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 --size 64     (photos with label maps)
+python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 --size 32
+    --seed 0 [--val_count 200]
+python scripts/make_toy_data.py OUT --layout figures --classes 6 --count 1000 --size 32
+    (class folders of faces, fish, flowers, ...)
+python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 --size 64
+    (photos with label maps)
 
 Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout
-is one function that writes the files of some kind of data set from that one world.
+is one kind of scene, and one function that writes the files of some kind of data set from it.
 """
 
 import argparse
@@ -115,12 +120,62 @@ SHAPES = {
 }
 
 
+# --- Figures: parts of one colour each, the hindmost first.
+
+
+def ellipse(across, down, x=0.0, y=0.0):
+    return regular(32) * [across, down] + [x, y]
+
+
+def petals():
+    """Five petals: the radius rises and falls five times around the middle."""
+    t = np.linspace(0, 2 * np.pi, 80, endpoint=False)
+    radius = (1 + 0.3 * np.cos(5 * t)) / 1.3
+    return np.stack([radius * np.sin(t), -radius * np.cos(t)], 1)
+
+
+def smile():
+    """A mouth between two arcs that meet near its corners."""
+    t = np.linspace(0.15 * np.pi, 0.85 * np.pi, 20)
+    lower = np.stack([0.62 * np.cos(t), 0.62 * np.sin(t)], 1)
+    upper = np.stack([0.42 * np.cos(t), 0.3 * np.sin(t)], 1)
+    return np.concatenate([lower, upper[::-1]])
+
+
+PARTS = {
+    "head": [regular(48)],
+    "left eye": [ellipse(0.15, 0.15, -0.36, -0.25)],
+    "right eye": [ellipse(0.15, 0.15, 0.36, -0.25)],
+    "mouth": [smile()],
+    "tail": [np.array([(0.45, 0), (1, -0.35), (1, 0.35)])],
+    "body": [ellipse(0.78, 0.5, -0.2)],
+    "fish eye": [ellipse(0.1, 0.1, -0.6, -0.12)],
+    "petals": [petals()],
+    "middle": [ellipse(0.36, 0.36)],
+    "heart": [heart()],
+    "walls": [np.array([(-0.7, -0.1), (0.7, -0.1), (0.7, 0.75), (-0.7, 0.75)])],
+    "roof": [np.array([(-1, -0.1), (0, -0.95), (1, -0.1)])],
+    "door": [np.array([(-0.22, 0.2), (0.22, 0.2), (0.22, 0.75), (-0.22, 0.75)])],
+    "trunk": [np.array([(-0.18, 0.3), (0.18, 0.3), (0.18, 1), (-0.18, 1)])],
+    "needles": [np.array([(0, -1), (0.8, 0.5), (-0.8, 0.5)])],
+}
+DARK = (0.1, 0.6, 0.25)
+FIGURES = {  # {part: its hue, saturation and value}
+    "face": {"head": (0.13, 0.85, 1.0), "left eye": DARK, "right eye": DARK, "mouth": DARK},
+    "fish": {"tail": (0.58, 0.75, 0.9), "body": (0.58, 0.75, 0.9), "fish eye": (0.58, 0.5, 0.1)},
+    "flower": {"petals": (0.9, 0.6, 1.0), "middle": (0.14, 0.9, 1.0)},
+    "heart": {"heart": (0.99, 0.85, 0.9)},
+    "house": {"walls": (0.12, 0.5, 0.95), "roof": (0.03, 0.8, 0.7), "door": (0.6, 0.6, 0.4)},
+    "tree": {"trunk": (0.07, 0.65, 0.5), "needles": (0.36, 0.8, 0.6)},
+}
+
+
 # --- The world: scenes, described in numbers, and how to draw one.
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape; lengths in units of the picture's side, angle in degrees clockwise, colour by name
+    """One shape or part of a figure; lengths in units of the picture's side, angle in degrees clockwise, colour by name
     and as RGB.
     """
 
@@ -134,9 +189,8 @@ class Thing:
     def polygons(self):
         """Outline and holes in the picture, arrays (n, 2) of x, y in [0, 1]."""
         c, s = np.cos(np.radians(self.angle)), np.sin(np.radians(self.angle))
-        return [
-            self.radius * points @ [[c, s], [-s, c]] + self.centre for points in SHAPES[self.shape]
-        ]
+        outlines = (SHAPES | PARTS)[self.shape]
+        return [self.radius * points @ [[c, s], [-s, c]] + self.centre for points in outlines]
 
 
 @dataclass(frozen=True)
@@ -194,6 +248,21 @@ def draw_crowd(rng, names):
     chosen = rng.integers(len(names), size=rng.integers(2, 5))
     things = tuple(draw_thing(rng, names[k], list(HUES)[k % len(HUES)], 0.6) for k in chosen)
     return replace(scene, tones=tones, things=things)
+
+
+def draw_figure(rng, name):
+    """A random scene of one figure on white: place, size, turn, and a shift of all its colours."""
+    radius = rng.uniform(0.34, 0.44)
+    centre = tuple(rng.uniform(1.06 * radius, 1 - 1.06 * radius, 2))
+    angle = rng.uniform(-20, 20)
+    shift = rng.uniform(-1, 1, 3) * (0.035, 0.08, 0.08)
+    parts = []
+    for part, colour in FIGURES[name].items():
+        hue, saturation, value = colour + shift
+        rgb = to_rgb(hue, min(saturation, 1.0), min(value, 1.0))
+        parts.append(Thing(part, name, rgb, centre, radius, angle))
+    white = (255, 255, 255)
+    return Scene("plain", (white, white), heights=None, stripes=None, things=tuple(parts))
 
 
 def paint_mask(polygons, size):
@@ -261,26 +330,34 @@ def label_maps(scene, size, names):
 # --- Layouts: (folder, scenes of one split, size) -> files.
 
 
-def scenes(seed, split, count, classes, crowded=False):
-    """Yield (index, class index, Scene), with one thing of that class or, if crowded, as
-    `draw_crowd` (index 0).
+def class_names(layout):
+    """All classes that a layout can have, in the order in which --classes counts them."""
+    return list(FIGURES if layout == "figures" else SHAPES)
 
-    Scene i depends on the seed, the split and i alone (and on its shape; if crowded on the number
-    of classes).
+
+def scenes(seed, split, count, classes, layout="class_folders"):
+    """Yield (index, class name, Scene), with one shape or figure of that class or, for coco_stuff,
+    as `draw_crowd` (name "").
+
+    Scene i depends on the seed, the split and i alone (and on its class; of coco_stuff on the
+    number of classes).
     """
-    names = list(SHAPES)[:classes]
+    names = class_names(layout)[:classes]
     for i in range(count):
         rng = np.random.default_rng([seed, i] if split == "train" else [seed, i, 1])
-        if crowded:
-            yield i, 0, draw_crowd(rng, names)
+        name = names[i % classes]
+        if layout == "coco_stuff":
+            yield i, "", draw_crowd(rng, names)
+        elif layout == "figures":
+            yield i, name, draw_figure(rng, name)
         else:
-            yield i, i % classes, draw_scene(rng, names[i % classes : i % classes + 1])
+            yield i, name, draw_scene(rng, [name])
 
 
 def class_folders(folder, pictures, size):
-    """<shape>/000000.png ...: one sub-folder of pictures per class (ImageFolder's layout)."""
-    for i, _, scene in pictures:
-        path = folder / scene.things[0].shape / f"{i:06d}.png"
+    """<class>/000000.png ...: one sub-folder of pictures per class (ImageFolder's layout)."""
+    for i, name, scene in pictures:
+        path = folder / name / f"{i:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         paint(scene, size).save(path, compress_level=1)
 
@@ -298,7 +375,7 @@ def coco_stuff(folder, pictures, size):
             image.save(place / f"{i:06d}.png", compress_level=1)
 
 
-LAYOUTS = {"class_folders": class_folders, "coco_stuff": coco_stuff}
+LAYOUTS = {"class_folders": class_folders, "figures": class_folders, "coco_stuff": coco_stuff}
 
 
 def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=32, seed=0):
@@ -320,8 +397,7 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
         "seed": seed,
     }
     check(made_from)
-    crowded = layout == "coco_stuff"
-    if crowded:
+    if layout == "coco_stuff":
         made_from["labels"] = label_names(classes)
     out = Path(out).expanduser().absolute()
     if out.is_dir() and any(out.iterdir()):
@@ -336,9 +412,8 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     try:
         for split, number in (("train", count), ("val", val_count)):
             if number:
-                LAYOUTS[layout](
-                    partial / split, scenes(seed, split, number, classes, crowded), size
-                )
+                pictures = scenes(seed, split, number, classes, layout)
+                LAYOUTS[layout](partial / split, pictures, size)
         (partial / "toy_data.json").write_text(to_json(made_from))
         if out.is_dir():
             out.rmdir()
@@ -354,10 +429,10 @@ def to_json(made_from):
 
 def check(made_from):
     """Raise UserError for the first number out of range."""
-    classes, val_count = made_from["classes"], made_from["val_count"]
-    least = classes if made_from["layout"] == "class_folders" else 1
+    layout, classes, val_count = (made_from[name] for name in ("layout", "classes", "val_count"))
+    least = 1 if layout == "coco_stuff" else classes
     bounds = {
-        "classes": (1, len(SHAPES)),
+        "classes": (1, len(class_names(layout))),
         "count": (least, 10**6),
         "val_count": (least, 10**6),
         "size": (4, 2048),
@@ -388,7 +463,8 @@ def parse_args(argv=None):
         "--classes",
         type=int,
         default=4,
-        help=f"the first so many of {', '.join(SHAPES)} (%(default)s)",
+        help=f"the first so many of {', '.join(SHAPES)} (%(default)s); of the layout figures: "
+        f"{', '.join(FIGURES)}",
     )
     p.add_argument("--count", type=int, default=1000, help="pictures under OUT/train (%(default)s)")
     p.add_argument(
