@@ -1,12 +1,15 @@
-"""Draw a small picture world to train on: coloured shapes on textured ground, any number, any size.
+"""Draw a small picture world to train on: coloured shapes on textured ground, or figures in their
+own colours on white; any number, any size.
 
     python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 \\
         --size 32 --seed 0 [--val_count 200]
+    python scripts/make_toy_data.py OUT --layout figures --classes 6 --count 1000 \\
+        --size 32                               (class folders of faces, fish, flowers, ...)
     python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 \\
         --size 64                                                (photos with label maps)
 
 Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout
-is one function that writes the files of some kind of data set from that one world.
+is one kind of scene, and one function that writes the files of some kind of data set from it.
 """
 
 import argparse
@@ -104,12 +107,62 @@ SHAPES = {
 }
 
 
+# --- Figures: parts of one colour each, the hindmost first.
+
+
+def ellipse(across, down, x=0.0, y=0.0):
+    return regular(32) * [across, down] + [x, y]
+
+
+def petals():
+    """Five petals: the radius rises and falls five times around the middle."""
+    t = np.linspace(0, 2 * np.pi, 80, endpoint=False)
+    radius = (1 + 0.3 * np.cos(5 * t)) / 1.3
+    return np.stack([radius * np.sin(t), -radius * np.cos(t)], 1)
+
+
+def smile():
+    """A mouth between two arcs that meet near its corners."""
+    t = np.linspace(0.15 * np.pi, 0.85 * np.pi, 20)
+    lower = np.stack([0.62 * np.cos(t), 0.62 * np.sin(t)], 1)
+    upper = np.stack([0.42 * np.cos(t), 0.3 * np.sin(t)], 1)
+    return np.concatenate([lower, upper[::-1]])
+
+
+PARTS = {
+    "head": [regular(48)],
+    "left eye": [ellipse(0.15, 0.15, -0.36, -0.25)],
+    "right eye": [ellipse(0.15, 0.15, 0.36, -0.25)],
+    "mouth": [smile()],
+    "tail": [np.array([(0.45, 0), (1, -0.35), (1, 0.35)])],
+    "body": [ellipse(0.78, 0.5, -0.2)],
+    "fish eye": [ellipse(0.1, 0.1, -0.6, -0.12)],
+    "petals": [petals()],
+    "middle": [ellipse(0.36, 0.36)],
+    "heart": [heart()],
+    "walls": [np.array([(-0.7, -0.1), (0.7, -0.1), (0.7, 0.75), (-0.7, 0.75)])],
+    "roof": [np.array([(-1, -0.1), (0, -0.95), (1, -0.1)])],
+    "door": [np.array([(-0.22, 0.2), (0.22, 0.2), (0.22, 0.75), (-0.22, 0.75)])],
+    "trunk": [np.array([(-0.18, 0.3), (0.18, 0.3), (0.18, 1), (-0.18, 1)])],
+    "needles": [np.array([(0, -1), (0.8, 0.5), (-0.8, 0.5)])],
+}
+DARK = (0.1, 0.6, 0.25)
+FIGURES = {  # {part: its hue, saturation and value}
+    "face": {"head": (0.13, 0.85, 1.0), "left eye": DARK, "right eye": DARK, "mouth": DARK},
+    "fish": {"tail": (0.58, 0.75, 0.9), "body": (0.58, 0.75, 0.9), "fish eye": (0.58, 0.5, 0.1)},
+    "flower": {"petals": (0.9, 0.6, 1.0), "middle": (0.14, 0.9, 1.0)},
+    "heart": {"heart": (0.99, 0.85, 0.9)},
+    "house": {"walls": (0.12, 0.5, 0.95), "roof": (0.03, 0.8, 0.7), "door": (0.6, 0.6, 0.4)},
+    "tree": {"trunk": (0.07, 0.65, 0.5), "needles": (0.36, 0.8, 0.6)},
+}
+
+
 # --- The world: scenes, described in numbers, and how to draw one.
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape, its colour by name and as RGB.
+    """One shape or part of a figure, its colour by name and as RGB.
 
     Lengths are in units of the picture's side, the angle in degrees clockwise.
     """
@@ -126,7 +179,8 @@ class Thing:
         c = np.cos(np.radians(self.angle))
         s = np.sin(np.radians(self.angle))
         turn = [[c, s], [-s, c]]
-        return [self.radius * points @ turn + self.centre for points in SHAPES[self.shape]]
+        outlines = (SHAPES | PARTS)[self.shape]
+        return [self.radius * points @ turn + self.centre for points in outlines]
 
 
 @dataclass(frozen=True)
@@ -189,6 +243,21 @@ def draw_crowd(rng, names):
     return replace(scene, tones=tuple(tones), things=tuple(things))
 
 
+def draw_figure(rng, name):
+    """A random scene of one figure on white: place, size, turn, and a shift of all its colours."""
+    radius = rng.uniform(0.34, 0.44)
+    centre = tuple(rng.uniform(1.06 * radius, 1 - 1.06 * radius, 2))
+    angle = rng.uniform(-20, 20)
+    shift = rng.uniform(-1, 1, 3) * (0.035, 0.08, 0.08)
+    parts = []
+    for part, colour in FIGURES[name].items():
+        hue, saturation, value = colour + shift
+        rgb = to_rgb(hue, min(saturation, 1.0), min(value, 1.0))
+        parts.append(Thing(part, name, rgb, centre, radius, angle))
+    white = (255, 255, 255)
+    return Scene("plain", (white, white), heights=None, stripes=None, things=tuple(parts))
+
+
 def paint_mask(polygons, size):
     """Anti-aliased coverage of an outline less its holes, PIL "L" of size x size."""
     mask = Image.new("L", (size * SUPERSAMPLE,) * 2)
@@ -248,26 +317,33 @@ def label_maps(scene, size, names):
 # --- Layouts: (folder, scenes of one split, size) -> files.
 
 
-def scenes(seed, split, count, classes, crowded=False):
-    """Yield (index, class index, Scene), with one thing of that class.
+def class_names(layout):
+    """All classes that a layout can have, in the order in which --classes counts them."""
+    return list(FIGURES if layout == "figures" else SHAPES)
 
-    If crowded, the scene is one of `draw_crowd`, with class index 0. Scene i depends on the seed,
-    the split and i alone (and on its shape; if crowded on the number of classes).
+
+def scenes(seed, split, count, classes, layout="class_folders"):
+    """Yield (index, class name, Scene), with one shape or figure of that class.
+
+    For coco_stuff the scene is one of `draw_crowd`, and the name "". Scene i depends on the seed,
+    the split and i alone (and on its class; of coco_stuff on the number of classes).
     """
-    names = list(SHAPES)[:classes]
+    names = class_names(layout)[:classes]
     for i in range(count):
         rng = np.random.default_rng([seed, i] if split == "train" else [seed, i, 1])
-        if crowded:
-            yield i, 0, draw_crowd(rng, names)
+        name = names[i % classes]
+        if layout == "coco_stuff":
+            yield i, "", draw_crowd(rng, names)
+        elif layout == "figures":
+            yield i, name, draw_figure(rng, name)
         else:
-            k = i % classes  # every class as often
-            yield i, k, draw_scene(rng, [names[k]])
+            yield i, name, draw_scene(rng, [name])
 
 
 def class_folders(folder, pictures, size):
-    """<shape>/000000.png ...: one sub-folder of pictures per class (ImageFolder's layout)."""
-    for i, _, scene in pictures:
-        path = folder / scene.things[0].shape / f"{i:06d}.png"
+    """<class>/000000.png ...: one sub-folder of pictures per class (ImageFolder's layout)."""
+    for i, name, scene in pictures:
+        path = folder / name / f"{i:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         paint(scene, size).save(path, compress_level=1)
 
@@ -289,7 +365,7 @@ def coco_stuff(folder, pictures, size):
             image.save(place / f"{i:06d}.png", compress_level=1)
 
 
-LAYOUTS = {"class_folders": class_folders, "coco_stuff": coco_stuff}
+LAYOUTS = {"class_folders": class_folders, "figures": class_folders, "coco_stuff": coco_stuff}
 
 
 def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=32, seed=0):
@@ -304,8 +380,7 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     made_from = {"layout": layout, "classes": classes, "count": count, "val_count": val_count}
     made_from |= {"size": size, "seed": seed}
     check(made_from)
-    crowded = layout == "coco_stuff"
-    if crowded:
+    if layout == "coco_stuff":
         made_from["labels"] = label_names(classes)
     out = Path(out).expanduser().absolute()
     if out.is_dir() and any(out.iterdir()):
@@ -320,7 +395,7 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     try:
         for split, number in (("train", count), ("val", val_count)):
             if number:
-                pictures = scenes(seed, split, number, classes=classes, crowded=crowded)
+                pictures = scenes(seed, split, number, classes=classes, layout=layout)
                 LAYOUTS[layout](partial / split, pictures, size)
         (partial / "toy_data.json").write_text(to_json(made_from))
         if out.is_dir():  # and empty
@@ -337,10 +412,11 @@ def to_json(made_from):
 
 def check(made_from):
     """Raise UserError for the first number out of range."""
+    layout = made_from["layout"]
     # Class folders: no class may stay without a picture.
-    least = made_from["classes"] if made_from["layout"] == "class_folders" else 1
+    least = 1 if layout == "coco_stuff" else made_from["classes"]
     bounds = {
-        "classes": (1, len(SHAPES)),
+        "classes": (1, len(class_names(layout))),
         "count": (least, 10**6),
         "val_count": (least, 10**6),
         "size": (4, 2048),
@@ -363,7 +439,8 @@ def parse_args(argv=None):
     add("--layout", choices=sorted(LAYOUTS), default="class_folders",
         help="kind of data set (%(default)s)")
     add("--classes", type=int, default=4,
-        help=f"the first so many of {', '.join(SHAPES)} (%(default)s)")
+        help=f"the first so many of {', '.join(SHAPES)} (%(default)s); of the layout figures: "
+             f"{', '.join(FIGURES)}")
     add("--count", type=int, default=1000, help="pictures under OUT/train (%(default)s)")
     add("--val_count", type=int, default=0,
         help="other pictures under OUT/val; 0: no such folder (%(default)s)")

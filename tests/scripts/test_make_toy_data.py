@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +66,39 @@ def test_every_shape_lies_inside_the_picture_and_covers_a_fair_part_of_it():
         outline = thing.polygons()[0]
         assert 0 <= outline.min() and outline.max() <= 1, thing
         assert 0.035 < np.asarray(toy.paint_mask(thing.polygons(), 64)).mean() / 255 < 0.6, thing
+
+
+def test_figures_lie_inside_the_picture_in_their_own_colours_on_white():
+    # Of the figure's mean colour: the channels from the brightest to the darkest.
+    expected = {
+        "face": "rgb",
+        "fish": "bgr",
+        "flower": "rbg",
+        "heart": "r",
+        "house": "rgb",
+        "tree": "g",
+    }
+    centres = []
+    for _, name, scene in toy.scenes(0, "train", 60, len(toy.FIGURES), layout="figures"):
+        outlines = np.concatenate([part.polygons()[0] for part in scene.things])
+        assert 0 <= outlines.min() and outlines.max() <= 1, scene
+        picture = np.asarray(toy.paint(scene, 64), np.float64)
+        figure = (picture < 255).any(2)
+        assert 0.08 < figure.mean() < 0.65, scene
+        channels = np.argsort(-picture[figure].mean(0))
+        assert "".join("rgb"[c] for c in channels).startswith(expected[name]), scene
+        centres.append(scene.things[0].centre)
+    assert len(set(centres)) == 60
+
+
+def test_figures_are_written_as_class_folders(tmp_path):
+    out = toy.make(tmp_path / "few", "figures", classes=2, count=4, val_count=2, size=16)
+    few = pictures(out)
+    many = pictures(toy.make(tmp_path / "many", "figures", classes=2, count=6, size=16))
+    folders = [str(Path(name).parent) for name in few]
+    assert folders == ["train/face"] * 2 + ["train/fish"] * 2 + ["val/face", "val/fish"]
+    assert all(np.array_equal(few[name], many[name]) for name in few if name.startswith("train"))
+    assert not np.array_equal(few["train/face/000000.png"], few["val/face/000000.png"])
 
 
 def test_holes_show_the_ground():
@@ -134,7 +168,7 @@ def test_label_maps_agree_with_the_pixels():
     """
     names = toy.label_names(len(toy.SHAPES))
     grounds = set()
-    for _, _, scene in toy.scenes(2, "train", 40, 6, crowded=True):
+    for _, _, scene in toy.scenes(2, "train", 40, 6, layout="coco_stuff"):
         photo = np.asarray(toy.paint(scene, 48)).astype(int)
         labels, instances = toy.label_maps(scene, 48, names)
         grounds.add(names[labels[instances == 0][0]])
@@ -201,7 +235,12 @@ def test_nothing_is_left_when_drawing_fails(tmp_path, monkeypatch):
     [
         ({"classes": 0}, "--classes 0"),
         ({"classes": len(toy.SHAPES) + 1}, f"--classes {len(toy.SHAPES) + 1}"),
+        (
+            {"layout": "figures", "classes": len(toy.FIGURES) + 1},
+            f"--classes {len(toy.FIGURES) + 1}",
+        ),
         ({"classes": 4, "count": 3}, "--count 3"),
+        ({"layout": "figures", "classes": 4, "count": 3}, "--count 3"),
         ({"classes": 4, "val_count": 3}, "--val_count 3"),
         ({"size": 1}, "--size 1"),
         ({"seed": -1}, "--seed -1"),
