@@ -5,6 +5,7 @@ attributes (N, c_dim) float32 reach G as plus or minus `thres_int` (0.5).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import paddle
 from paddle import nn
@@ -12,12 +13,13 @@ from paddle.nn.initializer import Constant, XavierUniform
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
+from shared_metrics.published import PlainFields
 
 MAX_DIM = 1024  # no layer is wider
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainFields):
     """All that fixes both networks; kept in checkpoints.
 
     Properties: g_widths, d_widths, channels after each convolution of the encoder and of D.
@@ -32,7 +34,7 @@ class Architecture:
     n_layers: int = 5  # layers of encoder, decoder and D's trunk
     shortcut_layers: int = 1  # stages of the decoder that get the encoder's features of their side
     inject_layers: int = 1  # stages of the decoder that get the attributes again
-    dis_norm: str = "instance_norm"  # of D's trunk; "none": biases instead
+    dis_norm: Literal["instance_norm", "none"] = "instance_norm"  # of D's trunk; none: biases
     slope: float = 0.2  # of LeakyReLU in encoder and trunk (elvisyjlin, PaddleCV: 0.01)
     fc_slope: float = 0.2  # of LeakyReLU in D's heads (elvisyjlin, PaddleCV: 0, a ReLU)
 

@@ -7,6 +7,7 @@ semantic maps are (N, semantic_nc, H, W) float32: one channel per label id, then
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -15,6 +16,7 @@ from paddle.nn.initializer import Normal
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
+from shared_metrics.published import PlainFields
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}  # doublings between G's start and its image
 SPADE_WIDTH = 128  # channels between the map and SPADE's gamma and beta
@@ -22,7 +24,7 @@ MAX_DIM = 512  # no layer of D is wider
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainFields):
     """All that fixes the networks; kept in checkpoints.
 
     Properties: nc, one-hot channels; semantic_nc, channels of the semantic map; start, (height,
@@ -35,7 +37,7 @@ class Architecture:
     no_instance: bool = False  # True: no edge map
     crop_width: int = 256  # of G's images
     crop_height: int = 256
-    num_upsampling_layers: str = "normal"  # or "more", "most": see UPSAMPLINGS
+    num_upsampling_layers: Literal["normal", "more", "most"] = "normal"  # see UPSAMPLINGS
     ngf: int = 64  # base width of G; its blocks have 16, 8, 4, 2, 1 times that
     ndf: int = 64  # base width of D
     num_D: int = 2  # scales of D, each half as large

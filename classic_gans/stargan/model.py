@@ -12,10 +12,11 @@ from paddle.nn.initializer import Uniform
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
+from shared_metrics.published import PlainFields
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainFields):
     """All that fixes both networks; kept in checkpoints.
 
     Properties: outputs, labels that D classifies; planes, label planes that G sees.

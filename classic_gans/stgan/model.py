@@ -5,6 +5,7 @@ source, (N, c_dim) float32: with `thres_int` 0.5 an entry is -1, 0 or 1, and 0 k
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -13,12 +14,13 @@ from paddle.nn.initializer import Constant, XavierUniform
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
+from shared_metrics.published import PlainFields
 
 MAX_DIM = 1024  # no layer is wider
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainFields):
     """All that fixes both networks; kept in checkpoints.
 
     Properties: g_widths, d_widths, channels after each convolution of the encoder and of D.
@@ -37,8 +39,8 @@ class Architecture:
     gru_n_layers: int = (
         4  # skips with a unit, the deepest ones; the others are the encoder's features
     )
-    pass_state: str = "stu"  # what a unit hands on: "stu", "gru" or "direct", see STU
-    dis_norm: str = "instance_norm"  # of D's trunk; "none": biases instead
+    pass_state: Literal["stu", "gru", "direct"] = "stu"  # what a unit hands on, see STU
+    dis_norm: Literal["instance_norm", "none"] = "instance_norm"  # of D's trunk; none: biases
     slope: float = 0.2  # of LeakyReLU in encoder and trunk
     fc_slope: float = 0.2  # of LeakyReLU in D's heads
     bn_eps: float = 1e-3  # TensorFlow slim's (PaddleCV: 1e-5)

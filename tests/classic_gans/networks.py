@@ -2,6 +2,7 @@
 
 import numpy as np
 import paddle
+from numpy.lib.stride_tricks import sliding_window_view
 
 
 def tensor(array, dtype="float32"):
@@ -33,6 +34,26 @@ def randomize(network, seed=0, scale=0.3):
         state[name] = value.astype(str(old.dtype).split(".")[-1])
     network.set_state_dict(state)
     return network
+
+
+def conv(x, weight, bias=None, stride=1, padding=0):
+    """x (N, C, H, W), weight (O, C, k, k) -> (N, O, H', W'), in numpy."""
+    edges = (padding, padding)
+    x = np.pad(x, ((0, 0), (0, 0), edges, edges))
+    windows = sliding_window_view(x, weight.shape[2:], axis=(2, 3))[:, :, ::stride, ::stride]
+    h = np.einsum("nchwij,ocij->nohw", windows, weight)
+    return h if bias is None else h + bias[:, None, None]
+
+
+def deconv(x, weight, bias):
+    """4x4, stride 2, padding 1: x (N, C, H, W), weight (C, O, 4, 4) -> (N, O, 2H, 2W), in numpy.
+
+    The convolution by the flipped kernel of x with zeros between its entries.
+    """
+    N, C, H, W = x.shape
+    spread = np.zeros((N, C, 2 * H - 1, 2 * W - 1))
+    spread[:, :, ::2, ::2] = x
+    return conv(spread, weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1], bias, padding=2)
 
 
 def check_uniform(values, bound):
