@@ -1,7 +1,8 @@
-"""Draw a small picture world to train on: coloured shapes on textured ground, any number, any size.
+"""Draw a small picture world to train on: coloured shapes on textured ground, or faces.
 
-python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 --size 32 --seed 0 [--val_count 200]
-python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 --size 64     (photos with label maps)
+python scripts/make_toy_data.py OUT --classes 4 --count 1000 --size 32 --seed 0 [--val_count 200]
+python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --size 64    (label maps)
+python scripts/make_toy_data.py OUT --layout celeba --count 1000 --size 64       (faces)
 
 Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout
 is one function that writes the files of some kind of data set from that one world.
@@ -258,6 +259,147 @@ def label_maps(scene, size, names):
     return labels, instances
 
 
+# --- Faces: attributes drawn independently of each other, and how to draw one.
+#
+# Points are in units of the face's half height, x to the right, y down, its middle at (0, 0).
+
+HAIR = {"Black_Hair": (30, 26, 32), "Blond_Hair": (228, 194, 108), "Brown_Hair": (122, 72, 34)}
+FACE_ATTRIBUTES = (*HAIR, "Eyeglasses", "Smiling", "Wearing_Hat", "Mustache")
+SKIN = ((250, 220, 196), (150, 98, 66))  # the lightest and the darkest
+DARK = (28, 26, 30)
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a face looks like: names of its attributes, colours, and where it is in the picture (in
+    units of the picture's side; tilt in degrees clockwise).
+    """
+
+    attributes: frozenset
+    ground: Scene
+    hair: tuple
+    skin: tuple
+    eyes: tuple
+    clothes: tuple
+    hat: tuple
+    centre: tuple
+    radius: float
+    tilt: float
+
+
+def draw_face(rng):
+    """A random face, all numbers from this generator."""
+    attributes = {list(HAIR)[rng.integers(len(HAIR))]}
+    attributes |= {name for name in FACE_ATTRIBUTES[len(HAIR) :] if rng.random() < 0.5}
+    (hair,) = attributes & HAIR.keys()
+    hue, value = rng.uniform(), rng.uniform(0.45, 0.75)
+    tones = (to_rgb(hue, 0.35, value), to_rgb(hue, 0.25, value + 0.15))
+    shade = rng.uniform()
+    return Face(
+        attributes=frozenset(attributes),
+        ground=replace(draw_scene(rng, ()), ground=GROUNDS[rng.integers(2)], tones=tones),
+        hair=tuple(int(c + rng.integers(-8, 9)) for c in HAIR[hair]),
+        skin=tuple(round(a + shade * (b - a)) for a, b in zip(*SKIN, strict=True)),
+        eyes=to_rgb(rng.uniform(0.05, 0.65), 0.6, rng.uniform(0.3, 0.6)),
+        clothes=to_rgb(rng.uniform(), rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.8)),
+        hat=to_rgb(rng.uniform(), 0.75, rng.uniform(0.5, 0.8)),
+        centre=(0.5 + rng.uniform(-0.02, 0.02), 0.55 + rng.uniform(-0.02, 0.02)),
+        radius=rng.uniform(0.29, 0.32),
+        tilt=rng.uniform(-4, 4),
+    )
+
+
+def ellipse(x, y, width, height):
+    """An outline of these half axes round (x, y)."""
+    return regular(32) * [width, height] + [x, y]
+
+
+def lens(x, width, top, bottom, bend=0.0):
+    """A shape between two parabolas through (x - width, bend) and (x + width, bend), whose peaks
+    are at `top` and `bottom`.
+    """
+    t = np.linspace(-1, 1, 17)
+    upper = np.stack([x + width * t, bend + (top - bend) * (1 - t**2)], 1)
+    lower = np.stack([x + width * t, bend + (bottom - bend) * (1 - t**2)], 1)
+    return np.concatenate([upper, lower[::-1]])
+
+
+def box(left, top, right, bottom):
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+
+
+def darker(rgb, share=0.7):
+    return tuple(int(share * c) for c in rgb)
+
+
+def face_parts(face):
+    """[(colour, [outline, hole, ...])] of all that is seen of a face, from back to front."""
+    t = np.linspace(-1, 1, 25)
+    crown = np.stack([0.98 * np.sin(1.4 * t), -0.1 - 1.12 * np.cos(1.4 * t)], 1)
+    hairline = np.stack([0.8 * t, -0.62 + 0.4 * t**2], 1)[::-1]
+    parts = [
+        (face.hair, [ellipse(0, -0.1, 0.98, 1.12)]),
+        (face.hair, [box(-0.98, -0.1, 0.98, 0.75)]),
+        (face.clothes, [ellipse(0, 1.9, 1.5, 0.75)]),
+        (darker(face.skin, 0.85), [box(-0.28, 0.6, 0.28, 1.3)]),  # neck
+        (face.skin, [ellipse(-0.76, 0.0, 0.12, 0.2)]),
+        (face.skin, [ellipse(0.76, 0.0, 0.12, 0.2)]),
+        (face.skin, [ellipse(0, 0, 0.75, 1.0)]),
+        (face.hair, [np.concatenate([crown, hairline])]),
+        (darker(face.skin, 0.8), [np.array([(0, -0.05), (0.12, 0.24), (-0.12, 0.24)])]),  # nose
+    ]
+    return parts + eye_parts(face) + mouth_parts(face) + hat_parts(face)
+
+
+def eye_parts(face):
+    parts = []
+    for x in (-0.33, 0.33):
+        parts += [
+            (darker(face.hair), [lens(x, 0.17, -0.38, -0.31, -0.3)]),  # brow
+            ((245, 245, 245), [ellipse(x, -0.1, 0.16, 0.1)]),
+            (face.eyes, [ellipse(x, -0.1, 0.085, 0.09)]),
+            (DARK, [ellipse(x, -0.1, 0.04, 0.045)]),
+        ]
+    if "Eyeglasses" in face.attributes:
+        parts.append((DARK, [box(-0.1, -0.15, 0.1, -0.08)]))
+        for x, ear in ((-0.33, -0.78), (0.33, 0.58)):
+            parts.append((DARK, [ellipse(x, -0.1, 0.29, 0.25), ellipse(x, -0.1, 0.21, 0.17)]))
+            parts.append((DARK, [box(ear, -0.16, ear + 0.2, -0.09)]))
+    return parts
+
+
+def mouth_parts(face):
+    parts = [((170, 70, 74), [lens(0, 0.24, 0.5, 0.62, 0.56)])]
+    if "Smiling" in face.attributes:
+        parts = [
+            ((150, 40, 48), [lens(0, 0.4, 0.5, 0.78, 0.44)]),
+            ((250, 250, 250), [lens(0, 0.31, 0.52, 0.68, 0.48)]),
+        ]
+    if "Mustache" in face.attributes:
+        parts.append((darker(face.hair, 0.85), [lens(0, 0.42, 0.24, 0.42, 0.44)]))
+    return parts
+
+
+def hat_parts(face):
+    if "Wearing_Hat" not in face.attributes:
+        return []
+    return [
+        (face.hat, [np.array([(-0.78, -0.6), (-0.66, -1.4), (0.66, -1.4), (0.78, -0.6)])]),
+        (darker(face.hat), [box(-0.78, -0.8, 0.78, -0.6)]),
+        (face.hat, [ellipse(0, -0.58, 1.2, 0.13)]),
+    ]
+
+
+def paint_face(face, size):
+    """The face as a PIL RGB picture of size x size."""
+    image = paint_ground(face.ground, size)
+    c, s = np.cos(np.radians(face.tilt)), np.sin(np.radians(face.tilt))
+    for rgb, outlines in face_parts(face):
+        placed = [face.radius * points @ [[c, s], [-s, c]] + face.centre for points in outlines]
+        image.paste(rgb, mask=paint_mask(placed, size))
+    return image
+
+
 # --- Layouts: (folder, scenes of one split, size) -> files.
 
 
@@ -275,6 +417,18 @@ def scenes(seed, split, count, classes, crowded=False):
             yield i, 0, draw_crowd(rng, names)
         else:
             yield i, i % classes, draw_scene(rng, names[i % classes : i % classes + 1])
+
+
+def faces(seed, split, count):
+    """Yield (index, class index, Face), the index of its class 0; face i depends on the seed, the
+    split and i alone.
+    """
+    for i in range(count):
+        yield (
+            i,
+            0,
+            draw_face(np.random.default_rng([seed, i] if split == "train" else [seed, i, 1])),
+        )
 
 
 def class_folders(folder, pictures, size):
@@ -298,7 +452,29 @@ def coco_stuff(folder, pictures, size):
             image.save(place / f"{i:06d}.png", compress_level=1)
 
 
-LAYOUTS = {"class_folders": class_folders, "coco_stuff": coco_stuff}
+def celeba(folder, pictures, size):
+    """CelebA's layout, beside `folder`: img_align_celeba/000001.png ..., their attributes in
+    list_attr_celeba.txt, and in list_eval_partition.txt 0 for the split train, 2 (test) for val.
+
+    A second split is numbered on from the first.
+    """
+    images = folder.with_name("img_align_celeba")
+    images.mkdir(exist_ok=True)
+    table = folder.with_name("list_attr_celeba.txt")
+    partition = folder.with_name("list_eval_partition.txt")
+    lines = table.read_text().splitlines()[2:] if table.is_file() else []
+    parts = partition.read_text().splitlines() if partition.is_file() else []
+    for _, _, face in pictures:
+        name = f"{len(lines) + 1:06d}.png"
+        paint_face(face, size).save(images / name, compress_level=1)
+        values = [" 1" if a in face.attributes else "-1" for a in FACE_ATTRIBUTES]
+        lines.append(" ".join([name, *values]))
+        parts.append(f"{name} {0 if folder.name == 'train' else 2}")
+    table.write_text("\n".join([str(len(lines)), " ".join(FACE_ATTRIBUTES), *lines]) + "\n")
+    partition.write_text("\n".join(parts) + "\n")
+
+
+LAYOUTS = {"class_folders": class_folders, "coco_stuff": coco_stuff, "celeba": celeba}
 
 
 def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=32, seed=0):
@@ -306,8 +482,8 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     was made from.
 
     The layout coco_stuff has OUT/train_img, OUT/train_inst and so on; toy_data.json then names the
-    label ids. OUT appears when it is complete. Where the same data already lies there, nothing is
-    done.
+    label ids. The layout celeba has the pictures of both splits in one folder (see `celeba`).
+    OUT appears when it is complete. Where the same data already lies there, nothing is done.
     Returns: Path of OUT. Raises: UserError for numbers out of range and for an OUT that holds
         something else.
     """
@@ -323,6 +499,8 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     crowded = layout == "coco_stuff"
     if crowded:
         made_from["labels"] = label_names(classes)
+    if layout == "celeba":
+        made_from["attributes"] = list(FACE_ATTRIBUTES)
     out = Path(out).expanduser().absolute()
     if out.is_dir() and any(out.iterdir()):
         record = out / "toy_data.json"
@@ -336,9 +514,11 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     try:
         for split, number in (("train", count), ("val", val_count)):
             if number:
-                LAYOUTS[layout](
-                    partial / split, scenes(seed, split, number, classes, crowded), size
-                )
+                if layout == "celeba":
+                    pictures = faces(seed, split, number)
+                else:
+                    pictures = scenes(seed, split, number, classes, crowded)
+                LAYOUTS[layout](partial / split, pictures, size)
         (partial / "toy_data.json").write_text(to_json(made_from))
         if out.is_dir():
             out.rmdir()
@@ -388,7 +568,7 @@ def parse_args(argv=None):
         "--classes",
         type=int,
         default=4,
-        help=f"the first so many of {', '.join(SHAPES)} (%(default)s)",
+        help=f"the first so many of {', '.join(SHAPES)} (%(default)s); faces have none",
     )
     p.add_argument("--count", type=int, default=1000, help="pictures under OUT/train (%(default)s)")
     p.add_argument(
@@ -413,6 +593,8 @@ def main(argv=None):
         print(
             f"label ids: {', '.join(f'{i} {name}' for i, name in enumerate(label_names(args.classes)))}"
         )
+    if args.layout == "celeba":
+        print(f"attributes: {', '.join(FACE_ATTRIBUTES)}")
 
 
 if __name__ == "__main__":
