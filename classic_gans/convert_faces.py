@@ -169,14 +169,11 @@ def read_stargan(path, discriminator="", image_size=None, c2_dim=0, data=None):
             "image_size": published.shape(D, "conv2.weight", 4, files["discriminator"])[2]
             * 2**layers,
         }
-    with published.shapes_of(path):
-        arch = stargan.model.Architecture(**sizes)
+    arch = published.architecture(path, stargan.model.Architecture, **sizes)
     names = CELEBA_5 if (arch.c_dim, c2_dim) == (5, 0) else ()
-    notes = size_note(states, arch, image_size)
-    networks = {"generator": stargan.model.Generator, "discriminator": stargan.model.Discriminator}
-    return published.checked(
-        path, family, arch, states, networks, files, notes, selected_attrs=list(names)
-    )
+    published.check_shapes(states, networks_of(stargan.model), arch, files)
+    source = published.source(path, family, selected_attrs=list(names))
+    return published.Published(family, arch, states, source, size_note(states, arch, image_size))
 
 
 def read_attgan(path, discriminator="", image_size=None, data=None):
@@ -190,14 +187,11 @@ def read_attgan(path, discriminator="", image_size=None, data=None):
     if slope is None:
         raise UserError(f"{path}: its setting.txt has an unknown dis_fc_acti")
     sizes = attgan_sizes(states, files, image_size) | {"slope": 0.01, "fc_slope": slope}
-    with published.shapes_of(path):
-        arch = attgan.model.Architecture(**sizes)
+    arch = published.architecture(path, attgan.model.Architecture, **sizes)
     names = setting.get("attrs", CELEBA_13 if arch.c_dim == 13 else ())
-    notes = size_note(states, arch, image_size)
-    networks = {"generator": attgan.model.Generator, "discriminator": attgan.model.Discriminator}
-    return published.checked(
-        path, family, arch, states, networks, files, notes, selected_attrs=list(names)
-    )
+    published.check_shapes(states, networks_of(attgan.model), arch, files)
+    source = published.source(path, family, selected_attrs=list(names))
+    return published.Published(family, arch, states, source, size_note(states, arch, image_size))
 
 
 def read_stgan(path, discriminator="", image_size=None, data=None):
@@ -206,14 +200,11 @@ def read_stgan(path, discriminator="", image_size=None, data=None):
     units = count(states["generator"], r"stu\.\d+\.info\.weight")
     sizes = attgan_sizes(states, files, image_size) | {"bn_eps": 1e-5, "bn_momentum": 0.9}
     sizes |= {"use_gru": units > 0, "gru_n_layers": units}
-    with published.shapes_of(path):
-        arch = stgan.model.Architecture(**sizes)
+    arch = published.architecture(path, stgan.model.Architecture, **sizes)
     names = CELEBA_13 if arch.c_dim == 13 else ()
-    notes = size_note(states, arch, image_size)
-    networks = {"generator": stgan.model.Generator, "discriminator": stgan.model.Discriminator}
-    return published.checked(
-        path, family, arch, states, networks, files, notes, selected_attrs=list(names)
-    )
+    published.check_shapes(states, networks_of(stgan.model), arch, files)
+    source = published.source(path, family, selected_attrs=list(names))
+    return published.Published(family, arch, states, source, size_note(states, arch, image_size))
 
 
 def read_spade(path, discriminator="", encoder="", preset="", data=None, **labels):
@@ -235,24 +226,24 @@ def read_spade(path, discriminator="", encoder="", preset="", data=None, **label
     name = preset or SPADE_PRESETS.get(channels, "coco")
     sizes = spade.model.PRESETS[name] | labels | spade_sizes(states, files)
     sizes["d_padding"] = 2 if family == "nvlabs" else 1
-    with published.shapes_of(path):
-        arch = spade.model.Architecture(**sizes)
+    arch = published.architecture(path, spade.model.Architecture, **sizes)
     if arch.semantic_nc != channels:
         raise UserError(
             f"{path}: its maps have {channels} channels, but label_nc {arch.label_nc}, "
             f"contain_dontcare_label {arch.contain_dontcare_label} and no_instance "
             f"{arch.no_instance} make {arch.semantic_nc}; give those that it was trained with"
         )
+    networks = networks_of(spade.model) | {"encoder": spade.model.Encoder}
+    published.check_shapes(states, networks, arch, files)
     notes = [published.note("preset", name, bool(preset))]
-    networks = {
-        "generator": spade.model.Generator,
-        "discriminator": spade.model.Discriminator,
-        "encoder": spade.model.Encoder,
-    }
-    return published.checked(path, family, arch, states, networks, files, notes)
+    return published.Published(family, arch, states, published.source(path, family), notes)
 
 
 # ---- files and names ----
+
+
+def networks_of(model):
+    return {"generator": model.Generator, "discriminator": model.Discriminator}
 
 
 def gather(room, path, data, **further):

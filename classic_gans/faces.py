@@ -109,14 +109,16 @@ def read_attributes(path):
         raise UserError(f"{path}: line 2 must be the attributes' names, separated by blanks")
     if len(set(names)) < len(names):
         raise UserError(f"{path}: line 2 names an attribute twice")
-    faces = [(number, line.split()) for number, line in enumerate(lines[2:], 3) if line.strip()]
-    if len(faces) != int(lines[0]):
+    numbered = [(number, line) for number, line in enumerate(lines[2:], 3) if line.strip()]
+    if len(numbered) != int(lines[0]):
         raise UserError(
-            f"{path}: line 1 says {int(lines[0]):,} faces, but {len(faces):,} follow; is the file "
-            "cut? Correct the number or the lines"
+            f"{path}: line 1 says {int(lines[0]):,} faces, but {len(numbered):,} follow; is the "
+            "file cut? Correct the number or the lines"
         )
-    labels = np.empty((len(faces), len(names)), np.float32)
-    for row, (number, (_, *values)) in zip(labels, faces, strict=True):
+    files = []
+    labels = np.empty((len(numbered), len(names)), np.float32)
+    for row, (number, line) in zip(labels, numbered, strict=True):
+        file, *values = line.split()
         if len(values) != len(names):
             raise UserError(
                 f"{path}: line {number} has {len(values)} values for the {len(names)} names of "
@@ -126,7 +128,8 @@ def read_attributes(path):
             row[:] = [VALUES[value] for value in values]
         except KeyError as error:
             raise UserError(f"{path}: line {number}: {error} is neither 1 nor -1") from None
-    return names, [fields[0] for _, fields in faces], labels
+        files.append(file)
+    return names, files, labels
 
 
 def read_lines(path, what):
