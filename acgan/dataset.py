@@ -3,19 +3,17 @@ al., sec. 4).
 """
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from shared_metrics.class_folders import choose, class_files, class_names, existing
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images, read_rgb, stacks
+from shared_metrics.images import middle_square, stacks
 from shared_metrics.process import rng as make_rng
 
 GROUP = 10  # classes of one AC-GAN: the paper trains 100 of them for ImageNet's 1000
 RANDOM = re.compile(r"random(?::([0-9]{1,9}))?")
-POSITIONS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 class ClassFolder:
@@ -38,33 +36,13 @@ class ClassFolder:
     """
 
     def __init__(self, root, imsize, classes="auto", class_seed=0, flip=False, flag="--dataroot"):
-        root = Path(root).expanduser()
-        if not root.is_dir():
-            raise UserError(
-                f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of "
-                "images per class, "
-                "e.g. .../imagenet/train"
-            )
-        names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if not names:
-            raise UserError(
-                f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one "
-                "sub-folder per class"
-            )
-        self.class_indices = choose_classes(names, classes, class_seed, f"{flag} {root}")
+        names = class_names(root, flag)
+        where = f"{flag} {Path(root).expanduser()}"
+        self.class_indices = choose_classes(names, classes, class_seed, where)
         self.class_total = len(names)
         self.classes = [names[i] for i in self.class_indices]
-        self.files, self.labels, self.counts = [], [], []
-        for label, name in enumerate(self.classes):
-            files = list_images(root / name)
-            if not files:
-                raise UserError(
-                    f"{flag} {root / name}: no images in this class folder. Add images or choose "
-                    "others by --classes"
-                )
-            self.files += files
-            self.labels += [label] * len(files)
-            self.counts.append(len(files))
+        self.files, self.labels = class_files(root, self.classes, flag)
+        self.counts = np.bincount(self.labels).tolist()
         self.imsize, self.flip = imsize, flip
 
     def __len__(self):
@@ -79,14 +57,14 @@ class ClassFolder:
         a bad file.
         """
         x = (
-            np.asarray(middle(self.files[index], self.imsize), np.float32).transpose(2, 0, 1)
+            np.asarray(middle_square(self.files[index], self.imsize), np.float32).transpose(2, 0, 1)
             / 255.0
             * 2.0
             - 1.0
         )
         if self.flip and rng.random() < 0.5:
             x = x[:, :, ::-1]
-        return np.ascontiguousarray(x), np.int64(self.labels[index])
+        return np.ascontiguousarray(x), self.labels[index]
 
     def pictures(self, skip_bad=False):
         """The images as scores see them: see `center_crops`."""
@@ -107,55 +85,19 @@ def choose_classes(names, text, seed=0, where="--dataroot"):
     Raises: UserError naming --classes and what there is, when a class does not exist, is named
         twice, or none is left.
     """
-    by_name_only = not isinstance(text, str)
-    parts = text if by_name_only else [part.strip() for part in text.split(",")]
-    text = ",".join(parts)
-    total, there, position = (
-        len(names),
-        existing(names, where),
-        {name: i for i, name in enumerate(names)},
-    )
-    if text == "auto" and not by_name_only:
+    if isinstance(text, str):
+        text = text.strip()
+    total = len(names)
+    if text == "auto":
         start = GROUP if total >= 2 * GROUP else 0
         return list(range(start, min(total, start + GROUP)))
-    unknown = [part for part in parts if part not in position]
-    if not unknown:
-        picked = [position[part] for part in parts]
-    elif (drawn := RANDOM.fullmatch(text)) and not by_name_only:
+    drawn = RANDOM.fullmatch(text) if isinstance(text, str) and text not in names else None
+    if drawn:
         count = int(drawn[1] or GROUP)
         if not 1 <= count <= total:
-            raise UserError(f"--classes {text}: cannot draw {count} of {there}")
-        picked = make_rng(seed, "classes").permutation(total)[:count].tolist()
-    elif all(POSITIONS.fullmatch(part) for part in parts) and not by_name_only:
-        picked = [i for part in parts for i in _positions(part, total, there)]
-    else:
-        raise UserError(
-            f"--classes {text or repr(text)}: no class folder '{unknown[0]}' among {there}"
-        )
-    twice = [names[i] for i, times in sorted(Counter(picked).items()) if times > 1]
-    if twice:
-        raise UserError(f"--classes {text}: names {', '.join(twice[:3])} more than once")
-    return sorted(picked)
-
-
-def _positions(part, total, there):
-    """ "7" -> [7]; "10-20" -> 10 to 19."""
-    first, end = POSITIONS.fullmatch(part).groups()
-    first, end = int(first), int(end) if end else int(first) + 1
-    if first >= end:
-        raise UserError(
-            f"--classes {part}: holds no class; the end is not counted, so {first}-{first + 1} is "
-            "one class"
-        )
-    if end > total:
-        raise UserError(f"--classes {part}: reaches past {there}")
-    return range(first, end)
-
-
-def existing(names, where):
-    """What there is to choose from, for messages."""
-    shown = names if len(names) <= 10 else [*names[:9], "...", names[-1]]
-    return f"the {len(names)} class folders of {where}, counted from 0: {', '.join(shown)}"
+            raise UserError(f"--classes {text}: cannot draw {count} of {existing(names, where)}")
+        return sorted(make_rng(seed, "classes").permutation(total)[:count].tolist())
+    return choose(names, text, where)
 
 
 def group_name(indices, total):
@@ -169,29 +111,12 @@ def group_name(indices, total):
     return f"classes {', '.join(map(str, indices))} of {total}"
 
 
-def middle(path, imsize):
-    """The picture in a file with its short side resized to imsize (bilinear), then the middle
-    square, as PIL image.
-    """
-    image = read_rgb(path, min_side=imsize, rotate=True)
-    short = min(image.size)
-    box = []
-    for side in image.size:
-        resized = imsize * side // short
-        start = round((resized - imsize) / 2)
-        box.append((start * side / resized, (start + imsize) * side / resized))
-    (left, right), (top, bottom) = box
-    # Resampling only what is kept gives the pixels of resizing all of it, and a very long picture
-    # costs nothing.
-    return image.resize((imsize, imsize), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
-
-
 def center_crops(files, imsize, skip_bad=False):
     """Batches of uint8 (n, imsize, imsize, 3): the files' pictures as in training, not flipped.
 
     skip_bad leaves out those that cannot be read. Raises: UserError naming such a file otherwise.
     """
-    return stacks(files, lambda path: middle(path, imsize), skip_bad)
+    return stacks(files, lambda path: middle_square(path, imsize), skip_bad)
 
 
 def make_dataset(args):

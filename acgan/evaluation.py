@@ -178,7 +178,7 @@ def make_judge(args, classes, imsize):
     """`Judge` as the flags ask for it. Raises UserError when the classifier does not know the
     generator's classes.
     """
-    from classifier import IMAGENET, load_classifier
+    from shared_metrics.judges.classifier import IMAGENET, load_classifier
 
     if not args.classifier:
         raise UserError(

@@ -12,10 +12,19 @@ from tqdm import tqdm
 
 from shared_metrics.errors import UserError
 from shared_metrics.flags import not_negative
-from shared_metrics.images import DAMAGE, MAX_PIXELS, SUFFIXES, list_images, read_rgb, stacks
+from shared_metrics.images import read_rgb, stacks
+from shared_metrics.label_maps import (
+    allowed,
+    find_folders,
+    out_of_range,
+    pair,
+    read_ids,
+    read_label,
+    resize_ids,
+    wrong_size,
+)
 
 PREPROCESS = ("scale_shortside_and_crop", "resize_and_crop", "scale_width_and_crop", "fixed")
-GRAY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..255
 
 
 class PairFolder:
@@ -157,171 +166,6 @@ class PairFolder:
                 f"{self.preprocess}, lower than the crop ({self.height}); give another mode"
             )
         return scaled
-
-
-def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="train"):
-    """The folders of photos, label maps and instance maps (None where there are none), as Paths;
-    see `PairFolder`.
-
-    Raises: UserError naming the flag and folder that is missing.
-    """
-    if not root:
-        if not image_dir or not label_dir:
-            raise UserError(
-                "--data_path is missing. Give a folder with train_img and train_inst, or "
-                "--image_dir and --label_dir"
-            )
-        given = {"--image_dir": image_dir, "--label_dir": label_dir, "--instance_dir": instance_dir}
-        for flag, folder in given.items():
-            if folder and not Path(folder).expanduser().is_dir():
-                raise UserError(f"{flag} {folder}: no such folder")
-        return tuple(Path(folder).expanduser() if folder else None for folder in given.values())
-    if image_dir or label_dir or instance_dir:
-        raise UserError(
-            "--data_path and --image_dir, --label_dir or --instance_dir: give either the one or "
-            "the others"
-        )
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise UserError(
-            f"--data_path {root}: no such folder. Give the folder that holds train_img and "
-            "train_inst"
-        )
-    if split == "val" and not (root / "val_img").is_dir() and (root / "test_img").is_dir():
-        split = "test"
-    photos, maps, labels, instances = (
-        root / f"{split}_{name}" for name in ("img", "inst", "label", "instance")
-    )
-    for folder in (photos, labels if labels.is_dir() and not maps.is_dir() else maps):
-        if not folder.is_dir():
-            raise UserError(
-                f"--data_path {root}: no folder {folder.name} in it. Expected {photos.name} with "
-                "photos and "
-                f"{maps.name} with label maps of the same names"
-            )
-    if not labels.is_dir():
-        return photos, maps, instances if instances.is_dir() else None
-    return photos, labels, next((folder for folder in (instances, maps) if folder.is_dir()), None)
-
-
-def pair(image_dir, label_dir, instance_dir=None):
-    """Match the files of the folders by their path without suffix.
-
-    Returns: list of (photo, label map, instance map or None) sorted by name, and a list of
-        problems, one line each.
-    Raises: UserError when a folder holds no images at all.
-    """
-    problems, found = [], []
-    for folder in filter(None, (image_dir, label_dir, instance_dir)):
-        files = {}
-        for path in list_images(folder):
-            first = files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
-            if first != path:
-                problems.append(f"{path}: {first.name} bears the same name; keep one of them")
-        if not files:
-            raise UserError(
-                f"{folder}: no images in this folder ({', '.join(sorted(SUFFIXES)[:6])}, ...)"
-            )
-        found.append(files)
-    photos, *maps = found
-    for folder, files, what in zip(
-        (label_dir, instance_dir), maps, ("label", "instance"), strict=False
-    ):
-        for stem in sorted(photos.keys() - files.keys()):
-            problems.append(
-                f"{photos[stem]}: no {what} map {folder / stem}.png; add it or remove the photo"
-            )
-        for stem in sorted(files.keys() - photos.keys()):
-            problems.append(
-                f"{files[stem]}: no photo {image_dir / stem}.*; add it or remove the map"
-            )
-    whole = sorted(set(photos).intersection(*maps))
-    return [(photos[k], maps[0][k], maps[1][k] if instance_dir else None) for k in whole], problems
-
-
-def read_ids(path):
-    """The ids in a map: int64 (H, W). One channel of 1 to 32 bits; of a palette the indices, not
-    the colours.
-
-    Raises: UserError naming the file when it is no such picture, is a JPEG (lossy), or cannot be
-        read whole.
-    """
-    try:
-        with Image.open(path) as image:
-            mode, kind = image.mode, image.format
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"{path}: {image.width}x{image.height} pixels, more than the {MAX_PIXELS} "
-                    "allowed"
-                )
-            raw = image.tile[0][3] if image.tile else None
-            ids = np.asarray(image)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except DAMAGE as error:
-        reason = " ".join(str(error).replace(str(path), "").split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable map ({reason}); replace or remove it") from None
-    if kind == "JPEG":
-        raise UserError(f"{path}: a JPEG is no map, its compression changes ids; save maps as PNG")
-    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
-        raise UserError(
-            f"{path}: a map of mode {mode}, but ids need one whole number a pixel. `python "
-            "recolour.py` turns "
-            "colours into ids"
-        )
-    step = GRAY_STEPS.get(raw if isinstance(raw, str) else raw[0] if raw else None, 1)
-    return ids.astype(np.int64) // step
-
-
-def read_label(path, label_nc, contain_dontcare_label=True):
-    """The classes in a label map: int64 (H, W) in 0..label_nc-1, or label_nc where unknown.
-
-    Args: contain_dontcare_label, whether unknown pixels may occur: id label_nc, and 255 where
-        label_nc <= 255.
-    Raises: UserError as `read_ids`, and naming the file and the first id out of range.
-    """
-    labels = read_ids(path)
-    if contain_dontcare_label and label_nc <= 255:
-        labels[labels == 255] = label_nc
-    wrong = out_of_range(np.unique(labels), label_nc, contain_dontcare_label)
-    if len(wrong):
-        count = np.isin(labels, wrong).sum() / labels.size
-        raise UserError(
-            f"{path}: id {wrong[0]} is out of range ({count:.1%} of the pixels are): "
-            f"{allowed(label_nc, contain_dontcare_label)}. Repair the map, or train with a larger "
-            "label_nc; "
-            "`python dataset.py` lists all ids"
-        )
-    return labels
-
-
-def out_of_range(ids, label_nc, contain_dontcare_label):
-    """Those of the ids that are no class and, after 255 has become label_nc, not unknown either."""
-    return ids[(ids < 0) | (ids >= label_nc + bool(contain_dontcare_label))]
-
-
-def allowed(label_nc, contain_dontcare_label):
-    unknown = (
-        f" and {label_nc}{' or 255' if label_nc <= 255 else ''} for unknown"
-        if contain_dontcare_label
-        else ""
-    )
-    return f"label_nc {label_nc} allows 0 to {label_nc - 1}{unknown}"
-
-
-def wrong_size(photo, size, file, ids):
-    return (
-        f"{file}: {ids.shape[1]}x{ids.shape[0]} px, but its photo {photo} has {size[0]}x{size[1]}; "
-        "make both of one size"
-    )
-
-
-def resize_ids(ids, width, height):
-    """Ids int64 (H, W) -> (height, width), nearest neighbour: no id is made up."""
-    image = Image.fromarray(ids.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(image).astype(np.int64)
 
 
 def load_size_of(crop_size):

@@ -9,6 +9,11 @@ from shared_metrics import weights
 
 ADAM = re.compile(r"(.+)_(moment1|moment2|beta1_pow_acc|beta2_pow_acc)_\d+")
 NOT_TRAINED = ("._mean", "._variance", ".weight_u", ".weight_v")
+# (our entry, the engine's, the network that it trains, what comes before its names here)
+OPTIMIZERS = (
+    ("optimizer_g", "optimG", "generator", "generator."),
+    ("optimizer_d", "optimD", "discriminator", ""),
+)
 
 
 def read_engine(path, arch):
@@ -23,17 +28,14 @@ def read_engine(path, arch):
     data = weights.load(path)
     if not isinstance(data, dict) or "net_gen" not in data:
         return None
-    found, notes = read_weights(path, **arch.to_dict()), []
+    published = read_weights(path, data=data, **arch.to_dict())
     parts = ("generator", "discriminator", "architecture")
-    state = {name: found[name] for name in parts if name in found}
-    state["iteration"] = found["source"]["iteration"] or 0
+    state = {name: published[name] for name in parts if name in published}
+    state["iteration"] = published["source"]["iteration"] or 0
+    notes = []
     if not state["iteration"]:
         notes.append(f"{path}: tells no iteration; counting from 0")
-    adams = (
-        ("optimizer_g", "optimG", "generator", "generator."),
-        ("optimizer_d", "optimD", "discriminator", ""),
-    )
-    for name, theirs, network, prefix in adams:
+    for name, theirs, network, prefix in OPTIMIZERS:
         adam = adam_state(data.get(theirs), state.get(network, {}), prefix)
         if adam:
             state[name] = adam
@@ -49,27 +51,28 @@ def read_engine(path, arch):
 
 
 def adam_state(saved, network, prefix=""):
-    """Adam's state in the layout of `checkpoint.optimizer_state`, or None where it does not fit the
-    network.
+    """Adam's state in the layout of `checkpoint.optimizer_state`, or None where it does not fit.
 
     Paddle names it by automatic parameter names (conv2d_3.w_0_moment1_0), in the order in which the
-    network lists its
-    parameters: so they are matched by place, and their shapes compared.
+    network lists its parameters: so they are matched by place, and their shapes compared.
+
     Args: saved, {automatic name: array} or None; network, {name: array}; prefix, put before each
         name.
     """
-    found = {}
+    kinds = {}  # {"moment1": {automatic name: array}, ...}
     for key, value in (saved or {}).items():
         match = ADAM.fullmatch(str(key))
         if match:
-            found.setdefault(match[2], {})[match[1]] = value
+            kinds.setdefault(match[2], {})[match[1]] = value
     names = [name for name in network if not name.endswith(NOT_TRAINED)]
-    automatic = list(found.get("moment1", {}))
-    alike = len(found) == 4 and all(values.keys() == set(automatic) for values in found.values())
+    automatic = list(kinds.get("moment1", {}))
+    alike = len(kinds) == 4 and all(values.keys() == set(automatic) for values in kinds.values())
     if not names or not alike or len(automatic) != len(names):
         return None
-    for moment in ("moment1", "moment2"):
-        if [found[moment][a].shape for a in automatic] != [network[name].shape for name in names]:
-            return None
     pairs = list(zip(names, automatic, strict=True))
-    return {kind: {prefix + name: values[a] for name, a in pairs} for kind, values in found.items()}
+    for moment in ("moment1", "moment2"):
+        if any(kinds[moment][key].shape != network[name].shape for name, key in pairs):
+            return None
+    return {
+        kind: {prefix + name: values[key] for name, key in pairs} for kind, values in kinds.items()
+    }

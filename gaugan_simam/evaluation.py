@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dataset import PREPROCESS, PairFolder
-from segmenter import Confusion, load_segmenter
 from shared_metrics.errors import UserError
 from shared_metrics.images import grid, save_png
+from shared_metrics.judges.segmenter import Confusion, load_segmenter
 from trainer import colourise
 
 INCEPTION = ("fid", "is", "kid", "pr")

@@ -2,52 +2,49 @@
 Normalization", CVPR 2019).
 
 Two variants: "photopen", PaddleGAN's, with GELU and SimAM (Yang et al., ICML 2021), and "nvlabs",
-    the paper's.
-Attribute names are the keys of PaddleGAN's weights. Images are (N, 3, H, W) float32 in [-1, 1];
-semantic maps are (N, semantic_nc, H, W) float32: one channel per label id, then the edge map
-(`semantics` makes them).
+the paper's. Attribute names are the keys of PaddleGAN's weights. Images are (N, 3, H, W) float32 in
+[-1, 1]; semantic maps are (N, semantic_nc, H, W) float32: one channel per label id, then the edge
+map (`semantics` makes them).
 """
 
+import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from typing import Literal
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Normal
 
+from shared_metrics import fast
 from shared_metrics.errors import UserError
+from shared_metrics.published import PlainFields
 
-UPSAMPLINGS = {
-    "normal": 5,
-    "more": 6,
-    "most": 7,
-}  # how often the side is doubled between G's start and the image
+UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}  # doublings of the side between start and image
 NORM_G = "[spectral]spade{batch|syncbatch|instance}{k}x{k}, for instance spectralspadebatch3x3"
 WARM_UP = 15  # power iterations at construction: sigma starts random, far below the truth
 SPADE_WIDTH = 128  # channels between the map and SPADE's gamma and beta
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """All that fixes the networks; kept in checkpoints. Raises UserError naming the entry of an
-    impossible value.
+class Architecture(PlainFields):
+    """All that fixes the networks; kept in checkpoints.
 
     Properties: nc, one-hot channels; semantic_nc, channels of the semantic map; start and size,
-        (height, width) of G's
-    first features and of its images.
+        (height, width) of G's first features and of its images.
+    Raises: UserError naming the entry where entries do not go together.
     """
 
-    variant: str = "photopen"  # activations, norms of D, initialisation; "nvlabs": the paper's
+    # activations, norms of D, initialisation; "nvlabs": the paper's
+    variant: Literal["photopen", "nvlabs"] = "photopen"
     label_nc: int = 12  # label ids 0 ... label_nc - 1
     contain_dontcare_label: bool = True  # id label_nc stands for unknown
     no_instance: bool = False  # True: no edge map
     crop_size: int = 256  # width of G's images
     aspect_ratio: float = 1.0  # width / height
-    num_upsampling_layers: str = "normal"  # or "more", "most": see UPSAMPLINGS
-    norm_G: str = (
-        "spectralspadebatch3x3"  # see NORM_G; spectral norm is of the blocks' convolutions
-    )
+    num_upsampling_layers: Literal["normal", "more", "most"] = "normal"  # see UPSAMPLINGS
+    norm_G: str = "spectralspadebatch3x3"  # see NORM_G; spectral norm of the blocks' convolutions
     ngf: int = 24  # base width of G; its blocks have 16, 8, 4, 2, 1 times that
     use_vae: bool = False  # G starts from the encoder's latent instead of the map
     z_dim: int = 256
@@ -59,21 +56,13 @@ class Architecture:
     simam_lambda: float = 1e-4
 
     def __post_init__(self):
-        for name, allowed in (("variant", VARIANTS), ("num_upsampling_layers", UPSAMPLINGS)):
-            if getattr(self, name) not in allowed:
-                raise UserError(
-                    f"{name} {getattr(self, name)}: unknown; take one of {', '.join(allowed)}"
-                )
-        for name in ("label_nc", "crop_size", "ngf", "z_dim", "nef", "ndf", "num_D", "n_layers_D"):
-            least = (
-                2 if (name, self.num_upsampling_layers) == ("ngf", "most") else 1
-            )  # "most" halves it once more
-            if getattr(self, name) < least:
-                raise UserError(f"{name} {getattr(self, name)}: must be at least {least}")
-        for name in ("aspect_ratio", "simam_lambda"):
-            if not 0 < getattr(self, name) < float("inf"):
+        layers = self.num_upsampling_layers
+        if layers == "most" and self.ngf < 2:
+            raise UserError(f"ngf {self.ngf}: must be at least 2, which most upsampling halves")
+        for name in ("aspect_ratio", "simam_lambda"):  # divisors
+            if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} {getattr(self, name)}: must be a number above 0")
-        step, layers = 2 ** UPSAMPLINGS[self.num_upsampling_layers], self.num_upsampling_layers
+        step = 2 ** UPSAMPLINGS[layers]
         if self.crop_size % step:
             near = max(round(self.crop_size / step), 1) * step
             raise UserError(
@@ -88,11 +77,10 @@ class Architecture:
         self.norm_parts()
 
     def norm_parts(self):
-        """norm_G as (spectral norm in G's blocks: bool, norm inside SPADE: str, side of SPADE's
-        kernels: int).
-        """
+        """norm_G as (spectral norm in G's blocks?, norm inside SPADE, side of SPADE's kernels)."""
         wrong = f"norm_G {self.norm_G}"
-        spectral, rest = self.norm_G.startswith("spectral"), self.norm_G.removeprefix("spectral")
+        spectral = self.norm_G.startswith("spectral")
+        rest = self.norm_G.removeprefix("spectral")
         if not rest.startswith("spade"):
             raise UserError(f"{wrong}: G's norm is spade; write {NORM_G}")
         kind, sides = re.fullmatch(r"([^\d]*)(.*)", rest.removeprefix("spade")).groups()
@@ -120,65 +108,57 @@ class Architecture:
 
     @property
     def size(self):
-        height, width = self.start
-        return height * 2 ** UPSAMPLINGS[self.num_upsampling_layers], self.crop_size
+        return self.start[0] * 2 ** UPSAMPLINGS[self.num_upsampling_layers], self.crop_size
 
     def g_blocks(self):
-        """Rows of G's table: [(name, channels in, channels out, whether the side is doubled before
-        it)].
-        """
-        n, more = self.ngf, self.num_upsampling_layers in ("more", "most")
-        wide = (16 * n, 16 * n)
-        rows = [("head_0", *wide, False), ("G_middle_0", *wide, True), ("G_middle_1", *wide, more)]
-        rows += [(f"up_{i}", 16 * n // 2**i, 8 * n // 2**i, True) for i in range(4)]
-        return rows + ([("up_4", n, n // 2, True)] if self.num_upsampling_layers == "most" else [])
+        """Rows of G's table: [(name, channels in, channels out, side doubled before it?)]."""
+        n = self.ngf
+        more = self.num_upsampling_layers in ("more", "most")
+        rows = [
+            ("head_0", 16 * n, 16 * n, False),
+            ("G_middle_0", 16 * n, 16 * n, True),
+            ("G_middle_1", 16 * n, 16 * n, more),
+            ("up_0", 16 * n, 8 * n, True),
+            ("up_1", 8 * n, 4 * n, True),
+            ("up_2", 4 * n, 2 * n, True),
+            ("up_3", 2 * n, n, True),
+        ]
+        if self.num_upsampling_layers == "most":
+            rows.append(("up_4", n, n // 2, True))
+        return rows
 
     def d_blocks(self):
         """Rows of each scale of D, its logits last: [(channels in, channels out, stride)]."""
-        widths = [min(self.ndf * 2**n, 512) if n else self.ndf for n in range(self.n_layers_D)]
-        strides = [2] * max(self.n_layers_D - 1, 1) + [1] * 2
-        return list(
-            zip(
-                [self.semantic_nc + 3, *widths],
-                [*widths, 1],
-                strides[: self.n_layers_D + 1],
-                strict=True,
-            )
-        )
-
-    def to_dict(self):
-        """Plain numbers and strings, for checkpoints and JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values):
-        """The inverse of `to_dict`. Raises UserError on unknown or missing entries."""
-        odd = sorted({f.name for f in fields(cls)} ^ set(values))
-        if odd:
-            raise UserError(
-                f"architecture: entries {odd} are unknown or missing; the file is from another "
-                "version"
-            )
-        return cls(**values)
+        rows = []
+        i = self.semantic_nc + 3  # the map and an image
+        o = self.ndf
+        for n in range(self.n_layers_D):
+            last = n == self.n_layers_D - 1
+            rows.append((i, o, 1 if last and n > 0 else 2))
+            i = o
+            o = min(2 * o, 512)
+        return [*rows, (i, 1, 1)]
 
 
-_NVLABS = {
-    "label_nc": 182,
-    "norm_G": "spectralspadesyncbatch3x3",
-    "ngf": 64,
-    "nef": 64,
-    "ndf": 64,
-    "num_D": 2,
-}
 # What each published variant changes in the defaults above; the labels of nvlabs are COCO-Stuff's.
-VARIANTS = {"photopen": {}, "nvlabs": _NVLABS | {"n_layers_D": 4, "simam": False}}
+VARIANTS = {
+    "photopen": {},
+    "nvlabs": {
+        "label_nc": 182,
+        "norm_G": "spectralspadesyncbatch3x3",
+        "ngf": 64,
+        "nef": 64,
+        "ndf": 64,
+        "num_D": 2,
+        "n_layers_D": 4,
+        "simam": False,
+    },
+}
 
 
 def architecture(variant, **changes):
-    """Architecture of a published variant ("photopen", "nvlabs") with `changes` to its fields.
-    Raises UserError.
-    """
-    return Architecture(**{"variant": variant} | VARIANTS.get(variant, {}) | changes)
+    """Architecture of a published variant ("photopen", "nvlabs") with `changes` to its fields."""
+    return Architecture(**{"variant": variant} | VARIANTS[variant] | changes)
 
 
 def semantics(labels, instances, arch):
@@ -186,6 +166,7 @@ def semantics(labels, instances, arch):
 
     A pixel is on an edge where its id differs from any of its four neighbours', so both sides of a
     border are.
+
     Args: labels (N, H, W) integers, tensor or array, in [0, arch.nc): callers check them;
         instances, the same of any ids, or None: the edges are the labels' own, as PaddleGAN's.
     Returns: (N, arch.semantic_nc, H, W) float32.
@@ -197,8 +178,10 @@ def semantics(labels, instances, arch):
     if arch.no_instance:
         return one_hot
     N, H, W = ids.shape
-    across, down = ids[:, :, 1:] != ids[:, :, :-1], ids[:, 1:] != ids[:, :-1]
-    column, row = paddle.zeros([N, H, 1], "bool"), paddle.zeros([N, 1, W], "bool")
+    across = ids[:, :, 1:] != ids[:, :, :-1]  # (N, H, W - 1)
+    down = ids[:, 1:] != ids[:, :-1]  # (N, H - 1, W)
+    column = paddle.zeros([N, H, 1], "bool")
+    row = paddle.zeros([N, 1, W], "bool")
     edge = paddle.concat([across, column], 2) | paddle.concat([column, across], 2)
     edge = edge | paddle.concat([down, row], 1) | paddle.concat([row, down], 1)
     return paddle.concat([one_hot, edge.unsqueeze(1).astype("float32")], 1)
@@ -209,18 +192,17 @@ def simam(x, lam):
     each channel's H, W.
 
     Attention without parameters: what stands out from its channel passes, its mean is scaled by
-        sigmoid(1/2) = 0.6225,
-    and so is a 1x1 map. Source: Yang et al., ICML 2021, sec. 3.2. float32, also under auto_cast;
-        returns x's dtype.
+    sigmoid(1/2) = 0.6225, and so is a 1x1 map. float32, also under auto_cast; returns x's dtype.
+    Source: Yang et al., ICML 2021, sec. 3.2.
     """
     _, C, H, W = x.shape
     with paddle.amp.auto_cast(enable=False):
-        h = x.astype("float32").reshape(
-            [-1, H * W]
-        )  # (N C, HW): Paddle's CPU broadcasts this form faster
+        # (N C, HW): Paddle's CPU broadcasts this form faster
+        h = x.astype("float32").reshape([-1, H * W])
         d = (h - h.mean(1, keepdim=True)).square()
         v = d.sum(1, keepdim=True) / max(H * W - 1, 1)
-        return (h * F.sigmoid(d / (4.0 * (v + lam)) + 0.5)).reshape([-1, C, H, W]).astype(x.dtype)
+        h = h * F.sigmoid(d / (4.0 * (v + lam)) + 0.5)
+        return h.reshape([-1, C, H, W]).astype(x.dtype)
 
 
 def _activation(arch):
@@ -228,14 +210,14 @@ def _activation(arch):
 
 
 def _weight_attr(arch, fan_in, fan_out):
-    """photopen: Paddle's default for convolutions; nvlabs: Glorot's normal, gain 0.02. Biases start
-    at 0 in both.
+    """photopen: Paddle's default for convolutions; nvlabs: Glorot's normal, gain 0.02.
+
+    Biases start at 0 in both.
     """
-    std = (
-        (2 / fan_in) ** 0.5
-        if arch.variant == "photopen"
-        else 0.02 * (2 / (fan_in + fan_out)) ** 0.5
-    )
+    if arch.variant == "photopen":
+        std = (2 / fan_in) ** 0.5
+    else:
+        std = 0.02 * (2 / (fan_in + fan_out)) ** 0.5
     return paddle.ParamAttr(initializer=Normal(0.0, std))
 
 
@@ -244,16 +226,8 @@ def _linear(i, o, arch):
 
 
 def _instance_norm(C, affine):
-    return (
-        nn.InstanceNorm2D(C) if affine else nn.InstanceNorm2D(C, weight_attr=False, bias_attr=False)
-    )
-
-
-def _add_bias(h, bias):
-    """Shape (C, 1, 1), not the (1, C, 1, 1) that conv2d adds: Paddle's CPU kernel is ten times as
-    fast there.
-    """
-    return h if bias is None else h + bias.reshape([-1, 1, 1])
+    attr = None if affine else False
+    return nn.InstanceNorm2D(C, weight_attr=attr, bias_attr=attr)
 
 
 class Conv(nn.Layer):
@@ -261,7 +235,8 @@ class Conv(nn.Layer):
 
     def __init__(self, i, o, k, arch, stride=1, bias=True, weight="weight"):
         super().__init__()
-        self.stride, self.padding = stride, k // 2
+        self.stride = stride
+        self.padding = k // 2
         attr = _weight_attr(arch, i * k * k, o * k * k)
         self.add_parameter(weight, self.create_parameter([o, i, k, k], attr=attr))
         self.bias = self.create_parameter([o], is_bias=True) if bias else None
@@ -270,9 +245,7 @@ class Conv(nn.Layer):
         return self.weight
 
     def forward(self, x):
-        return _add_bias(
-            F.conv2d(x, self.kernel(), stride=self.stride, padding=self.padding), self.bias
-        )
+        return fast.conv2d(x, self.kernel(), self.bias, self.stride, self.padding)
 
 
 def _normalize(x):
@@ -280,22 +253,24 @@ def _normalize(x):
 
 
 class SNConv(Conv):
-    """The same with W / sigma(W), sigma the largest singular value of W as `out` rows (Miyato et
-    al., ICLR 2018).
+    """The same with W / sigma(W), sigma the largest singular value of W as `out` rows.
 
     `weight_orig` is the parameter; buffers `weight_u` and `weight_v` move by one power iteration at
-    each training-mode forward, never in eval. Always float32, also under auto_cast.
+    each training-mode forward, never in eval. Always float32, also under auto_cast. Source: Miyato
+    et al., ICLR 2018.
     """
 
     def __init__(self, i, o, k, arch, stride=1, bias=True):
         super().__init__(i, o, k, arch, stride, bias, weight="weight_orig")
         self.register_buffer("weight_u", _normalize(paddle.randn([o])))
         self.register_buffer("weight_v", paddle.zeros([i * k * k]))
-        self.power_iteration(WARM_UP)
+        if self.weight_orig._is_initialized():  # paddle.LazyGuard gives it a shape alone
+            self.power_iteration(WARM_UP)
 
     @paddle.no_grad()
     def power_iteration(self, times=1):
-        W, u = self.weight_orig.flatten(1), self.weight_u
+        W = self.weight_orig.flatten(1)
+        u = self.weight_u
         for _ in range(times):
             v = _normalize(paddle.matmul(W, u, transpose_x=True))
             u = _normalize(paddle.matmul(W, v))
@@ -311,34 +286,35 @@ class SNConv(Conv):
 
 
 def _synchronised():
-    """Whether BatchNorm can share statistics: several processes, each with a GPU; Paddle's CPU has
-    no such kernel.
+    """Whether BatchNorm can share statistics: several processes, each with a GPU.
+
+    Paddle's CPU has no such kernel.
     """
     return paddle.distributed.get_world_size() > 1 and paddle.device.get_device().startswith("gpu")
 
 
 def sync_note(arch):
-    """One line to show where norm_G asks for syncbatch and plain BatchNorm takes its place, else
-    "".
-    """
+    """A line to show where norm_G asks for syncbatch and plain BatchNorm takes its place, or ""."""
     if arch.norm_parts()[1] != "syncbatch" or _synchronised():
         return ""
-    return f"norm_G {arch.norm_G}: one process or no GPU, so plain BatchNorm takes syncbatch's place (same weights)"
+    return (
+        f"norm_G {arch.norm_G}: one process or no GPU, so plain BatchNorm takes syncbatch's place "
+        "(same weights)"
+    )
 
 
 def _param_free_norm(C, arch):
     kind = arch.norm_parts()[1]
     if kind == "instance":
-        return _instance_norm(
-            C, affine=arch.variant == "photopen"
-        )  # PaddleGAN's is not parameter-free
+        return _instance_norm(C, affine=arch.variant == "photopen")  # PaddleGAN's has parameters
     norm = nn.SyncBatchNorm if kind == "syncbatch" and _synchronised() else nn.BatchNorm2D
     return norm(C, weight_attr=False, bias_attr=False)
 
 
 class SPADE(nn.Layer):
-    """norm(x) * (1 + gamma) + beta, gamma and beta of x's shape, convolved from the map of x's side
-    (SPADE eq. 1).
+    """norm(x) * (1 + gamma) + beta (SPADE eq. 1).
+
+    gamma and beta, of x's shape, are convolved from the map of x's side.
     """
 
     def __init__(self, C, arch):
@@ -351,34 +327,35 @@ class SPADE(nn.Layer):
         self.mlp_beta = Conv(SPADE_WIDTH, C, k, arch)
 
     def forward(self, x, seg):
-        h, layers = self.mlp_shared(seg), (self.mlp_gamma, self.mlp_beta)  # (N, 128, H, W)
-        weight, bias = (
-            paddle.concat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")
-        )
-        h = _add_bias(
-            F.conv2d(h, weight, padding=self.mlp_gamma.padding), bias
-        )  # both at once: faster on CPU
+        h = self.mlp_shared(seg)  # (N, 128, H, W)
+        # gamma and beta in one convolution: faster on CPU than two
+        weight = paddle.concat([self.mlp_gamma.weight, self.mlp_beta.weight])
+        bias = paddle.concat([self.mlp_gamma.bias, self.mlp_beta.bias])
+        h = fast.conv2d(h, weight, bias, padding=self.mlp_gamma.padding)  # (N, 2C, H, W)
         gamma, beta = h.chunk(2, 1)  # (N, C, H, W) each
         return self.param_free_norm(x) * (1.0 + gamma) + beta
 
 
 class SPADEResBlock(nn.Layer):
-    """Residual block of G: (N, i, H, W) and the map of that side -> (N, o, H, W), then SimAM (SPADE
-    fig. 4).
+    """Residual block of G: (N, i, H, W) and the map of that side -> (N, o, H, W) (SPADE fig. 4).
+
+    SimAM, which the paper does not have, follows the sum.
     """
 
     def __init__(self, i, o, arch):
         super().__init__()
         self.lam = arch.simam_lambda if arch.simam else None
-        conv, middle = SNConv if arch.norm_parts()[0] else Conv, min(i, o)
+        conv = SNConv if arch.norm_parts()[0] else Conv
+        middle = min(i, o)
         self.spade_0 = SPADE(i, arch)
         self.act_conv_0 = nn.Sequential(_activation(arch), conv(i, middle, 3, arch))
         self.spade_1 = SPADE(middle, arch)
         self.act_conv_1 = nn.Sequential(_activation(arch), conv(middle, o, 3, arch))
-        self.spade_s = SPADE(i, arch) if i != o else None
-        self.act_conv_s = (
-            nn.Sequential(conv(i, o, 1, arch, bias=False)) if i != o else None
-        )  # no activation in it
+        self.spade_s = None
+        self.act_conv_s = None
+        if i != o:
+            self.spade_s = SPADE(i, arch)
+            self.act_conv_s = nn.Sequential(conv(i, o, 1, arch, bias=False))  # no activation in it
 
     def forward(self, x, seg):
         h = self.act_conv_0(self.spade_0(x, seg))  # (N, min(i, o), H, W)
@@ -387,17 +364,10 @@ class SPADEResBlock(nn.Layer):
         return h if self.lam is None else simam(h, self.lam)
 
 
-def upsample(x):
-    """Nearest neighbour, twice the side: (N, C, H, W) -> (N, C, 2H, 2W). On CPU five times as fast
-    as F.interpolate.
-    """
-    _, C, H, W = x.shape
-    return x.reshape([-1, 1, W, 1]).tile([1, 2, 1, 2]).reshape([-1, C, 2 * H, 2 * W])
-
-
 def resize_nearest(seg, H, W):
-    """(N, C, h, w) -> (N, C, H, W), pixel (i, j) from (floor(i h / H), floor(j w / W)): torch's
-    legacy "nearest".
+    """(N, C, h, w) -> (N, C, H, W), pixel (i, j) from (floor(i h / H), floor(j w / W)).
+
+    That is torch's legacy "nearest".
     """
     h, w = seg.shape[2:]
     if h % H == 0 and w % W == 0:
@@ -406,32 +376,37 @@ def resize_nearest(seg, H, W):
 
 
 class Generator(nn.Layer):
-    """G: semantic map (N, semantic_nc, H, W) -> images (N, 3, *arch.size) in [-1, 1]. At 256 px, ch
-    = ngf, "normal":
+    """G: semantic map (N, semantic_nc, H, W) -> images (N, 3, *arch.size) in [-1, 1].
 
-    fc            (N, 16 ch,   8,   8)        up_0      (N, 8 ch,  32,  32)
-    head_0        (N, 16 ch,   8,   8)        up_1      (N, 4 ch,  64,  64)
-    G_middle_0    (N, 16 ch,  16,  16)        up_2      (N, 2 ch, 128, 128)
-    G_middle_1    (N, 16 ch,  16,  16)        up_3      (N,   ch, 256, 256), then activation, 3x3 convolution, tanh
+    At 256 px, ch = ngf, "normal":
+
+        fc            (N, 16 ch,   8,   8)
+        head_0        (N, 16 ch,   8,   8)
+        G_middle_0    (N, 16 ch,  16,  16)
+        G_middle_1    (N, 16 ch,  16,  16)
+        up_0          (N,  8 ch,  32,  32)
+        up_1          (N,  4 ch,  64,  64)
+        up_2          (N,  2 ch, 128, 128)
+        up_3          (N,    ch, 256, 256), then activation, 3x3 convolution, tanh
     """
 
     def __init__(self, arch):
         super().__init__()
-        self.arch, n = arch, 16 * arch.ngf
+        self.arch = arch
+        n = 16 * arch.ngf
         H, W = arch.start
-        self.fc = (
-            _linear(arch.z_dim, n * H * W, arch)
-            if arch.use_vae
-            else Conv(arch.semantic_nc, n, 3, arch)
-        )
+        if arch.use_vae:
+            self.fc = _linear(arch.z_dim, n * H * W, arch)
+        else:
+            self.fc = Conv(arch.semantic_nc, n, 3, arch)
         for name, i, o, _ in arch.g_blocks():
             self.add_sublayer(name, SPADEResBlock(i, o, arch))
         self.activation = _activation(arch)
         self.conv_img = Conv(o, 3, 3, arch)
 
     def forward(self, seg, z=None):
-        """Args: seg, of any side (it is resized to each block's); z (N, z_dim), with use_vae only;
-        None: N(0, 1).
+        """Args: seg, of any side: it is resized to each block's; z (N, z_dim), with use_vae only,
+        None: drawn from N(0, 1).
         """
         H, W = self.arch.start
         here = resize_nearest(seg, H, W)  # one map serves all SPADE layers of its side
@@ -442,15 +417,16 @@ class Generator(nn.Layer):
             x = self.fc(here)
         for name, _, _, doubled in self.arch.g_blocks():
             if doubled:
-                x, H, W = upsample(x), 2 * H, 2 * W
+                x = fast.upsample(x)
+                H *= 2
+                W *= 2
                 here = resize_nearest(seg, H, W)
             x = getattr(self, name)(x, here)
         return F.tanh(self.conv_img(self.activation(x)))
 
 
 class PatchDiscriminator(nn.Layer):
-    """One scale of D: (N, semantic_nc + 3, H, W) -> the outputs of its blocks, the logits (N, 1, h,
-    w) last.
+    """One scale of D: (N, semantic_nc + 3, H, W) -> [outputs of its blocks, logits (N, 1, h, w)].
 
     Convolutions are 4x4 with padding 2; the first has neither norm nor spectral norm, the last no
     activation either.
@@ -459,70 +435,70 @@ class PatchDiscriminator(nn.Layer):
     def __init__(self, arch):
         super().__init__()
         self.lam = arch.simam_lambda if arch.simam else None
-        affine, rows = (
-            arch.variant == "photopen",
-            arch.d_blocks(),
-        )  # nvlabs: no affine norm, no bias before it
+        affine = arch.variant == "photopen"  # nvlabs: no affine norm, no bias before it
+        rows = arch.d_blocks()
         for n, (i, o, stride) in enumerate(rows):
-            if n in (0, len(rows) - 1):
+            if n == 0:
+                block = nn.Sequential(Conv(i, o, 4, arch, stride))
+            elif n == len(rows) - 1:
                 block = Conv(i, o, 4, arch, stride)
             else:
-                block = nn.Sequential(
-                    SNConv(i, o, 4, arch, stride, bias=affine), _instance_norm(o, affine)
-                )
-            self.add_sublayer(f"block_{n}", block if n else nn.Sequential(block))
-        self.count, self.activation = len(rows), _activation(arch)
+                conv = SNConv(i, o, 4, arch, stride, bias=affine)
+                block = nn.Sequential(conv, _instance_norm(o, affine))
+            self.add_sublayer(f"block_{n}", block)
+        self.count = len(rows)
+        self.activation = _activation(arch)
 
     def forward(self, x):
-        found = []
+        outputs = []
         for n in range(self.count):
             x = getattr(self, f"block_{n}")(x)
-            x = self.activation(x) if n < self.count - 1 else x
-            found.append(
-                x if self.lam is None else simam(x, self.lam)
-            )  # the logits too, as PaddleGAN
-            x = found[-1]
-        return found
+            if n < self.count - 1:
+                x = self.activation(x)
+            if self.lam is not None:
+                x = simam(x, self.lam)  # the logits too, as PaddleGAN
+            outputs.append(x)
+        return outputs
 
 
 class Discriminator(nn.Layer):
-    """D: map and image joined, (N, semantic_nc + 3, H, W) -> [[output of each block] of each
-    scale], largest first.
+    """D: map and image joined, (N, semantic_nc + 3, H, W) -> a list for each scale, largest first.
 
-    Scale i sees its input pooled i times (average of 3x3, stride 2, padding not counted).
+    The list holds the output of each block of the scale. Scale i sees its input pooled i times
+    (average of 3x3, stride 2, padding not counted).
     """
 
     def __init__(self, arch):
         super().__init__()
         self.arch = arch
-        for i in range(
-            arch.num_D
-        ):  # PaddleGAN's keys number a scale twice: it stands behind i poolings
+        for i in range(arch.num_D):  # PaddleGAN's keys number a scale twice
             self.add_sublayer(f"nld_{i}", nn.LayerDict({str(i): PatchDiscriminator(arch)}))
 
     def forward(self, x):
-        found = []
+        scales = []
         for i in range(self.arch.num_D):
-            x = F.avg_pool2d(x, 3, stride=2, padding=1, exclusive=True) if i else x
-            found.append(getattr(self, f"nld_{i}")[str(i)](x))
-        return found
+            if i > 0:
+                x = F.avg_pool2d(x, 3, stride=2, padding=1, exclusive=True)
+            scales.append(getattr(self, f"nld_{i}")[str(i)](x))
+        return scales
 
 
 class Encoder(nn.Layer):
-    """E of the VAE: photos (N, 3, H, W), resized to 256x256 -> mu, logvar, (N, z_dim) each (SPADE,
-    appendix A).
+    """E of the VAE: photos (N, 3, H, W), resized to 256x256 -> mu, logvar, (N, z_dim) each.
 
     Six 3x3 convolutions of stride 2 with spectral and instance norm, ch = nef: ch, 2 ch, 4 ch, 8
-    ch, 8 ch, 8 ch.
+    ch, 8 ch, 8 ch. Source: SPADE, appendix A.
     """
 
     def __init__(self, arch):
         super().__init__()
-        affine, i = arch.variant == "photopen", 3
+        affine = arch.variant == "photopen"
+        i = 3
         for n, times in enumerate((1, 2, 4, 8, 8, 8), 1):
-            conv = SNConv(i, arch.nef * times, 3, arch, stride=2, bias=affine)
-            i = arch.nef * times
-            self.add_sublayer(f"layer{n}", nn.Sequential(conv, _instance_norm(i, affine)))
+            o = arch.nef * times
+            conv = SNConv(i, o, 3, arch, stride=2, bias=affine)
+            self.add_sublayer(f"layer{n}", nn.Sequential(conv, _instance_norm(o, affine)))
+            i = o
         self.activation = _activation(arch)
         self.fc_mu = _linear(i * 16, arch.z_dim, arch)
         self.fc_var = _linear(i * 16, arch.z_dim, arch)
@@ -530,6 +506,6 @@ class Encoder(nn.Layer):
     def forward(self, x):
         x = F.interpolate(x, size=[256, 256], mode="bilinear")
         for n in range(1, 7):
-            x = self.activation(getattr(self, f"layer{n}")(x))  # 128, 64, 32, 16, 8, 4
+            x = self.activation(getattr(self, f"layer{n}")(x))  # sides 128, 64, 32, 16, 8, 4
         x = x.flatten(1)
         return self.fc_mu(x), self.fc_var(x)

@@ -218,13 +218,14 @@ def make_dataset(args):
     if args.dataset == "cifar10" and batches:
         data = Cifar10Batches(root, args.imsize, args.flip, not args.dont_normalize)
     else:
-        zoom = args.centercrop_size / args.imsize if args.centercrop else 1.0
-        if not 0 < zoom <= 1:
-            raise UserError(
-                f"--centercrop_size {args.centercrop_size}: must lie in 1..{args.imsize} (--imsize)"
-            )
-        crop = "none" if args.dont_resize else "center" if args.centercrop else args.crop
-        data = ClassFolder(root, args.imsize, crop, zoom, args.flip, not args.dont_normalize)
+        data = ClassFolder(
+            root,
+            args.imsize,
+            crop=args.crop,
+            zoom=args.zoom,
+            flip=args.flip,
+            normalize=not args.dont_normalize,
+        )
     if args.num_classes and args.num_classes != len(data.classes):
         raise UserError(
             f"--num_classes {args.num_classes}: {root} holds {len(data.classes)}; leave the flag "

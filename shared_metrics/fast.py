@@ -52,17 +52,17 @@ def upsample(x, scale_factor=2):
 
 
 def softmax(x, axis=-1):
-    """`F.softmax`, which Paddle differentiates once only, of operations that it differentiates
-    twice.
-    """
+    """`F.softmax`, of operations that Paddle differentiates twice; its own it does once only."""
     p = F.sigmoid(x - x.max(axis, keepdim=True).detach())
     e = p / (1.0 - p)  # exp(x - max): Paddle 2.6 differentiates exp itself once only
     return e / e.sum(axis, keepdim=True)
 
 
 def max_pool2d(x, kernel_size):
-    """`F.max_pool2d(x, k, stride=k)` likewise, H and W multiples of k: the mean of x where it is
-    the largest of its window, times the window's area. Equal largest values share the gradient.
+    """`F.max_pool2d(x, k, stride=k)` likewise, H and W multiples of k.
+
+    It is the mean of x where x is the largest of its window, times the window's area. Equal largest
+    values share the gradient.
     """
     k = kernel_size
     with paddle.no_grad():

@@ -1,5 +1,6 @@
-"""Image files -> RGB, batches -> uint8, grids, PNG. Pillow and numpy; matplotlib finds fonts for
-labels.
+"""Image files -> RGB, batches -> uint8, grids, PNG.
+
+Pillow and numpy do it; matplotlib finds fonts for labels.
 """
 
 import functools
@@ -43,10 +44,10 @@ DAMAGE += (MemoryError, RuntimeError, struct.error, zlib.error, Image.Decompress
 DAMAGE += (Image.DecompressionBombWarning,)
 
 
-def list_images(folder, recursive=True):
-    """Image files of a folder by suffix (any case), hidden files left out, links to folders
-    followed, sorted by path.
+def list_images(folder):
+    """Image files of a folder and its sub-folders by suffix (any case), sorted by path.
 
+    Hidden files and folders are left out, links to folders followed.
     Returns: list of Path, perhaps empty. Raises: UserError when `folder` is no folder.
     """
     folder = Path(folder)
@@ -63,27 +64,26 @@ def list_images(folder, recursive=True):
             for name in files
             if name[0] != "." and Path(name).suffix.lower() in SUFFIXES
         ]
-        folders[:] = sorted(name for name in folders if recursive and name[0] != ".")
+        folders[:] = sorted(name for name in folders if name[0] != ".")
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def read_rgb(path, max_pixels=MAX_PIXELS, min_side=None, rotate=False):
+def read_rgb(path, min_side=None, rotate=False):
     """Read an image file as a fully loaded PIL image of mode RGB.
 
     Gray is repeated, alpha dropped without compositing (as PIL's convert("RGB")), 16-bit gray
     shifted to its upper 8 bits (PIL would clip), mode F clipped to 0..255. Of animations the first
     frame.
-    Args: max_pixels, cap on width x height as the header declares them; min_side, let a JPEG
-        decoder shrink by 2, 4 or 8 while both sides stay at least that long; rotate, turn the
-        picture as its EXIF orientation says.
+    Args: min_side, let a JPEG decoder shrink by 2, 4 or 8 while both sides stay at least that long;
+        rotate, turn the picture as its EXIF orientation says.
     Raises: UserError naming the file when it cannot be read whole or has too many pixels.
     """
     try:
         with Image.open(path) as image:
             width, height = image.size
-            if width * height > max_pixels:
+            if width * height > MAX_PIXELS:  # as its header declares them
                 raise UserError(
-                    f"{path}: {width}x{height} pixels, more than the {max_pixels} allowed; shrink "
+                    f"{path}: {width}x{height} pixels, more than the {MAX_PIXELS} allowed; shrink "
                     "or remove it"
                 )
             if min_side:
@@ -110,6 +110,23 @@ def _to_rgb(image):
     return image.convert("RGB")  # reads the file to its end
 
 
+def middle_square(path, side):
+    """The picture in a file, its short side resized to `side` (bilinear) and the middle square cut
+    out of it, turned as its EXIF orientation says: PIL image. Raises: UserError as `read_rgb`.
+    """
+    image = read_rgb(path, min_side=side, rotate=True)
+    short = min(image.size)
+    box = []
+    for length in image.size:
+        resized = side * length // short
+        start = round((resized - side) / 2)
+        box.append((start * length / resized, (start + side) * length / resized))
+    (left, right), (top, bottom) = box
+    # Resampling only what is kept gives the pixels of resizing all of it, and a very long picture
+    # costs nothing.
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+
+
 def stacks(items, read, skip_bad=False, batch=32):
     """Batches of uint8 (n, H, W, 3): the pictures of a sequence of items, `batch` items at a time.
 
@@ -130,8 +147,9 @@ def stacks(items, read, skip_bad=False, batch=32):
 
 
 def to_uint8(x):
-    """Generator output, float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C) = trunc(clamp(127.5 x +
-    128, 0, 255)).
+    """Generator output, float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C).
+
+    It is trunc(clamp(127.5 x + 128, 0, 255)).
 
     Source: StyleGAN and MMGeneration, so scores are comparable. Raises: ValueError on another rank
         or NaN.

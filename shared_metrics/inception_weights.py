@@ -92,11 +92,7 @@ def load_inception(source, shapes):
         shapes if headless else {**shapes, **CLASSIFIER}, state, "FID Inception network", source
     )
     state = {key: np.ascontiguousarray(value, np.float32) for key, value in state.items()}
-    for key, value in state.items():
-        if not np.isfinite(value).all():
-            raise UserError(
-                f"{source}: {key} holds NaN or infinite values; download the file again"
-            )
+    weights.check_finite(state, source)
     return state, {"source": str(source), "sha256": trunk_sha256(state), "comparable": True}
 
 

@@ -187,6 +187,15 @@ def check_keys(expected, state, what, source):
         )
 
 
+def check_finite(state, source):
+    """UserError naming the first of the arrays ({name: array}) that holds NaN or infinity."""
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{source}: {name} holds NaN or infinite values; download the file again"
+            )
+
+
 def load_into(layer, state, what, source):
     """Put `state` ({name: array}) into a Paddle layer, all or nothing: names and shapes must fit
     (see `check_keys`).

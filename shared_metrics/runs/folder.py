@@ -28,18 +28,24 @@ def run_folder(args, checkpoints=None):
     if not goes_on and any(checkpoints.glob("*.pdparams")):
         raise UserError(
             f"--output_dir {folder}: holds a run already, in {checkpoints}. Go on with --resume "
-            "auto, or name another "
-            "folder"
+            "auto, or name another folder"
         )
     if not process.is_main():
-        yield checkpoint.resume(args.resume, checkpoints)
+        yield _resume(args, checkpoints)
         return
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):
-        found = checkpoint.resume(args.resume, checkpoints)
-        if found:
-            _tell_differences(found[1].get("args", {}), vars(args))
-        yield found
+        newest = _resume(args, checkpoints)
+        if newest:
+            _tell_differences(newest[1].get("args", {}), vars(args))
+        yield newest
+
+
+def _resume(args, checkpoints):
+    newest = checkpoint.resume(args.resume, checkpoints)
+    if newest and not getattr(args, "seed_given", True):  # then the run keeps its own
+        args.seed = newest[1].get("args", {}).get("seed", args.seed)
+    return newest
 
 
 def _tell_differences(before, now):

@@ -121,9 +121,9 @@ def test_images_and_logits_are_the_reference_codes(acgan, tmp_path, family, form
     assert np.array_equal(z, cases["z"])
     G, D = acgan.model.Generator(arch), acgan.model.Discriminator(arch)
     with paddle.no_grad():
-        images = with_state(G, found.generator)(tensor(z)).numpy()
+        images = with_state(G, found.networks["generator"])(tensor(z)).numpy()
         np.testing.assert_allclose(images, cases["images"], atol=1e-4, rtol=0)
-        with_state(D, found.discriminator)
+        with_state(D, found.networks["discriminator"])
         for x, mark in ((cases["images"], ""), (cases["real_images"], "_real")):
             source, classes = (y.numpy() for y in D(tensor(x)))
             np.testing.assert_allclose(source, cases[f"d_source_logit{mark}"], atol=1e-4, rtol=0)
@@ -141,8 +141,8 @@ def test_both_files_of_every_form(acgan, tmp_path, form, imsize):
     g_path, d_path = write(tmp_path, form, G, D)
     found = acgan.convert.read_published(g_path, d_path)
     assert found.architecture == arch
-    assert_same(found.generator, G)
-    assert_same(found.discriminator, D)
+    assert_same(found.networks["generator"], G)
+    assert_same(found.networks["discriminator"], D)
     sha256 = files.file_sha256(g_path)
     assert found.source == {"file": g_path.name, "sha256": sha256, "family": form, "epoch": 499}
     assert any("no ReLU after fc1" in note for note in found.notes)
@@ -155,10 +155,10 @@ def test_the_generator_alone(acgan, tmp_path, form):
     G, D = random_states(acgan.model, arch)
     g_path, d_path = write(tmp_path, form, G, D, 24)
     found = acgan.convert.read_published(g_path)
-    assert found.discriminator is None and found.architecture == replace(
+    assert "discriminator" not in found.networks and found.architecture == replace(
         arch, num_classes=10, ndf=64
     )
-    assert_same(found.generator, G)
+    assert_same(found.networks["generator"], G)
     assert any("10 classes" in note and "--num_classes" in note for note in found.notes)
     assert any(f"--discriminator {d_path}" in note for note in found.notes)
     d_path.unlink()
@@ -166,7 +166,7 @@ def test_the_generator_alone(acgan, tmp_path, form):
     assert found.architecture.num_classes == 4 and not any(
         "--discriminator " in note for note in found.notes
     )
-    assert "discriminator" not in acgan.convert.as_saved(found)
+    assert "discriminator" not in found.saved()
 
 
 @pytest.mark.parametrize("form", NAMES)
@@ -174,8 +174,8 @@ def test_the_discriminator_alone(acgan, tmp_path, form):
     arch = published(acgan.model, form, 64)
     _, d_path = write(tmp_path, form, *random_states(acgan.model, arch))
     found = acgan.convert.read_published(d_path)
-    assert found.generator is None and found.architecture == replace(arch, nz=110, ngf=64)
-    assert sorted(acgan.convert.as_saved(found)) == ["architecture", "discriminator", "source"]
+    assert "generator" not in found.networks and found.architecture == replace(arch, nz=110, ngf=64)
+    assert sorted(found.saved()) == ["architecture", "discriminator", "source"]
     assert found.source["epoch"] == 499 and any("no G" in note for note in found.notes)
 
 
@@ -289,16 +289,20 @@ def test_refusals(acgan, tmp_path):
     arch = published(acgan.model)
     g_path, d_path = write(tmp_path, "callifrey", *random_states(acgan.model, arch))
     with pytest.raises(
-        UserError, match="D_499.pdparams: holds a discriminator; give the generator's file"
+        UserError,
+        match="D_499.pdparams: holds discriminator weights only; give the generator's file",
     ):
         read(d_path, g_path)
-    with pytest.raises(UserError, match="--discriminator .*G_499.pdparams: holds a generator"):
+    with pytest.raises(
+        UserError,
+        match="--discriminator .*G_499.pdparams: holds no discriminator, but generator weights",
+    ):
         read(g_path, g_path)
     with pytest.raises(UserError, match="--num_classes 4: the D of .*D_499.pdparams tells 3"):
         read(g_path, d_path, num_classes=4)
     with pytest.raises(UserError, match="--nz 14: must exceed the 20 classes"):
         read(g_path, num_classes=20)
-    with pytest.raises(UserError, match="--num_classes 0"):
+    with pytest.raises(UserError, match="num_classes cannot be 0"):
         read(g_path, num_classes=0)
     for content in (
         {"a.b": np.zeros(3)},
@@ -310,7 +314,7 @@ def test_refusals(acgan, tmp_path):
         weights.save(content, tmp_path / "other.pth")
         with pytest.raises(UserError, match="holds no AC-GAN weights of a known family"):
             read(tmp_path / "other.pth")
-    weights.save(acgan.convert.as_saved(read(g_path)), tmp_path / "own.pdparams")
+    weights.save(read(g_path).saved(), tmp_path / "own.pdparams")
     with pytest.raises(UserError, match="in this repository's layout already"):
         read(tmp_path / "own.pdparams")
     with pytest.raises(UserError, match="in this repository's layout already"):
@@ -332,7 +336,7 @@ def test_read_weights_takes_every_kind(acgan, tmp_path):
         and not alone["architecture"]["fc_relu"]
     )
     assert sorted(read(d_path)) == ["architecture", "discriminator", "source"]
-    both = acgan.convert.as_saved(acgan.convert.read_published(g_path, d_path))
+    both = acgan.convert.read_published(g_path, d_path).saved()
     assert sorted(both) == ["architecture", "discriminator", "generator", "source"]
     assert acgan.model.Architecture.from_dict(both["architecture"]) == arch
     weights.save(both, tmp_path / "converted.pdparams")
@@ -398,6 +402,9 @@ def test_command_without_a_discriminator(acgan, tmp_path, capsys):
         and f"--discriminator {d_path}" in out
     )
     assert acgan.convert.read_weights(tmp_path / "out.pdparams")["architecture"]["num_classes"] == 5
+    with pytest.raises(SystemExit):
+        acgan.convert.main([str(g_path), str(tmp_path / "none.pdparams"), "--num_classes", "0"])
+    assert "--num_classes: '0': expected a whole number of at least 1" in capsys.readouterr().err
     acgan.convert.main([str(d_path), str(tmp_path / "out.pdparams")])
     assert "G: none in the file" in capsys.readouterr().out
 

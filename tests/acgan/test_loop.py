@@ -9,6 +9,7 @@ import pytest
 
 from shared_metrics import weights
 from shared_metrics.errors import UserError
+from shared_metrics.runs import checkpoint, training
 from shared_metrics.runs.log import RunLog
 from shared_metrics.runs.stop import NotFinite
 from tests.acgan.networks import discriminate
@@ -23,8 +24,7 @@ def acgan(paper, monkeypatch):
     return paper("acgan")
 
 
-# ---- the average, samples, held-out images
-# ---------------------------------------------------------------------------
+# ---- the average, samples, held-out images ----
 
 
 def test_ema_averages_weights_and_copies_statistics(acgan, tmp_path):
@@ -50,20 +50,17 @@ def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was
     trainer.train_step(0, *batch())
     state = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
     y = np.full(10, 1)
-    images = trainer.generate(trainer.fixed_noise, y)
+    noise = np.random.default_rng(0).standard_normal((10, 7), dtype=np.float32)
+    images = trainer.generate(noise, y)
     assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
-    assert np.array_equal(
-        images[:4], trainer.generate(trainer.fixed_noise[:4], y[:4])
-    )  # whatever else is drawn
-    assert not np.array_equal(
-        images, trainer.generate(trainer.fixed_noise, np.full(10, 2))
-    )  # the class is seen
+    assert np.array_equal(images[:4], trainer.generate(noise[:4], y[:4]))  # whatever else is drawn
+    assert not np.array_equal(images, trainer.generate(noise, np.full(10, 2)))  # the class is seen
     assert trainer.G.training and all(
         np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items()
     )
     for p in trainer.G_ema.tconv5[0].parameters():
         p.set_value(paddle.zeros(p.shape))
-    assert (trainer.generate(trainer.fixed_noise, y) == 128).all()  # tanh(0): G_ema drew them
+    assert (trainer.generate(noise, y) == 128).all()  # tanh(0): G_ema drew them
 
 
 def test_held_out_accuracy_is_ds_in_eval_mode(acgan, tmp_path):
@@ -90,13 +87,12 @@ def test_unreadable_images_are_left_out_of_what_is_shown_when_asked(acgan, tmp_p
         Data(6, labels=[0] * 6, bad=(1, 5)),
     )  # of class 0 nothing can be read
     trainer = make(acgan, tmp_path, data=data, held_out=held_out)
-    log = SimpleNamespace(image=lambda *_: None)
     with pytest.raises(UserError, match="image 0 is broken"):
-        trainer.show_real(log)
+        trainer.show_real()
     with pytest.raises(UserError, match="image 1 is broken"):
         trainer.held_out_accuracy()
     trainer.args.skip_bad_images = True
-    trainer.show_real(log)
+    trainer.show_real()
     assert (tmp_path / "results" / "real_samples.png").exists()
     assert trainer.held_out_accuracy() in (0, 0.25, 0.5, 0.75, 1)
 
@@ -133,54 +129,49 @@ def test_saves_and_samples_after_epoch_0_every_save_freq_and_the_last(
     trainer = without_steps(
         make(acgan, tmp_path, niter=niter, save_freq=save_freq, log_every=100), lambda i: {}
     )
-    saved, sampled = [], []
-    trainer.save = lambda: saved.append(trainer.iteration)
-    trainer.sample = lambda log: sampled.append(trainer.iteration)
-    trainer.sample_classes = lambda: sampled.append("classes")
     assert trainer.train() == 0
-    assert saved == [3 * (e + 1) for e in epochs] and sampled == [*saved, "classes"]
+    saved, sampled = numbers(tmp_path / "checkpoints"), numbers(tmp_path / "results")
+    assert saved == [3 * (e + 1) for e in epochs] and sampled == saved
+    classes = {path.name for path in (tmp_path / "class_results").iterdir()}
+    assert classes == {"a.png", "b.png", "c.png"}
 
 
 def test_saves_and_samples_by_iterations_when_asked(acgan, tmp_path):
-    trainer = make(
-        acgan, tmp_path, niter=50, iterations=7, save_every=2, sample_every=3, log_every=100
-    )
-    saved, sampled = [], []
-    trainer.save = lambda: saved.append(trainer.iteration)
-    trainer.sample = lambda log: sampled.append(trainer.iteration)
-    trainer.sample_classes = lambda: None
-    without_steps(trainer, lambda i: {}).train()
+    flags = dict(niter=50, iterations=7, save_every=2, sample_every=3, log_every=100)
+    without_steps(make(acgan, tmp_path, **flags), lambda i: {}).train()
+    saved, sampled = numbers(tmp_path / "checkpoints"), numbers(tmp_path / "results")
     assert (saved, sampled) == ([2, 4, 6, 7], [3, 6, 7])
+
+
+def numbers(folder):
+    """The iterations in the names of a folder's files."""
+    return [int(path.stem[5:]) for path in sorted(folder.glob("iter_*"))]
 
 
 def test_scores_are_against_the_images_that_can_be_read(acgan, tmp_path, monkeypatch):
     """With --skip_bad_images without the others; the statistics of a run before are trusted only
     when it goes on.
     """
-    given, log = [], SimpleNamespace(info=lambda text: None)
-    monkeypatch.setattr(acgan.trainer, "Evaluation", lambda *args: given.append(args))
-    for iteration, skip in ((0, True), (3, False)):
-        flags = dict(
-            real_stats="stats.npz", inception_weights="random", eval_samples=9, skip_bad_images=skip
-        )
-        trainer = make(acgan, tmp_path, iterations=9, eval_every=1, **flags)
-        trainer.iteration, trainer.show_real = iteration, lambda log: None
+    calls = []
+    monkeypatch.setattr(training, "Evaluation", lambda *args, **how: calls.append((args, how)))
+    for iterations, words in ((3, {"skip_bad_images": True}), (4, {"resume": True})):
+        flags = dict(real_stats="stats.npz", inception_weights="random", eval_samples=9)
+        trainer = make(acgan, tmp_path, iterations=iterations, eval_every=100, **flags, **words)
         trainer.data.pictures = lambda skip_bad: f"skip_bad={skip_bad}"
-        trainer._begin(log, [])
-        folder, *flags, pictures, count, told, resumed = given.pop()
-        assert (folder, flags, count, told) == (tmp_path, ["stats.npz", "random", 9], 12, log)
-        assert pictures() == f"skip_bad={skip}" and resumed == (iteration > 0)
+        without_steps(trainer, lambda i: {}).train()
+        args, how = calls.pop()
+        assert args == (tmp_path, "stats.npz", "random", 9) and how["count"] == 12
+        assert how["pictures"]() == f"skip_bad={'skip_bad_images' in words}"
+        assert how["resumed"] == ("resume" in words)
 
 
-def test_scores_while_training_keep_the_best(acgan, tmp_path):
+def test_scores_while_training_keep_the_best(acgan, tmp_path, monkeypatch):
     """Every evaluation draws the same latents from the average; what it finds is logged and kept in
     checkpoints.
     """
-    flags, seen = (
-        dict(iterations=5, save_every=100, sample_every=100, log_every=100, ema_decay=0.5),
-        [],
-    )
+    flags = dict(iterations=5, save_every=100, sample_every=100, log_every=100, ema_decay=0.5)
     trainer = make(acgan, tmp_path, eval_every=2, eval_samples=7, **flags)
+    seen = []
 
     def score(batches, iteration, best):
         seen.append(np.concatenate(list(batches)))
@@ -188,13 +179,13 @@ def test_scores_while_training_keep_the_best(acgan, tmp_path):
         best.setdefault("fid", {"value": 9.0, "iteration": iteration})
         return {"fid": 10.0 - iteration}, improved
 
-    trainer._begin = lambda log, notes: setattr(trainer, "evaluation", SimpleNamespace(score=score))
+    monkeypatch.setattr(training, "Evaluation", lambda *args, **how: SimpleNamespace(score=score))
     trainer.train()
     assert [images.shape for images in seen] == [(7, 32, 32, 3)] * 2 and not np.array_equal(*seen)
-    again = [np.concatenate(list(trainer._fakes())) for _ in range(2)]
+    again = [np.concatenate(list(trainer.fakes())) for _ in range(2)]
     assert np.array_equal(*again)
     trainer.G.fc1.weight.set_value(trainer.G.fc1.weight * 2)
-    assert np.array_equal(np.concatenate(list(trainer._fakes())), again[0])  # the average drew them
+    assert np.array_equal(np.concatenate(list(trainer.fakes())), again[0])  # the average drew them
     assert [(row["iteration"], row["fid"]) for row in rows(tmp_path) if "fid" in row] == [
         (2, 8.0),
         (4, 6.0),
@@ -225,8 +216,7 @@ def test_a_nan_stops_with_the_iteration_and_keeps_the_last_checkpoint(acgan, tmp
     )
 
 
-# ---- what a run starts from
-# ------------------------------------------------------------------------------------------
+# ---- what a run starts from ----
 
 
 def test_weights_of_another_network_are_refused(acgan, tmp_path):
@@ -234,23 +224,32 @@ def test_weights_of_another_network_are_refused(acgan, tmp_path):
     part in it.
     """
     trainer = make(acgan, tmp_path)
-    state = make(acgan, tmp_path, arch={"fc_relu": False}).state()
+    state = saved(make(acgan, tmp_path, arch={"fc_relu": False}))
     with pytest.raises(UserError, match="fc_relu False there, True here"):
         trainer.start_from(state, "other.pdparams")
     del state["generator"]
-    trainer.start_from(state, "other.pdparams")
-    assert "no generator" in trainer.notes[0]
+    assert "no generator" in trainer.start_from(state, "other.pdparams")[0]
     with pytest.raises(UserError, match="form clvrai there, callifrey here"):
-        trainer.start_from(make(acgan, tmp_path, arch={"form": "clvrai"}).state(), "other.pdparams")
+        trainer.start_from(saved(make(acgan, tmp_path, arch={"form": "clvrai"})), "other.pdparams")
+
+
+def saved(trainer):
+    """What a checkpoint of this trainer's run holds."""
+    with trainer._run(()) as run:
+        return run.state()
 
 
 def test_a_checkpoint_goes_on_where_it_was(acgan, tmp_path):
     """Networks, average, both optimizers and the place; a step later they still agree."""
     one, other = (make(acgan, tmp_path, ema_decay=0.5) for _ in range(2))
     one.train_step(0, *batch())
-    one.iteration, one.best = 1, {"fid": {"value": 3.0, "iteration": 1}}
-    other.load(one.state(), "x.pdparams")
-    assert (other.iteration, other.best, other.resumed_from) == (1, one.best, "x.pdparams")
+    with one._run(()) as run:
+        run.iteration = 1
+        run.best = {"fid": {"value": 3.0, "iteration": 1}}
+        run.save()
+    other.args.resume = "auto"
+    with other._run(()) as run:
+        assert (run.iteration, run.best) == (1, {"fid": {"value": 3.0, "iteration": 1}})
     for trainer in (one, other):
         trainer.train_step(1, *batch(seed=1))
     for network in ("G", "D", "G_ema"):
@@ -261,9 +260,12 @@ def test_a_checkpoint_goes_on_where_it_was(acgan, tmp_path):
 
 def test_what_is_no_checkpoint_of_this_run_is_refused(acgan, tmp_path):
     trainer = make(acgan, tmp_path)
-    state = trainer.state()
+    state = saved(trainer)
+    trainer.args.resume = "auto"
+    checkpoint.save_checkpoint(tmp_path / "checkpoints", 1, state | {"classes": ["a", "b", "d"]}, 0)
     with pytest.raises(UserError, match="other classes"):
-        trainer.load(state | {"classes": ["a", "b", "d"]}, "x.pdparams")
+        trainer.train()
     del state["optimizer_d"]
-    with pytest.raises(UserError, match="x.pdparams.*optimizer_d"):
-        trainer.load(state, "x.pdparams")
+    path = checkpoint.save_checkpoint(tmp_path / "checkpoints", 2, state, 0)
+    with pytest.raises(UserError, match=f"{path}.*optimizer_d"):
+        trainer.train()

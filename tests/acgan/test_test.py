@@ -15,6 +15,8 @@ from shared_metrics.runs import checkpoint
 from tests.acgan.networks import random_state, tiny
 from tests.conftest import run_cli
 
+LOAD_CLASSIFIER = "shared_metrics.judges.classifier.load_classifier"
+
 
 @pytest.fixture
 def acgan(paper):
@@ -239,7 +241,7 @@ def test_real_images_are_those_of_the_checkpoints_classes(acgan, tmp_path):
 def test_imagenets_numbers_of_the_classes(acgan, monkeypatch):
     """Of a group of ImageNet the checkpoint tells them; of fewer folders nobody does."""
     imagenet = type("ImageNet", (), {"classes": []})()
-    monkeypatch.setattr(acgan.classifier, "load_classifier", lambda path, model: imagenet)
+    monkeypatch.setattr(LOAD_CLASSIFIER, lambda path, model: imagenet)
     args = argparse.Namespace(
         classifier="x", classifier_model="resnet50", class_indices=None, acc_sizes=None
     )
@@ -362,7 +364,7 @@ def test_scores_of_a_known_classifier(acgan, tmp_path, monkeypatch, capsys):
     """
     root = real_folders(tmp_path)
     classifier = type("Named", (Brightness,), {"classes": ["ant", "bee", "cat", "dog"]})()
-    monkeypatch.setattr(acgan.classifier, "load_classifier", lambda path, model: classifier)
+    monkeypatch.setattr(LOAD_CLASSIFIER, lambda path, model: classifier)
     path = saved(acgan, tmp_path / "ckpt")
     out = tmp_path / "out"
     flags = f"--pretrained_model {path} --seeds 0-3 --labels 0-2 --metrics acc,msssim --real {root} --acc_sizes 16"

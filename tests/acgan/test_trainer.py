@@ -129,7 +129,7 @@ def test_what_is_logged_by_hand(acgan, tmp_path, kind, on):
     assert logs["D_G_z1"] == pytest.approx(d_fake, rel=1e-5)
     trainer.D.w.set_value(paddle.ones([1]))
     fake.stop_gradient = False
-    logs = {name: float(v) for name, v in trainer.g_update(fake, y_fake).items()}
+    logs = {name: float(v) for name, v in trainer.g_update(fake, y_fake, 0).items()}
     loss = (softplus(-0.5) + softplus(3)) / 2 + (cost(3 / 5) + cost(5 / 10)) / 2
     assert logs["G_loss"] == pytest.approx(loss, rel=1e-5) and logs["D_G_z2"] == pytest.approx(
         d_fake, rel=1e-5
@@ -166,13 +166,13 @@ def test_each_update_moves_its_own_network_only(acgan, tmp_path, kind):
     trainer.d_update(x, y, fake.detach(), y)
     g1, d1 = trained(trainer.G), trained(trainer.D)
     assert not moved(g0, g1) and moved(d0, d1) == set(d0)
-    d_grads = [p.grad.numpy().copy() for p in trainer.params_D]
-    trainer.g_update(fake, y)
+    d_grads = [p.grad.numpy().copy() for p in trainer.update_D.parameters]
+    trainer.g_update(fake, y, 0)
     g2, d2 = trained(trainer.G), trained(trainer.D)
     assert moved(g1, g2) == set(g1) and not moved(d1, d2)
-    assert all(not p.stop_gradient for p in trainer.params_D)
+    assert all(not p.stop_gradient for p in trainer.update_D.parameters)
     assert all(
-        np.array_equal(g, p.grad) for g, p in zip(d_grads, trainer.params_D, strict=True)
+        np.array_equal(g, p.grad) for g, p in zip(d_grads, trainer.update_D.parameters, strict=True)
     )  # none from G's step
 
 
@@ -213,7 +213,7 @@ def test_g_update_is_one_adam_step_on_the_papers_loss(acgan, tmp_path):
         np.random.default_rng(1).standard_normal((4, 7)).astype("float32"), np.array([2, 0, 1, 1])
     )
     before = trained(trainer.G)
-    trainer.g_update(trainer.G(z), y_fake)
+    trainer.g_update(trainer.G(z), y_fake, 0)
     s, c = twin.D(twin.G(z))
     p = paddle.nn.functional.softmax(c)
     loss = -paddle.log(paddle.nn.functional.sigmoid(s)).mean()
@@ -269,9 +269,13 @@ def test_real_and_fake_pass_d_in_batches_of_their_own(acgan, tmp_path):
 def test_rates_and_moments_reach_the_optimizers(acgan, tmp_path):
     both = make(acgan, tmp_path, lr=3e-4, beta1=0.25, beta2=0.75)
     apart = make(acgan, tmp_path, lr=3e-4, g_lr=1e-4, d_lr=0.0)
-    assert [o.get_lr() for o in (both.opt_G, both.opt_D)] == pytest.approx([3e-4, 3e-4])
-    assert [o.get_lr() for o in (apart.opt_G, apart.opt_D)] == pytest.approx([1e-4, 0.0])
-    for optimizer in (both.opt_G, both.opt_D):
+    assert [
+        o.get_lr() for o in (both.update_G.optimizer, both.update_D.optimizer)
+    ] == pytest.approx([3e-4, 3e-4])
+    assert [
+        o.get_lr() for o in (apart.update_G.optimizer, apart.update_D.optimizer)
+    ] == pytest.approx([1e-4, 0.0])
+    for optimizer in (both.update_G.optimizer, both.update_D.optimizer):
         assert (optimizer._beta1, optimizer._beta2) == (0.25, 0.75)
 
 
@@ -286,7 +290,7 @@ def drawn(trainer, iteration, y, seed=0, rank=0):
     trainer.args.seed, trainer.rank = seed, rank
     trainer.G = lambda z: found.setdefault("z", z)
     trainer.d_update = lambda x, y, fake, y_fake: found.setdefault("d", {"y": y_fake}) and {}
-    trainer.g_update = lambda fake, y_fake: found.setdefault("g", {"y": y_fake}) and {}
+    trainer.g_update = lambda fake, y_fake, iteration: found.setdefault("g", {"y": y_fake}) and {}
     trainer.train_step(iteration, np.zeros((len(y), 1), "float32"), np.asarray(y))
     assert found["d"]["y"] is found["g"]["y"]
     return found["z"].numpy(), found["d"]["y"].numpy()

@@ -1,7 +1,5 @@
 """A trainer of tiny networks on tiny data, for ACGAN's tests of the updates and of the loop."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import paddle
 
@@ -11,38 +9,18 @@ from tests.acgan.networks import random_state
 ARCH = dict(imsize=32, num_classes=3, nz=7, ngf=4, ndf=4)
 
 
-def tiny_args(tmp_path, **changes):
-    """What the trainer reads of train.py's flags, for a model that steps in a blink."""
-    values = dict(
-        output_dir=str(tmp_path),
-        check_path=str(tmp_path / "checkpoints"),
-        result_path=str(tmp_path / "results"),
-        class_result_path=str(tmp_path / "class_results"),
-        log_path=str(tmp_path / "log"),
-        seed=0,
-        batch_size=4,
-        niter=1,
-        iterations=0,
-        lr=1e-3,
-        g_lr=None,
-        d_lr=None,
-        beta1=0.5,
-        beta2=0.999,
-        class_loss="cross_entropy",
-        class_on="both",
-        ema_decay=0.0,
-        ema_start=0,
-        amp="none",
-        log_every=1,
-        save_freq=5,
-        save_every=0,
-        sample_every=0,
-        keep_checkpoints=0,
-        eval_every=0,
-        num_workers=0,
-        skip_bad_images=False,
-    )
-    return SimpleNamespace(**(values | changes))
+TINY = "--data_path unread --recipe cifar10 --lr 1e-3 --batch_size 4 --niter 1 --log_every 1"
+TINY += " --keep_checkpoints 0 --num_workers 0"
+
+
+def tiny_args(train, tmp_path, **changes):
+    """The flags of a model that steps in a blink. Args: train, the module; changes, flag=value
+    (True: a flag without a value).
+    """
+    flags = [*TINY.split(), "--output_dir", tmp_path]
+    for name, value in changes.items():
+        flags += [f"--{name}"] if value is True else [f"--{name}", value]
+    return train.parse_args([str(flag) for flag in flags])
 
 
 class Data:
@@ -90,7 +68,7 @@ def make(acgan, tmp_path, D=None, held_out=None, data=None, arch=None, **changes
         if not isinstance(net, ReadD):
             net.set_state_dict(random_state(net))
     return acgan.trainer.Trainer(
-        G, D, arch, tiny_args(tmp_path, **changes), data or Data(), held_out
+        G, D, arch, tiny_args(acgan.train, tmp_path, **changes), data or Data(), held_out
     )
 
 

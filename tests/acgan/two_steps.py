@@ -1,4 +1,4 @@
-"""Run by test_two_processes.py, alone and under paddle.distributed.launch: two iterations on shared
+"""Run by tests/contract, alone and under paddle.distributed.launch: two iterations on shared
 global batches.
 
 Usage: two_steps.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iterations.
@@ -14,6 +14,7 @@ process.init_distributed()
 import numpy as np
 import paddle
 
+import train
 from model import Architecture, Discriminator, Generator
 from shared_metrics import weights
 from shared_metrics.runs import checkpoint
@@ -29,7 +30,7 @@ for network in (G, D):
     network.set_state_dict(
         random_state(network, seed=rank)
     )  # ranks that start apart must be brought together
-trainer = Trainer(G, D, arch, tiny_args(out, batch_size=8 // world, ema_decay=0.5), Data())
+trainer = Trainer(G, D, arch, tiny_args(train, out, batch_size=8 // world, ema_decay=0.5), Data())
 still(D)
 for layer in [*G.sublayers(), *D.sublayers()]:
     if isinstance(layer, paddle.nn.BatchNorm2D):

@@ -37,18 +37,18 @@ def test_images_and_every_output_of_the_discriminator_are_paddlegans(gaugan, fil
     with np.load(folder / "cases.npz") as stored:
         cases = dict(stored)
     G = gaugan.model.Generator(arch)
-    weights.load_into(G, found.generator, "generator", file)
+    weights.load_into(G, found.networks["generator"], "generator", file)
     G.eval()
     seg = gaugan.model.semantics(cases["in/ins"][:, 0], None, arch)
     assert np.array_equal(seg.numpy(), cases["G/one_hot"])
     with paddle.no_grad():
         np.testing.assert_allclose(G(seg).numpy(), cases["G/img_f"], atol=1e-4, rtol=0)
-    assert (found.discriminator is None) == (file == "n_g.pdparams")
-    if found.discriminator is None:
+    assert ("discriminator" not in found.networks) == (file == "n_g.pdparams")
+    if "discriminator" not in found.networks:
         return
     assert (arch.ndf, arch.num_D, arch.n_layers_D) == (2, 4, 6) and found.source["iteration"] == 0
     D = gaugan.model.Discriminator(arch)
-    weights.load_into(D, found.discriminator, "discriminator", file)
+    weights.load_into(D, found.networks["discriminator"], "discriminator", file)
     D.eval()
     for name, image in (("D_real", cases["in/img"]), ("D_fake", cases["G/img_f"])):
         with paddle.no_grad():
@@ -135,10 +135,13 @@ def test_nvlabs(gaugan, tmp_path, prefix):
     assert found.family == "nvlabs" and found.architecture == replace(arch, z_dim=256, nef=64)
     assert not found.architecture.simam and found.source["iteration"] is None
     assert found.source["sha256"] == files.file_sha256(path)
-    assert_same(found.generator, G)
-    assert_same(found.discriminator, D)
+    assert_same(found.networks["generator"], G)
+    assert_same(found.networks["discriminator"], D)
     alone = gaugan.convert.read_published(path, crop_size=32)
-    assert alone.discriminator is None and (alone.architecture.num_D, alone.architecture.ndf) == (
+    assert "discriminator" not in alone.networks and (
+        alone.architecture.num_D,
+        alone.architecture.ndf,
+    ) == (
         2,
         64,
     )
@@ -157,8 +160,8 @@ def test_nvlabs_vae(gaugan, tmp_path):
         4,
         1,
     )
-    assert_same(found.generator, G)
-    assert_same(found.encoder, E)
+    assert_same(found.networks["generator"], G)
+    assert_same(found.networks["encoder"], E)
     plain = tiny(gaugan.model, "nvlabs", **SMALL)
     path = save(tmp_path / "plain.pth", nvlabs_generator(states(gaugan.model, plain)[0]))
     with pytest.raises(
@@ -178,7 +181,10 @@ def test_missing_weight_v_is_rebuilt(gaugan, tmp_path):
     found = gaugan.convert.read_published(save(tmp_path / "latest_net_G.pth", file), crop_size=32)
     assert any("rebuilt 18 weight_v of the generator" in note for note in found.notes)
     for name in [k.removesuffix("weight_orig") for k in G if k.endswith("weight_orig")]:
-        W, u, v = (found.generator[f"{name}{k}"] for k in ("weight_orig", "weight_u", "weight_v"))
+        W, u, v = (
+            found.networks["generator"][f"{name}{k}"]
+            for k in ("weight_orig", "weight_u", "weight_v")
+        )
         W = W.reshape(len(W), -1)
         assert u @ W @ v == pytest.approx(np.linalg.svd(W, compute_uv=False)[0], rel=0.02)
 
@@ -197,7 +203,7 @@ def test_norm_g_is_read_from_the_keys(gaugan, tmp_path, norm_G):
         sync = norm_G.replace("sync", "") if variant == "photopen" else norm_G
         assert (found.architecture.norm_G, found.family) == (sync, variant)
         assert any(note.startswith("norm_G") for note in found.notes) == ("batch" in norm_G)
-        assert_same(found.generator, G)
+        assert_same(found.networks["generator"], G)
 
 
 @pytest.mark.parametrize(
@@ -237,13 +243,13 @@ def test_engine_checkpoint(gaugan, tmp_path):
     assert (
         found.architecture == replace(arch, z_dim=256, nef=16) and found.source["iteration"] == 40
     )
-    assert_same(found.generator, G)
-    assert_same(found.discriminator, D)
+    assert_same(found.networks["generator"], G)
+    assert_same(found.networks["discriminator"], D)
     only = gaugan.convert.read_published(
         save(tmp_path / "x.pdparams", {"net_gen": G}), crop_size=32
     )
-    assert only.discriminator is None and only.source["iteration"] is None
-    assert_same(only.generator, G)
+    assert "discriminator" not in only.networks and only.source["iteration"] is None
+    assert_same(only.networks["generator"], G)
 
 
 def test_what_the_file_does_not_tell_is_noted_and_can_be_changed(gaugan, tmp_path):

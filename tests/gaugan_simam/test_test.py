@@ -1,5 +1,6 @@
 """test.py: label maps to pictures, and a data set to panels and scores."""
 
+import argparse
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
+from shared_metrics.judges import segmenter, training
 from shared_metrics.runs import checkpoint
 from tests.conftest import run_cli, shared_dir
 from tests.gaugan_simam.networks import arrays, tiny
@@ -550,8 +552,9 @@ def test_a_failing_start_keeps_the_old_pictures(gaugan, tmp_path, capsys, flags,
 
 
 def test_a_segmenter_of_other_classes_is_told(gaugan, tmp_path):
-    network = gaugan.segmenter.UNet(5, 1)
-    gaugan.segmenter.save_unet(tmp_path / "s.pdparams", network, 1, 5, 32, {}, {})
+    about = {"width": 1, "num_classes": 5, "crop_size": 32, "scores": {}}
+    args = argparse.Namespace(output=str(tmp_path / "s.pdparams"))
+    training.save("segmenter", segmenter.UNet(5, 1), about, {}, args)
     with pytest.raises(UserError, match="knows 5 classes, the generator 3"):
         run(
             gaugan,

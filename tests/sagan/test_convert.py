@@ -70,7 +70,12 @@ def test_images_and_logits_are_the_reference_codes(sagan, family):
             cases["images"][:, ::-1],
             cases["real_images"][:, ::-1],
         )
-    G, D = networks(sagan.model, found.architecture, found.generator, found.discriminator)
+    G, D = networks(
+        sagan.model,
+        found.architecture,
+        found.networks["generator"],
+        found.networks["discriminator"],
+    )
     x, y = cases["images"], cases["labels"]
     following = (y + 1) % found.architecture.num_classes
     for got, want in [
@@ -88,7 +93,7 @@ def test_images_and_logits_are_the_reference_codes(sagan, family):
 
 def assert_same(found, arch, G, D):
     assert found.architecture == arch
-    for got, want in ((found.generator, G), (found.discriminator, D)):
+    for got, want in ((found.networks["generator"], G), (found.networks["discriminator"], D)):
         assert set(got) == set(want)
         assert [k for k in want if not np.array_equal(got[k], want[k])] == []
 
@@ -120,7 +125,7 @@ def test_studiogan(sagan, tmp_path, old, prefix):
     )
     assert found.source["sha256"] == files.file_sha256(g_path)
     alone = sagan.convert.read_published(g_path)
-    assert alone.discriminator is None and alone.architecture.g_conv_dim == 8
+    assert "discriminator" not in alone.networks and alone.architecture.g_conv_dim == 8
 
 
 def test_studiogans_averaged_generator_is_told_by_its_name(sagan, tmp_path):
@@ -178,8 +183,12 @@ def test_bgr_weights_speak_rgb_afterwards(sagan, tmp_path):
         np.array([0, 4, 2]),
         rng.random((3, 3, 32, 32), "float32"),
     )
-    raw_G, raw_D = networks(sagan.model, arch, raw.generator, raw.discriminator)
-    G, D = networks(sagan.model, arch, swapped.generator, swapped.discriminator)
+    raw_G, raw_D = networks(
+        sagan.model, arch, raw.networks["generator"], raw.networks["discriminator"]
+    )
+    G, D = networks(
+        sagan.model, arch, swapped.networks["generator"], swapped.networks["discriminator"]
+    )
     np.testing.assert_allclose(G(z, y)[:, ::-1], raw_G(z, y), atol=1e-6)
     np.testing.assert_allclose(D(x[:, ::-1], y), raw_D(x, y), atol=1e-5)
     assert np.abs(G(z, y) - raw_G(z, y)).max() > 1e-2 and np.abs(D(x, y) - raw_D(x, y)).max() > 1e-3
@@ -248,7 +257,7 @@ def test_atmosphere(sagan, tmp_path):
         2015000,
     )
     assert any("affine maps of 10 BatchNorms" in note for note in found.notes)
-    assert [k for k in D if not np.array_equal(found.discriminator[k], D[k])] == []
+    assert [k for k in D if not np.array_equal(found.networks["discriminator"][k], D[k])] == []
 
     reference = sagan.model.Generator(
         arch
@@ -263,7 +272,7 @@ def test_atmosphere(sagan, tmp_path):
     reference.eval()
     z, y = rng.standard_normal((2, 6)).astype("float32"), np.array([4, 1])
     want = reference(paddle.to_tensor(z), paddle.to_tensor(y)).numpy()
-    G, _ = networks(sagan.model, arch, found.generator, found.discriminator)
+    G, _ = networks(sagan.model, arch, found.networks["generator"], found.networks["discriminator"])
     np.testing.assert_allclose(G(z, y), want, atol=2e-6)
     for name, layer in reference.named_sublayers():
         if name.endswith((".cond_bn1", ".cond_bn2")):
@@ -360,7 +369,7 @@ def test_refusals(sagan, tmp_path):
     studio = save(
         tmp_path / "D.pth", {"state_dict": translate(D, STUDIOGAN_PLACES[1], STUDIOGAN_LAYERS)}
     )
-    with pytest.raises(UserError, match="D.pth: holds a discriminator only"):
+    with pytest.raises(UserError, match="D.pth: holds discriminator weights only; give the"):
         convert.read_published(studio)
     with pytest.raises(
         UserError, match="--discriminator .*D.pth: holds no discriminator of the mmgen family"
@@ -372,7 +381,7 @@ def test_refusals(sagan, tmp_path):
         convert.read_published(save(tmp_path / "list.pth", [1, 2]))
     with pytest.raises(UserError, match="in this repository's layout already"):
         convert.read_published(
-            save(tmp_path / "own.pdparams", convert.as_saved(convert.read_published(mmgen)))
+            save(tmp_path / "own.pdparams", convert.read_published(mmgen).saved())
         )
     big, _ = random_states(sagan.model, sagan.model.architecture("studiogan", 64, 5, **SIZES))
     places = dict(STUDIOGAN_PLACES[0]) | {

@@ -3,7 +3,6 @@ from which draws.
 """
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -18,43 +17,16 @@ def sagan(paper):
     return paper("sagan")
 
 
-def tiny_args(tmp_path, **changes):
-    """What the trainer reads of train.py's flags, for a model that steps in a blink."""
-    values = dict(
-        output_dir=str(tmp_path),
-        seed=0,
-        z_dim=8,
-        batch_size=4,
-        batch_size_in_gpu=0,
-        d_steps_per_iter=1,
-        g_steps_per_iter=1,
-        g_lr=1e-3,
-        d_lr=1e-3,
-        beta1=0.0,
-        beta2=0.9,
-        adam_eps=1e-8,
-        adv_loss="hinge",
-        lambda_gp=10.0,
-        fake_labels="uniform",
-        inst_noise_sigma=0.0,
-        inst_noise_sigma_iters=10,
-        ema_decay=0.0,
-        ema_start=0,
-        sync_bn=False,
-        amp="none",
-        log_every=1,
-        sample_every=100,
-        save_every=100,
-        keep_checkpoints=0,
-        eval_every=0,
-        num_workers=0,
-        dont_shuffle=False,
-        dont_drop_last=False,
-        skip_bad_images=False,
-        iterations=2,
-        max_frames_per_gif=0,
-    )
-    return SimpleNamespace(**(values | changes))
+TINY = "--recipe cifar10 --z_dim 8 --batch_size 4 --d_steps_per_iter 1 --g_lr 1e-3 --d_lr 1e-3"
+TINY += " --beta1 0 --beta2 0.9 --log_every 1 --keep_checkpoints 0 --num_workers 0 --iterations 2"
+
+
+def tiny_args(train, tmp_path, **changes):
+    """The flags of a model that steps in a blink. Args: train, the module; changes, flag=value."""
+    flags = [*TINY.split(), "--output_dir", tmp_path]
+    for name, value in changes.items():
+        flags += [f"--{name}", value]
+    return train.parse_args([str(flag) for flag in flags])
 
 
 class Data:
@@ -71,12 +43,18 @@ class Data:
 
 def make(sagan, tmp_path, arch=None, **changes):
     """A trainer on the smallest networks, the same weights each time."""
-    args = tiny_args(tmp_path, **changes)
+    args = tiny_args(sagan.train, tmp_path, **changes)
     arch = arch or sagan.model.architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4)
     paddle.seed(0)
     return sagan.trainer.Trainer(
         sagan.model.Generator(arch), sagan.model.Discriminator(arch), arch, args, Data()
     )
+
+
+def saved(trainer):
+    """What a checkpoint of this trainer's run holds."""
+    with trainer._run(()) as run:
+        return run.state()
 
 
 def batch(n=4, seed=0):
@@ -166,11 +144,11 @@ def test_each_update_moves_its_own_network_only(sagan, tmp_path, kind):
     trainer.g_update(y, 0, np.random.default_rng(1))
     g2, d2 = trained(trainer.G), trained(trainer.D)
     assert moved(g1, g2) and not moved(d1, d2)
-    assert all(not p.stop_gradient for p in trainer.params_D)
-    d_grads = [float(p.grad.abs().sum()) for p in trainer.params_D if p.grad is not None]
+    assert all(not p.stop_gradient for p in trainer.update_D.parameters)
+    d_grads = [float(p.grad.abs().sum()) for p in trainer.update_D.parameters if p.grad is not None]
     trainer.g_update(y, 1, np.random.default_rng(2))
     assert d_grads == [
-        float(p.grad.abs().sum()) for p in trainer.params_D if p.grad is not None
+        float(p.grad.abs().sum()) for p in trainer.update_D.parameters if p.grad is not None
     ]  # none from G's step
 
 
@@ -216,7 +194,7 @@ def test_g_update_is_one_adam_step_on_the_hinge_loss(sagan, tmp_path):
 def test_d_update_builds_no_graph_through_g(sagan, tmp_path):
     trainer = make(sagan, tmp_path)
     trainer.d_update(*batch(), 0, np.random.default_rng(0))
-    assert all(p.grad is None for p in trainer.params_G)
+    assert all(p.grad is None for p in trainer.update_G.parameters)
 
 
 def test_weights_of_another_network_are_refused(sagan, tmp_path):
@@ -229,22 +207,26 @@ def test_weights_of_another_network_are_refused(sagan, tmp_path):
             "mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4, skip_relu=True
         ),
     )
+    state = saved(relu)
     with pytest.raises(UserError, match="skip_relu True there, False here"):
-        trainer.start_from(relu.state(), "other.pdparams")
-    without_d = {k: v for k, v in relu.state().items() if k != "discriminator"}
-    trainer.start_from(without_d, "other.pdparams")
-    assert "no discriminator" in trainer.notes[0]
+        trainer.start_from(state, "other.pdparams")
+    del state["discriminator"]
+    assert "no discriminator" in trainer.start_from(state, "other.pdparams")[0]
 
 
 def test_classes_that_changed_are_refused_on_resume(sagan, tmp_path):
     trainer = make(sagan, tmp_path)
-    with pytest.raises(UserError, match="other classes"):
-        trainer.load(trainer.state() | {"classes": ["a", "c"]}, "x.pdparams")
+    path = checkpoint.save_checkpoint(
+        tmp_path / "checkpoints", 1, saved(trainer) | {"classes": ["a", "c"]}, 0
+    )
+    trainer.args.resume = "auto"
+    with pytest.raises(UserError, match=f"{path}.*other classes"):
+        trainer.train()
 
 
 def test_two_rates_and_moments_reach_the_optimizers(sagan, tmp_path):
     trainer = make(sagan, tmp_path, g_lr=1e-4, d_lr=4e-4, beta1=0.25, beta2=0.75, adam_eps=1e-6)
-    for optimizer, lr in ((trainer.opt_G, 1e-4), (trainer.opt_D, 4e-4)):
+    for optimizer, lr in ((trainer.update_G.optimizer, 1e-4), (trainer.update_D.optimizer, 4e-4)):
         assert optimizer.get_lr() == pytest.approx(lr)
         assert (optimizer._beta1, optimizer._beta2, optimizer._epsilon) == (0.25, 0.75, 1e-6)
 
@@ -262,8 +244,8 @@ def test_steps_per_iteration(sagan, tmp_path, d_steps, g_steps):
     trainer.train_step(0, batches())
     beta = 0.9
     for optimizer, network, steps in (
-        (trainer.opt_D, trainer.D, d_steps),
-        (trainer.opt_G, trainer.G, g_steps),
+        (trainer.update_D.optimizer, trainer.D, d_steps),
+        (trainer.update_G.optimizer, trainer.G, g_steps),
     ):
         power = checkpoint.optimizer_state(optimizer, network)["beta2_pow_acc"]
         # Paddle keeps beta2^(steps + 1) after so many steps
@@ -282,16 +264,16 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(sagan, tmp_path):
         trainer = make(sagan, tmp_path, g_lr=0.0, d_lr=0.0)
         for i in range(20):  # spectral norm's u and v settle
             trainer.g_update(batch()[1], 0, np.random.default_rng(i))
-        trainer.args.batch_size_in_gpu = size
+        trainer.update_G.micro_batch = trainer.update_D.micro_batch = size
         trainer.G.eval()
         trainer.D.eval()
         trainer._latents = fixed_latents(trainer)
         x, y = batch(8)
         logs = trainer.d_update(x, y, 0, np.random.default_rng(0))
-        found = [p.grad.numpy().copy() for p in trainer.params_D]
+        found = [p.grad.numpy().copy() for p in trainer.update_D.parameters]
         trainer._latents = fixed_latents(trainer)
         logs |= trainer.g_update(y, 0, np.random.default_rng(0))
-        found += [p.grad.numpy().copy() for p in trainer.params_G]
+        found += [p.grad.numpy().copy() for p in trainer.update_G.parameters]
         gradients.append(found + [np.float32(v.item()) for _, v in sorted(logs.items())])
     for whole, parts in zip(*gradients, strict=True):
         assert np.allclose(whole, parts, rtol=1e-4, atol=1e-5)
@@ -359,16 +341,17 @@ def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was
     trainer = make(sagan, tmp_path, ema_decay=0.5)
     trainer.g_update(batch()[1], 0, np.random.default_rng(0))
     state = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
-    y = paddle.to_tensor(np.zeros(10, np.int64))
-    images = trainer.generate(trainer.fixed_z, y)
+    y = np.zeros(10, np.int64)
+    z = np.random.default_rng(0).standard_normal((10, 8), dtype=np.float32)
+    images = trainer.generate(z, y)
     assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
-    assert np.array_equal(images, trainer.generate(trainer.fixed_z, y))
+    assert np.array_equal(images, trainer.generate(z, y))
     assert trainer.G.training and all(
         np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items()
     )
     for p in (trainer.G_ema.bn.weight, trainer.G_ema.bn.bias, trainer.G_ema.snconv2d1.bias):
         p.set_value(paddle.zeros(p.shape))
-    assert (trainer.generate(trainer.fixed_z, y) == 128).all()  # tanh(0): G_ema drew them
+    assert (trainer.generate(z, y) == 128).all()  # tanh(0): G_ema drew them
 
 
 @pytest.mark.parametrize(
@@ -407,7 +390,9 @@ def test_nan_weights_are_never_saved(sagan, tmp_path):
     from shared_metrics.runs.stop import NotFinite
 
     trainer = make(sagan, tmp_path)
-    trainer.params_D[0].set_value(paddle.full(trainer.params_D[0].shape, float("nan")))
-    with pytest.raises(NotFinite, match="discriminator"):
-        trainer.save()
+    trainer.update_D.parameters[0].set_value(
+        paddle.full(trainer.update_D.parameters[0].shape, float("nan"))
+    )
+    with pytest.raises(NotFinite, match="discriminator"), trainer._run(()) as run:
+        run.save()
     assert not list(tmp_path.rglob("*.pdparams"))

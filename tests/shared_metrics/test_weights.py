@@ -242,7 +242,7 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     weights.save(state(), path)
     code = (
         "import resource, sys, numpy as np\n"
-        "from shared_metrics import images, weights\n"
+        "from shared_metrics import files, images, weights\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))\n"
         "noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype('u1')\n"
         "for save, content in ((weights.save, {'w': np.zeros(10**5)}), (images.save_png, noise),\n"
@@ -269,7 +269,7 @@ def test_kill_during_a_save_leaves_a_whole_file(tmp_path):
     path = tmp_path / "G.pdparams"
     code = (
         "import sys, itertools, numpy as np\n"
-        "from shared_metrics import weights\n"
+        "from shared_metrics import files, weights\n"
         "for i in itertools.count(): weights.save({'w': np.full(10**6, i), 'i': i}, sys.argv[1])\n"
     )
     draw = random.Random(0)

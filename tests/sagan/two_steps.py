@@ -1,7 +1,7 @@
-"""Run by test_two_processes.py, alone and under paddle.distributed.launch: one iteration on a
+"""Run by tests/contract, alone and under paddle.distributed.launch: one iteration on a
 shared global batch.
 
-Usage: one_step_of_two.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iteration.
+Usage: two_steps.py OUT. Writes OUT/rank<r>.pdparams: the networks after the iteration.
 """
 
 import sys
@@ -14,6 +14,7 @@ process.init_distributed()
 import numpy as np
 import paddle
 
+import train
 from model import Discriminator, Generator, architecture
 from shared_metrics import weights
 from shared_metrics.runs import checkpoint
@@ -25,7 +26,7 @@ share = slice(8 // world * rank, 8 // world * (rank + 1))
 arch = architecture("mmgen", 32, 2, z_dim=8, g_conv_dim=2, d_conv_dim=4)
 paddle.seed(rank)  # ranks that start apart must be brought together
 trainer = Trainer(
-    Generator(arch), Discriminator(arch), arch, tiny_args(out, batch_size=8 // world), Data()
+    Generator(arch), Discriminator(arch), arch, tiny_args(train, out, batch_size=8 // world), Data()
 )
 freeze_norms(trainer)
 draws = np.random.default_rng(1)

@@ -9,41 +9,41 @@ from PIL import Image
 from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
+from shared_metrics.judges import segmenter as judges
+from shared_metrics.judges.__main__ import main
+from shared_metrics.judges.pairs import PREPROCESS, Pairs
+from shared_metrics.process import command
+from shared_metrics.runs import checkpoint
 from tests.conftest import run_cli
 
 
-@pytest.fixture
-def gaugan(paper):
-    return paper("gaugan_simam")
-
-
-def test_confusion_against_numbers_worked_out_by_hand(gaugan):
+def test_confusion_against_numbers_worked_out_by_hand():
     """Classes 0 to 3 of 4, unknown 4, void 255; class 3 occurs nowhere.
 
     truth  0 0 0 1 1 2 4 255      right: 0 twice, 1 once, 2 never: 3 of 6 known pixels
     seen   0 0 1 1 2 9 0 0        unions: 0: 3 + 2 - 2 = 3, 1: 2 + 2 - 1 = 3, 2: 1 + 1 - 0 = 2
     """
-    confusion = gaugan.segmenter.Confusion(4)
+    confusion = judges.Confusion(4)
     truth, seen = np.array([0, 0, 0, 1, 1, 2, 4, 255]), np.array([0, 0, 1, 1, 2, 9, 0, 0])
     confusion.update(truth[:5].reshape(1, 5), seen[:5].reshape(1, 5))
     confusion.update(truth[5:], seen[5:])
     assert confusion.pixel_accuracy() == pytest.approx(3 / 6)
     assert confusion.ious() == pytest.approx({0: 2 / 3, 1: 1 / 3, 2: 0.0})
     assert confusion.miou() == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
-    without = gaugan.segmenter.Confusion(4, ignore=[0])
+    without = judges.Confusion(4, ignore=[0])
     without.update(truth, seen)
     assert without.pixel_accuracy() == pytest.approx(1 / 3)
     assert without.ious() == pytest.approx({1: 1 / 2, 2: 0.0})  # the 1 seen on a 0 no longer counts
 
 
-def test_a_class_seen_where_it_is_not_counts_as_missed(gaugan):
-    confusion = gaugan.segmenter.Confusion(3)
+def test_a_class_seen_where_it_is_not_counts_as_missed():
+    confusion = judges.Confusion(3)
     confusion.update(np.array([0, 0, 0, 0]), np.array([0, 0, 0, 2]))
     assert confusion.ious() == {0: 0.75, 2: 0.0} and confusion.miou() == 0.375
 
 
-def test_no_known_pixel_is_told(gaugan):
-    confusion = gaugan.segmenter.Confusion(3)
+def test_no_known_pixel_is_told():
+    confusion = judges.Confusion(3)
     confusion.update(np.array([255, 3]), np.array([0, 0]))
     with pytest.raises(UserError, match="no pixel"):
         confusion.miou()
@@ -62,42 +62,114 @@ def coloured(root, split, count):
             save_png(array.astype(np.uint8), root / f"{split}_{name}" / f"{i}.png")
 
 
-def test_trained_from_the_command_line_it_knows_held_out_photos(gaugan, tmp_path):
+def test_trained_from_the_command_line_it_knows_held_out_photos(paper, tmp_path):
     coloured(tmp_path, "train", 32)
     coloured(tmp_path, "val", 4)
-    flags = "--label_nc 3 --crop_size 16 --epochs 8 --batch_size 4 --width 4 --device cpu --num_workers 0".split()
+    flags = "--label_nc 3 --crop_size 16 --epochs 8 --batch_size 4 --width 4".split()
+    flags += "--device cpu --num_workers 0".split()
     out = tmp_path / "s.pdparams"
-    done = run_cli(
-        "gaugan_simam", "train_segmenter.py", "--data_path", tmp_path, *flags, "--output", out
-    )
+    done = run_cli(".", "-m", "shared_metrics.judges", "segmenter", "--data_path", tmp_path, *flags,
+                   "--output", out)  # fmt: skip
     told = done.stdout.splitlines()[-1]
-    found = gaugan.segmenter.load_segmenter(out)
-    assert found.num_classes == 3 and found.info["held_out"]["pixel_accuracy"] > 0.7
-    assert f"pixel accuracy {found.info['held_out']['pixel_accuracy']:.4f}" in told
+    judge = judges.load_segmenter(out)
+    assert judge.num_classes == 3 and judge.info["held_out"]["pixel_accuracy"] > 0.7
+    assert f"pixel accuracy {judge.info['held_out']['pixel_accuracy']:.4f}" in told
 
+    # The photos that gaugan_simam holds its generated ones against, read by its own data set.
+    gaugan = paper("gaugan_simam")
     data = gaugan.dataset.PairFolder(tmp_path, split="val", label_nc=3, crop_size=16, train=False)
-    confusion = gaugan.segmenter.Confusion(3)
+    confusion = judges.Confusion(3)
     for pictures in data.pictures():  # uint8 pictures meet the normalisation of the training
-        confusion.update(np.stack([data.load(i)[0] for i in range(4)]), found.predict(pictures))
+        confusion.update(np.stack([data.load(i)[0] for i in range(4)]), judge.predict(pictures))
     scores = {"pixel_accuracy": confusion.pixel_accuracy(), "miou": confusion.miou()}
-    assert scores == pytest.approx(found.info["held_out"])
+    assert scores == pytest.approx(judge.info["held_out"])
 
 
-def unet_file(gaugan, path):
+@pytest.mark.parametrize("steps", [1, 2, 16])
+def test_a_batch_or_two_train(tmp_path, capsys, steps):
+    """Of 1 to 19 steps in all a tenth is one step or none."""
+    coloured(tmp_path, "train", 16)
+    coloured(tmp_path, "val", 2)
+    flags = ["segmenter", "--data_path", str(tmp_path), "--output", str(tmp_path / "s.pdparams")]
+    flags += "--label_nc 3 --crop_size 8 --width 1 --device cpu --num_workers 0 --epochs 1".split()
+    main([*flags, "--batch_size", str(16 // steps)])
+    held_out = judges.load_segmenter(tmp_path / "s.pdparams").info["held_out"]
+    assert 0 <= held_out["miou"] <= held_out["pixel_accuracy"] <= 1
+    assert f"saved {tmp_path}/s.pdparams: held-out pixel accuracy" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        command(main)([*flags, "--overwrite", "--batch_size", "17"])
+    assert "--batch_size 17: the data has only 16 image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        ("--label_nc 1", "--label_nc 1: give two classes"),
+        ("--label_nc 3 --crop_size 7", "--crop_size 7: the segmenter takes pictures from 8 px"),
+        ("--label_nc 3 --crop_size 16 --load_size 8", "--load_size 8: smaller than --crop_size 16"),
+        ("--label_nc 2 --crop_size 8", "id 2 "),
+        ("--label_nc 3 --val_path none", "--data_path none: no such folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_told(tmp_path, flags, told):
+    coloured(tmp_path, "train", 2)
+    coloured(tmp_path, "val", 2)
+    flags = ["segmenter", "--data_path", str(tmp_path), *flags.split(), "--batch_size", "1"]
+    flags += ["--no-contain_dontcare_label", "--num_workers", "0", "--device", "cpu"]
+    with pytest.raises(UserError, match=told):
+        main([*flags, "--output", str(tmp_path / "s.pdparams")])
+    assert not (tmp_path / "s.pdparams").exists()
+
+
+@pytest.mark.parametrize("preprocess", PREPROCESS)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_pairs_are_read_as_gaugan_simam_reads_them(paper, tmp_path, preprocess, split):
+    rng = np.random.default_rng(0)
+    for i, shape in enumerate([(30, 20), (24, 24)]):
+        labels = rng.choice([0, 1, 2, 3, 255], shape)
+        photo = rng.integers(0, 256, (*shape, 3))
+        for name, array in (("img", photo), ("label", labels), ("inst", labels * 0)):
+            (tmp_path / f"{split}_{name}" / "sub").mkdir(parents=True, exist_ok=True)
+            save_png(array.astype(np.uint8), tmp_path / f"{split}_{name}" / "sub" / f"{i}.png")
+    settings = {"label_nc": 3, "crop_size": 16, "preprocess": preprocess}
+    theirs = paper("gaugan_simam").dataset.PairFolder(
+        tmp_path, split=split, flip=True, train=split == "train", **settings
+    )
+    ours = Pairs(tmp_path, split, **settings)
+    assert len(ours) == len(theirs) == 2
+    for i in range(2):
+        for seed in range(4):
+            labels, _, photo = theirs.load(i, np.random.default_rng(seed))
+            seen, shown = ours.load(i, np.random.default_rng(seed))
+            assert np.array_equal(shown, labels) and 3 in labels
+            assert np.allclose(seen.transpose(2, 0, 1) / 127.5 - 1, photo, atol=1e-6)
+
+
+def unet_file(path):
+    """A file as the first version of this repository wrote it, entry by entry."""
     paddle.seed(0)
-    network = gaugan.segmenter.UNet(3, 2)
-    gaugan.segmenter.save_unet(path, network, 2, 3, 16, {"pixel_accuracy": 0.5, "miou": 0.25}, {})
+    network = judges.UNet(3, 2)
+    state = {
+        "segmenter": checkpoint.network_state(network),
+        "width": 2,
+        "num_classes": 3,
+        "crop_size": 16,
+        "scores": {"pixel_accuracy": 0.5, "miou": 0.25},
+        "args": {},
+        "format": 1,
+    }
+    weights.save({**state, "sha256": files.digest(state)}, path)
     return network
 
 
-def test_odd_sizes_come_back_whole(gaugan):
-    network = gaugan.segmenter.UNet(3, 2)
+def test_odd_sizes_come_back_whole():
+    network = judges.UNet(3, 2)
     assert network(paddle.zeros([1, 3, 13, 22])).shape == [1, 3, 13, 22]
 
 
-def test_damaged_and_foreign_files_are_named(gaugan, tmp_path):
-    load, path = gaugan.segmenter.load_segmenter, tmp_path / "s.pdparams"
-    unet_file(gaugan, path)
+def test_damaged_and_foreign_files_are_named(tmp_path):
+    load, path = judges.load_segmenter, tmp_path / "s.pdparams"
+    unet_file(path)
     assert load(path).info["sha256"] == files.file_sha256(path)
     # Pictures of any size are brought to the side that it was trained on.
     large = (
@@ -119,7 +191,9 @@ def test_damaged_and_foreign_files_are_named(gaugan, tmp_path):
     with pytest.raises(UserError, match=r"s.pdparams: damaged"):
         load(path)
     weights.save({"conv1.weight": np.zeros(3)}, path)
-    with pytest.raises(UserError, match="neither a file of train_segmenter.py nor"):
+    with pytest.raises(
+        UserError, match="not a file of `python -m shared_metrics.judges segmenter`; export"
+    ):
         load(path)
     (tmp_path / "x.pdmodel").write_bytes(b"")
     with pytest.raises(UserError, match="x.pdiparams are not beside it"):
@@ -155,7 +229,7 @@ def export(path, ids=False):
 
 
 @pytest.mark.parametrize("ids", [False, True])
-def test_exported_networks(gaugan, tmp_path, ids):
+def test_exported_networks(tmp_path, ids):
     """Named by prefix, graph, weights or folder: the brightest channel after normalisation,
     numbered from the offset.
 
@@ -171,27 +245,29 @@ def test_exported_networks(gaugan, tmp_path, ids):
     )
     image = np.array([[[[200, 0, 0], [0, 200, 150]]] * 2], np.uint8)  # (1, 2, 2, 3)
     for name in (stem, graph, stem.with_name("model.v1.pdiparams"), stem.parent):
-        plain = gaugan.segmenter.load_segmenter(name).predict(image)
+        plain = judges.load_segmenter(name).predict(image)
         assert plain.dtype == np.int64 and plain.tolist() == [[[0, 1], [0, 1]]]
     how = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.1), offset=4, size=4)
-    found = gaugan.segmenter.load_segmenter(stem, **how)
-    assert found.predict(image).tolist() == [[[4, 6], [4, 6]]]
-    assert found.info["sha256"] == files.file_sha256(tmp_path / "net" / "model.v1.pdiparams")
+    judge = judges.load_segmenter(stem, **how)
+    assert judge.predict(image).tolist() == [[[4, 6], [4, 6]]]
+    assert judge.info["sha256"] == files.file_sha256(tmp_path / "net" / "model.v1.pdiparams")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_export_is_told(gaugan, tmp_path):
+def test_a_damaged_export_is_told(tmp_path):
     export(tmp_path / "m")
     graph = next(f for f in tmp_path.iterdir() if f.suffix in (".json", ".pdmodel"))
     graph.write_bytes(graph.read_bytes()[:40])
     with pytest.raises(
         UserError, match=f"--segmenter .*{graph.name}: (not a whole export|holds no program)"
     ):
-        gaugan.segmenter.load_segmenter(tmp_path / "m")
+        judges.load_segmenter(tmp_path / "m")
 
 
-def test_answers_that_are_no_segmentation_are_told(gaugan):
-    make = lambda network: gaugan.segmenter.Segmenter(network, (0,) * 3, (1,) * 3, {"file": "f"})  # noqa: E731
+def test_answers_that_are_no_segmentation_are_told():
+    def make(network):
+        return judges.Segmenter(network, (0,) * 3, (1,) * 3, {"file": "f"})
+
     image = np.zeros((2, 4, 4, 3), np.uint8)
     assert (
         make(lambda x: np.full((2, 1, 2, 2), 5)).predict(image).tolist()

@@ -1,0 +1,196 @@
+"""Label maps: one-channel files that hold the class of each pixel of a photo; where they lie, which
+photo is whose, their ids as they are.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from shared_metrics.errors import UserError
+from shared_metrics.images import DAMAGE, MAX_PIXELS, SUFFIXES, list_images
+
+GRAY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..255
+
+
+def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="train"):
+    """The folders of photos, label maps and instance maps (None where there are none), as Paths.
+
+    Args:
+        root: folder with {split}_img and {split}_inst (PaddleGAN's layout): the maps in the latter
+            give classes and edges. A folder {split}_instance beside them gives the edges; or
+            {split}_label (NVlabs' COCO layout) the classes and {split}_inst the edges.
+        image_dir, label_dir, instance_dir: separate folders as NVlabs' flags, instead of root; the
+            last one may lack.
+        split: "train", or "val" (val_* folders, else test_*).
+    Raises: UserError naming the flag and folder that is missing.
+    """
+    flags = {"--image_dir": image_dir, "--label_dir": label_dir, "--instance_dir": instance_dir}
+    if not root:
+        if not image_dir or not label_dir:
+            raise UserError(
+                "--data_path is missing. Give a folder with train_img and train_inst, or "
+                "--image_dir and --label_dir"
+            )
+        for flag, folder in flags.items():
+            if folder and not Path(folder).expanduser().is_dir():
+                raise UserError(f"{flag} {folder}: no such folder")
+        return tuple(Path(folder).expanduser() if folder else None for folder in flags.values())
+    if any(flags.values()):
+        raise UserError(
+            "--data_path and --image_dir, --label_dir or --instance_dir: give either the one or "
+            "the others"
+        )
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"--data_path {root}: no such folder. Give the folder that holds train_img and "
+            "train_inst"
+        )
+    if split == "val" and not (root / "val_img").is_dir() and (root / "test_img").is_dir():
+        split = "test"
+    photos = root / f"{split}_img"
+    maps = root / f"{split}_inst"
+    labels = root / f"{split}_label"
+    instances = root / f"{split}_instance"
+    for folder in (photos, maps):
+        if not folder.is_dir() and not (folder == maps and labels.is_dir()):
+            raise UserError(
+                f"--data_path {root}: no folder {folder.name} in it. Expected {photos.name} with "
+                f"photos and {maps.name} with label maps of the same names"
+            )
+    if not labels.is_dir():
+        return photos, maps, instances if instances.is_dir() else None
+    return photos, labels, next((folder for folder in (instances, maps) if folder.is_dir()), None)
+
+
+def pair(image_dir, label_dir, instance_dir=None):
+    """Match the files of the folders by their path without suffix.
+
+    Returns: list of (photo, label map, instance map or None) sorted by name, and a list of
+        problems, one line each.
+    Raises: UserError when a folder holds no images at all.
+    """
+    problems = []
+    photos = _by_stem(image_dir, problems)
+    labels = _by_stem(label_dir, problems)
+    instances = _by_stem(instance_dir, problems) if instance_dir else {}
+    stems = photos.keys() & labels.keys()
+    problems += _unpaired(photos, image_dir, labels, label_dir, "label")
+    if instance_dir:
+        stems &= instances.keys()
+        problems += _unpaired(photos, image_dir, instances, instance_dir, "instance")
+    return [(photos[stem], labels[stem], instances.get(stem)) for stem in sorted(stems)], problems
+
+
+def _by_stem(folder, problems):
+    """{path without suffix: file} of the images in a folder; `problems` gains those of one name."""
+    files = {}
+    for path in list_images(folder):
+        first = files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        if first != path:
+            problems.append(f"{path}: {first.name} bears the same name; keep one of them")
+    if not files:
+        raise UserError(
+            f"{folder}: no images in this folder ({', '.join(sorted(SUFFIXES)[:6])}, ...)"
+        )
+    return files
+
+
+def _unpaired(photos, image_dir, maps, map_dir, what):
+    """One line for each photo without a map and each map without a photo."""
+    no_map = [
+        f"{photos[stem]}: no {what} map {map_dir / stem}.png; add it or remove the photo"
+        for stem in sorted(photos.keys() - maps.keys())
+    ]
+    no_photo = [
+        f"{maps[stem]}: no photo {image_dir / stem}.*; add it or remove the map"
+        for stem in sorted(maps.keys() - photos.keys())
+    ]
+    return no_map + no_photo
+
+
+def read_ids(path):
+    """The ids in a map: int64 (H, W). One channel of 1 to 32 bits; of a palette the indices, not
+    the colours.
+
+    Raises: UserError naming the file when it is no such picture, is a JPEG (lossy), or cannot be
+        read whole.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            kind = image.format
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(
+                    f"{path}: {image.width}x{image.height} pixels, more than the {MAX_PIXELS} "
+                    "allowed"
+                )
+            raw = image.tile[0][3] if image.tile else None
+            ids = np.asarray(image)
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except DAMAGE as error:
+        reason = " ".join(str(error).replace(str(path), "").split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a readable map ({reason}); replace or remove it") from None
+    if kind == "JPEG":
+        raise UserError(f"{path}: a JPEG is no map, its compression changes ids; save maps as PNG")
+    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
+        raise UserError(
+            f"{path}: a map of mode {mode}, but ids need one whole number a pixel. `python "
+            "recolour.py` (in gaugan_simam) turns colours into ids"
+        )
+    step = GRAY_STEPS.get(raw if isinstance(raw, str) else raw[0] if raw else None, 1)
+    return ids.astype(np.int64) // step
+
+
+def read_label(path, label_nc, contain_dontcare_label=True):
+    """The classes in a label map: int64 (H, W) in 0..label_nc-1, or label_nc where unknown.
+
+    Args: contain_dontcare_label, whether unknown pixels may occur: id label_nc, and 255 where
+        label_nc <= 255.
+    Raises: UserError as `read_ids`, and naming the file and the first id out of range.
+    """
+    labels = read_ids(path)
+    if contain_dontcare_label and label_nc <= 255:
+        labels[labels == 255] = label_nc
+    wrong = out_of_range(np.unique(labels), label_nc, contain_dontcare_label)
+    if len(wrong):
+        count = np.isin(labels, wrong).sum() / labels.size
+        raise UserError(
+            f"{path}: id {wrong[0]} is out of range ({count:.1%} of the pixels are): "
+            f"{allowed(label_nc, contain_dontcare_label)}. Repair the map, or train with a larger "
+            "label_nc; `python dataset.py` (in gaugan_simam) lists all ids"
+        )
+    return labels
+
+
+def out_of_range(ids, label_nc, contain_dontcare_label):
+    """Those of the ids that are no class and, after 255 has become label_nc, not unknown either."""
+    return ids[(ids < 0) | (ids >= label_nc + bool(contain_dontcare_label))]
+
+
+def allowed(label_nc, contain_dontcare_label):
+    """The ids that may occur, for messages."""
+    unknown = (
+        f" and {label_nc}{' or 255' if label_nc <= 255 else ''} for unknown"
+        if contain_dontcare_label
+        else ""
+    )
+    return f"label_nc {label_nc} allows 0 to {label_nc - 1}{unknown}"
+
+
+def wrong_size(photo, size, file, ids):
+    """The message on a map whose shape is not its photo's `size`, (width, height)."""
+    return (
+        f"{file}: {ids.shape[1]}x{ids.shape[0]} px, but its photo {photo} has {size[0]}x{size[1]}; "
+        "make both of one size"
+    )
+
+
+def resize_ids(ids, width, height):
+    """Ids int64 (H, W) -> (height, width), nearest neighbour: no id is made up."""
+    image = Image.fromarray(ids.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(image).astype(np.int64)

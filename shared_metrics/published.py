@@ -1,0 +1,312 @@
+"""Published weights under this repository's names: what every convert.py does round its own tables.
+
+A convert.py holds the keys of each family, the tables that rename them and what only its paper has
+(folded layers, colour order, sizes read from shapes). Round them go, in this order,
+
+    states, files = gather(path, split, discriminator=d_path)   # each file read once
+    family, network = recognise(states["generator"], FAMILIES, "PAPER", path)
+    G = rename(states["generator"], RENAMES[family], torch=True, transposed=r"fc\\.weight")
+    arch = architecture(path, Architecture, nz=shape(G, "fc.weight", 2, path)[0], ...)
+    check_shapes({"generator": G}, {"generator": Generator}, arch, files)
+    Published(family, arch, {"generator": G}, source(path, family), notes).saved()
+
+and `parser` and `convert` for the command. Nothing of a file is executed: see weights.load.
+"""
+
+import argparse
+import math
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from shared_metrics import weights
+from shared_metrics.errors import UserError
+from shared_metrics.files import file_sha256
+from shared_metrics.runs import checkpoint
+from shared_metrics.unpickle import printable
+
+DATA_PARALLEL = r"\bmodule\."  # what torch's DataParallel puts before the names of its network
+TORCH = {r"\brunning_mean$": "_mean", r"\brunning_var$": "_variance"}  # of BatchNorm, here: Paddle
+
+
+class PlainFields:
+    """Base of a dataclass of plain values that checkpoints keep, such as `model.Architecture`."""
+
+    def to_dict(self):
+        """Plain numbers, strings and lists, for checkpoints and JSON."""
+        values = asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `to_dict`.
+
+        Raises: UserError on unknown or missing entries, and on values that are not of their field's
+            type: bool, str, Literal, int (at least 1), float (finite, at least 0), tuple (of ints).
+        """
+        names = {field.name for field in fields(cls)}
+        odd = sorted(map(str, names ^ set(values if isinstance(values, dict) else ())))
+        if odd:
+            raise UserError(
+                f"architecture: entries {odd} are unknown or missing; the file is from another "
+                "version"
+            )
+        for name, kind in get_type_hints(cls).items():
+            if not _fits(values[name], kind):
+                raise UserError(
+                    f"architecture: {name} cannot be {printable(values[name])}; the file is "
+                    "damaged or from another version"
+                )
+        return cls(**values)
+
+
+def _fits(value, kind):
+    if get_origin(kind) is Literal:
+        return type(value) in (str, int) and value in get_args(kind)
+    if kind is tuple:
+        return isinstance(value, (list, tuple)) and all(_fits(item, int) for item in value)
+    if kind is float:
+        return type(value) in (int, float) and 0 <= value < math.inf
+    if kind is int:
+        return type(value) is int and value >= 1
+    return type(value) is kind
+
+
+@dataclass(frozen=True)
+class Published:
+    """What published files hold, in this repository's names and layout."""
+
+    family: str
+    architecture: PlainFields
+    networks: dict  # {"generator": {name: float32 array}, "discriminator": ..., ...}
+    source: dict  # see `source`
+    notes: list  # lines to show: what was assumed, folded or dropped
+
+    def saved(self):
+        """The dict that convert.py saves and read_weights gives: the layout of checkpoints."""
+        about = {"architecture": self.architecture.to_dict(), "source": self.source}
+        return self.networks | about
+
+
+def source(path, family, **more):
+    """Where weights come from, for records: {"file", "sha256", "family"} and `more`."""
+    path = Path(path)
+    return {"file": path.name, "sha256": file_sha256(path), "family": family} | more
+
+
+# ---- files ----
+
+
+def own(data, path):
+    """`data`, the contents of `path`, if in this repository's layout, its sha256 verified, or None.
+
+    A training checkpoint has a sha256, what convert.py writes has none. Raises: UserError.
+    """
+    if not isinstance(data, dict) or "architecture" not in data:
+        return None
+    if "generator" not in data and "discriminator" not in data:
+        return None
+    return checkpoint.verified(data, path) if "sha256" in data else data
+
+
+def gather(path, split, data=None, **further):
+    """The states of the networks in a published file and in further ones, and their files.
+
+    Args: split, a function (contents, path) -> {network: {key: array}}; data, the contents of
+        `path` where they are read already; further, {network: its file, or ""}, by flag.
+    Returns: {network: {key: array}}, {network: file}. Raises: UserError for a file in this
+        repository's layout, and for a further one that lacks its network.
+    """
+    states = split(_foreign(path, data), path)
+    if any(further.values()):
+        need_generator(states, path)
+    places = dict.fromkeys(states, path)
+    for network, file in further.items():
+        if file:
+            others = split(_foreign(file), file)
+            if network not in others:
+                raise UserError(
+                    f"--{network} {file}: holds no {network}, but {' and '.join(others)} weights"
+                )
+            states[network] = others[network]
+            places[network] = file
+    return states, places
+
+
+def _foreign(path, data=None):
+    data = weights.load(path) if data is None else data
+    if own(data, path) is not None:
+        raise UserError(f"{path}: is in this repository's layout already")
+    return data
+
+
+def need_generator(states, path):
+    """Raise UserError where there is no generator among the networks of a file."""
+    if not any(network.startswith("generator") for network in states):
+        network = next(iter(states))
+        raise UserError(
+            f"{path}: holds {network} weights only; give the generator's file, and this as "
+            f"--{network}"
+        )
+
+
+def arrays(state, prefix=r"(?!)"):
+    """{key: array} of a flat state dict, without what matches `prefix` in its keys.
+
+    Returns: {} where `state` is no dict of numeric arrays: `recognise` refuses it.
+    """
+    result = {}
+    for key, value in state.items() if isinstance(state, dict) else ():
+        value = np.asarray(value) if isinstance(value, (np.ndarray, np.generic, int)) else None
+        if value is None or value.dtype.kind not in "biuf":
+            return {}
+        result[re.sub(prefix, "", str(key))] = value
+    return result
+
+
+# ---- keys ----
+
+
+def matches(state, patterns):
+    """Whether each regular expression is found in some key of `state`."""
+    return all(any(re.search(pattern, key) for key in state) for pattern in patterns)
+
+
+def recognise(state, families, paper, path):
+    """(family, network) of a flat state dict, the first that matches.
+
+    Args: families, {family: {network: [regular expressions, each found in some key]}}; paper, its
+        name and path, the file, for the message.
+    Raises: UserError where none matches.
+    """
+    for family, networks in families.items():
+        for network, patterns in networks.items():
+            if matches(state, patterns):
+                return family, network
+    first = ", ".join(printable(key) for key in list(state)[:3])
+    keys = f"; its keys begin with {first}" if first else ""
+    raise UserError(
+        f"{path}: holds no {paper} weights of a known family ({', '.join(families)}){keys}"
+    )
+
+
+def rename(state, table, torch=False, transposed=r"(?!)", dropped=r"\bnum_batches_tracked$"):
+    """{our name: float32 array in Paddle's layout} of one network's state dict.
+
+    Args: table, {regular expression: replacement}, applied to every key, one after the other;
+        torch, whether the file's names of BatchNorm's averages and layout of linear weights are
+        torch's; transposed, a regular expression of those weights, in our names; dropped, one of
+        keys to leave out.
+    """
+    result = {}
+    for key, value in state.items():
+        if re.search(dropped, key):
+            continue
+        for pattern, replacement in (table | TORCH if torch else table).items():
+            key = re.sub(pattern, replacement, key)
+        if torch and value.ndim == 2 and re.fullmatch(transposed, key):
+            value = value.T
+        result[key] = np.ascontiguousarray(value, np.float32)  # a number, [], becomes [1]
+    return result
+
+
+# ---- shapes ----
+
+
+def shape(state, key, dims, path):
+    """The shape of an entry, by our name. Raises UserError where it is absent or not of `dims`."""
+    if key not in state or state[key].ndim != dims:
+        raise UserError(f"{path}: lacks {key} (in the names used here) of {dims} dimensions")
+    return state[key].shape
+
+
+def agree(sizes, phrases, files):
+    """Raise UserError where G and D, if there are both, are of networks that differ.
+
+    Args: sizes, {network: {name: value}}; phrases, {name to compare: "for {} px"}; files, {network:
+        its file}.
+    """
+    if not sizes.keys() >= {"generator", "discriminator"}:
+        return
+    g_file, d_file = files["generator"], files["discriminator"]
+    flag = "" if g_file == d_file else "--discriminator "
+    for name, phrase in phrases.items():
+        G, D = sizes["generator"][name], sizes["discriminator"][name]
+        if G != D:
+            raise UserError(
+                f"{flag}{d_file}: D is {phrase.format(D)}, the G of {g_file} {phrase.format(G)}"
+            )
+
+
+def architecture(path, build, **values):
+    """build(**values), the architecture that the shapes of a file tell.
+
+    Raises: UserError naming the file where they make none.
+    """
+    try:
+        arch = build(**values)
+        return arch.from_dict(arch.to_dict())  # which looks at each value
+    except UserError as error:
+        raise UserError(f"{path}: its shapes make no network of this kind ({error})") from None
+
+
+def check_shapes(states, networks, arch, files):
+    """Refuse weights that do not fit their networks; nothing of those is drawn for that.
+
+    Args: states, {network: {our name: array}}; networks, {network: class, or function of arch};
+        files, {network: its file}.
+    Raises: UserError, see weights.check_keys.
+    """
+    import paddle
+
+    for name, state in states.items():
+        with paddle.LazyGuard():  # parameters with shapes and no values, in milliseconds
+            tensors = networks[name](arch).state_dict()
+        shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+        weights.check_keys(shapes, state, f"{name}, in the names used here", files[name])
+
+
+def note(name, value, given, flag=None):
+    """The line on a value that no file tells: it is the user's or the family's."""
+    how = f"not in the file: by family; convert.py --{flag or name} changes it"
+    return f"{name} {value} ({'as given' if given else how})"
+
+
+# ---- the command ----
+
+
+def parser(doc, src, dst, **further):
+    """The flags of every convert.py: SRC, DST and a file for each network in `further`.
+
+    Args: doc, the module's docstring; src, dst and {network: ...}, help.
+    """
+    p = argparse.ArgumentParser(description=doc.partition("\n")[0], allow_abbrev=False)
+    p.add_argument("src", help=src)
+    p.add_argument("dst", help=dst)
+    for network, text in further.items():
+        p.add_argument(f"--{network}", default="", help=text)
+    p.set_defaults(further=tuple(further))
+    return p
+
+
+def convert(p, read, describe, argv=None):
+    """Convert one file, or several into one, and print what it is and what was assumed.
+
+    Args: p, `parser` with the paper's own flags; read(src, **flags) gives Published; describe gives
+        lines on one, the first of which follows the file's name.
+    """
+    args = vars(p.parse_args(argv))
+    src, dst = args.pop("src"), Path(args.pop("dst"))
+    for file in (src, *(args[network] for network in args.pop("further"))):
+        if file and dst.exists() and Path(file).exists() and dst.samefile(file):
+            raise UserError(f"{dst}: is the source itself; give another name to write to")
+    published = read(src, **args)
+    weights.save(published.saved(), dst)
+    first, *lines = describe(published)
+    print(f"{src}: {first}")
+    for line in (*lines, *published.notes):
+        print(f"  {line}")
+    print(f"wrote {dst}")

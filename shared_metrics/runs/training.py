@@ -1,0 +1,450 @@
+"""Everything round a plain training loop: optimizers, the log, checkpoints, signals, scores.
+
+The `for` stays in the paper's trainer:
+
+    with Run(args, total, networks={"generator": G}, updates={"g": update_G}) as run:
+        batches = run.batches(data)
+        for iteration in run:                            # from the checkpoint's iteration on
+            run.log(self.train_step(iteration, batches))
+            if run.due(args.sample_every, last=True):
+                run.picture("samples", self.sample_grid())
+            if run.due(args.eval_every):
+                run.score(self.fakes())
+    return run.exit_code
+"""
+
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import paddle
+
+from shared_metrics import files, process, weights
+from shared_metrics.errors import UserError
+from shared_metrics.images import save_png
+from shared_metrics.runs import checkpoint
+from shared_metrics.runs.evaluation import Evaluation
+from shared_metrics.runs.folder import run_folder
+from shared_metrics.runs.loader import Batches
+from shared_metrics.runs.log import Means, RunLog
+from shared_metrics.runs.stop import StopSignals, check_finite, weight_sums
+
+AMP = {"fp16": "float16", "bf16": "bfloat16"}
+
+
+class Update:
+    """One network's (or several networks') step of Adam: gradients in parts, then the step.
+
+        for part in update.parts(len(x)):                # one part unless micro_batch is set
+            with update.autocast():
+                loss = ...
+            update.backward(loss, d_loss=loss)
+        logs = update.step()
+
+    Args:
+        networks: a Layer, or {name: Layer} whose weights are trained together; all processes begin
+            with those of the first.
+        rate: learning rate; beta1, beta2, epsilon: Adam's.
+        amp: "none", "fp16" or "bf16", mixed precision on GPUs.
+        micro_batch: images that pass at a time (0: all); gradients add up to those of the batch.
+    Attributes: parameters, the trained ones; share, of the batch that the part at hand is: 1 for
+        a whole batch, and what a sum over the batch (not a mean) has to be divided by.
+    """
+
+    def __init__(self, networks, rate, beta1, beta2, epsilon=1e-8, amp="none", micro_batch=0):
+        several = isinstance(networks, dict)
+        self.networks = paddle.nn.LayerDict(networks) if several else networks
+        process.broadcast_layers(self.networks)
+        # BatchNorm's running statistics are listed among the parameters, without gradients.
+        self.parameters = [p for p in self.networks.parameters() if not p.stop_gradient]
+        self.optimizer = paddle.optimizer.Adam(
+            rate, beta1=beta1, beta2=beta2, epsilon=epsilon, parameters=self.parameters
+        )
+        self.amp = amp
+        self.scaler = paddle.amp.GradScaler(enable=amp == "fp16")
+        self.micro_batch = micro_batch
+        self.share = 1.0
+        self._begun = False
+        self._logs = {}
+
+    def parts(self, number):
+        """Slices that divide a batch of `number` images into micro-batches."""
+        size = self.micro_batch or number
+        for start in range(0, number, size):
+            part = slice(start, min(start + size, number))
+            self.share = (part.stop - part.start) / number
+            yield part
+        self.share = 1.0
+
+    def autocast(self):
+        """Context in which Paddle computes in the precision of `amp`; nothing with "none"."""
+        return paddle.amp.auto_cast(
+            enable=self.amp != "none", dtype=AMP.get(self.amp, "float16"), level="O1"
+        )
+
+    def backward(self, loss, /, **logs):
+        """Add the gradients of a loss, the mean over the part at hand, to those of this step.
+
+        logs: name=0-d tensor to be logged, likewise averaged over the parts.
+        """
+        if not self._begun:  # only now: other networks' losses may have left gradients here
+            self.optimizer.clear_grad()
+            self._logs = {}
+            self._begun = True
+        self.scaler.scale(loss * self.share).backward()
+        for name, value in logs.items():
+            value = value.detach().astype("float32") * self.share
+            self._logs[name] = self._logs[name] + value if name in self._logs else value
+
+    def step(self):
+        """Average the gradients over all processes and take Adam's step. Returns: the logs."""
+        process.average_gradients(self.parameters)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._begun = False
+        return self._logs
+
+    @contextmanager
+    def frozen(self):
+        """Context in which these weights get no gradients: what passes through them still does."""
+        for parameter in self.parameters:
+            parameter.stop_gradient = True
+        try:
+            yield
+        finally:
+            for parameter in self.parameters:
+                parameter.stop_gradient = False
+
+    def set_rate(self, rate):
+        """Set Adam's learning rate from the next step on."""
+        self.optimizer.set_lr(rate)
+
+    def load(self, optimizer, scaler, source):
+        """Take over what a checkpoint holds: see `checkpoint.load_optimizer_state`."""
+        checkpoint.load_optimizer_state(self.optimizer, self.networks, optimizer, source)
+        if scaler:  # empty without fp16
+            self.scaler.load_state_dict(scaler)
+
+
+class Run:
+    """One run in one folder, from its first iteration or a checkpoint's to the last or a signal.
+
+    Args:
+        args: the flags that every run has (`flags.run_flags`), --batch_size, --num_workers, ...
+        total: iterations in all.
+        networks: {name in the checkpoint: Layer or None}, averaged generators among them.
+        updates: {"g": Update, "d": Update}: "optimizer_g", "scaler_g", ... in the checkpoint.
+        about: plain values that a checkpoint holds besides: "architecture", "classes", ...
+        extras: {name in the checkpoint: object with state() and load(state)}, such as image pools.
+        check: function (state, source) that raises UserError where a checkpoint does not belong to
+            these networks or this data.
+        begin: (source, state) of a foreign checkpoint to go on from; it may lack optimizers.
+        real: data set whose `pictures(skip_bad)` the scores of --eval_every compare with.
+        eval_samples: generated images an evaluation, if not --eval_samples.
+        per_epoch: iterations an epoch, for what is due by epochs; save_epochs: epochs between
+            checkpoints where --save_every is 0.
+        images: images that an iteration trains on, over all processes (default: one batch each).
+        checkpoints, visualdl: folders, if not <output_dir>/checkpoints and <output_dir>/log.
+        notes: lines for the head of the log.
+    Attributes: iteration, how many are done; exit_code, 0 or 128 + the signal that ended the run;
+        is_main, whether this process writes.
+    """
+
+    def __init__(
+        self,
+        args,
+        total,
+        networks,
+        updates,
+        about=None,
+        *,
+        extras=None,
+        check=None,
+        begin=None,
+        real=None,
+        eval_samples=None,
+        per_epoch=0,
+        save_epochs=0,
+        images=None,
+        checkpoints=None,
+        visualdl=None,
+        notes=(),
+    ):
+        self.args = args
+        self.total = total
+        self.networks = {name: net for name, net in networks.items() if net is not None}
+        self.updates = updates
+        self.about = about or {}
+        self.extras = extras or {}
+        self.check = check
+        self.begin = begin
+        self.real = real
+        self.eval_samples = eval_samples or args.eval_samples
+        self.per_epoch = per_epoch
+        self.save_epochs = save_epochs
+        self.images = images or args.batch_size * process.world_size()
+        self.folder = Path(args.output_dir)
+        self.checkpoints = Path(checkpoints or self.folder / "checkpoints")
+        self.visualdl = visualdl
+        self.notes = list(notes)
+        self.iteration = 0
+        self.best = {}
+        self.exit_code = 0
+        self.is_main = process.is_main()
+        self._latest = None  # the newest good checkpoint, for the message of the NaN guard
+        self._means = Means()
+        self._loaders = []
+        self._stop = 0  # the signal that asked to end
+        self._row_at = None  # the iterations at which the last row, average and save were made
+        self._averaged_at = None
+        self._saved_at = None
+        self._waiting = False  # whether rank 0 works alone now, while the others wait for it
+
+    # ---- beginning and end
+
+    def __enter__(self):
+        with ExitStack() as stack:
+            checkpoint_to_load = stack.enter_context(run_folder(self.args, self.checkpoints))
+            if self.begin:
+                self._load(*self.begin, whole=False)
+            elif checkpoint_to_load:
+                self._load(*checkpoint_to_load)
+            process.broadcast_layers(*self.networks.values())
+            self._signals = stack.enter_context(StopSignals())
+            self._log = stack.enter_context(closing(self._open_log()))
+            for note in self.notes:
+                self._log.info(note)
+            if self.iteration >= self.total:
+                self._log.info(f"iteration {self.iteration} is done already: raise --iterations")
+            if self.is_main:
+                files.save_json(vars(self.args), self.folder / "args.json")
+            if self.args.eval_every and self.is_main:
+                self._evaluation = self._open_evaluation()
+            process.wait_for_all()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        return self._stack.__exit__(*error)
+
+    def _open_log(self):
+        return RunLog(
+            self.folder,
+            self.total,
+            start=self.iteration,
+            resume=self.iteration > 0,
+            enabled=self.is_main,
+            visualdl=self.visualdl,
+        )
+
+    def _open_evaluation(self):
+        args = self.args
+        return Evaluation(
+            self.folder,
+            args.real_stats,
+            args.inception_weights,
+            self.eval_samples,
+            pictures=lambda: self.real.pictures(args.skip_bad_images),
+            count=len(self.real),
+            log=self._log,
+            resumed=self.iteration > 0,
+        )
+
+    def batches(self, data, per_iteration=1, **how):
+        """This process's batches of a data set, from the iteration on at which the run is.
+
+        Args: per_iteration, how many an iteration takes; how, see `loader.Batches`: shuffle,
+            drop_last.
+        """
+        args = self.args
+        loader = Batches(
+            data,
+            args.batch_size,
+            args.seed,
+            start=self.iteration * per_iteration,
+            rank=process.rank(),
+            world=process.world_size(),
+            workers=args.num_workers,
+            skip_bad=args.skip_bad_images,
+            **how,
+        )
+        self._loaders.append(self._stack.enter_context(loader))
+        return loader
+
+    # ---- the loop
+
+    def __iter__(self):
+        """The iterations that are left, counted from 0."""
+        for iteration in range(self.iteration, self.total):
+            yield iteration
+            if self._waiting:
+                process.wait_for_all()
+                self._waiting = False
+            if self._stop:
+                where = f"iteration {self.iteration}, saved {self._latest}"
+                self._log.info(f"stopped after {where}; go on with --resume")
+                self.exit_code = 128 + self._stop
+                return
+
+    def log(self, losses):
+        """Count the iteration that has just been trained; a row, a checkpoint when they are due.
+
+        Args: losses, {name: 0-d tensor}; a row holds their means since the last row.
+        Raises: NotFinite when a mean or a weight is NaN or infinite.
+        """
+        self.iteration += 1
+        self._means.add(losses)
+        self._stop = self._signals.requested()
+        last = self._stop or self.iteration == self.total
+        save = last or self._is_due(self.args.save_every, self.save_epochs)
+        if save or self.iteration % self.args.log_every == 0:
+            self._write_row()
+        if save:
+            self.save()
+
+    def due(self, every, epochs=0, last=False):
+        """Whether now is the time for what is done every so many iterations.
+
+        All processes ask, rank 0 alone is told yes: it draws and writes while the others wait.
+        Args: every, in iterations; 0: after the epochs 0, `epochs`, 2 `epochs`, ... (with `epochs`
+            0 as well: never); last, also after the last iteration.
+        """
+        due = self._is_due(every, epochs) or (last and self.iteration == self.total)
+        if due:
+            self._write_row()
+            self._average_buffers()
+            self._waiting = True
+        return due and self.is_main
+
+    def _is_due(self, every, epochs):
+        if every:
+            return self.iteration % every == 0
+        if not epochs or not self.per_epoch:
+            return False
+        epoch, rest = divmod(self.iteration, self.per_epoch)
+        return rest == 0 and (epoch - 1) % epochs == 0
+
+    def _write_row(self):
+        if self._row_at == self.iteration:
+            return
+        self._row_at = self.iteration
+        images = self._means.steps * self.images
+        values = self._means.take()
+        # A loss may look well when a network is lost, so the weights are looked at too.
+        sums = weight_sums(**{name.upper(): u.parameters for name, u in self.updates.items()})
+        check_finite(values | sums, self.iteration, self._latest)
+        self._log.row(self.iteration, values, images=images)
+        for loader in self._loaders:
+            self._log.skipped(loader.skipped)
+
+    def values(self, values):
+        """Log further numbers of this iteration, {name: float}, as a row of their own."""
+        self._log.row(self.iteration, values)
+
+    def picture(self, name, picture, folder=None):
+        """Write uint8 (H, W, 3) as <output_dir>/NAME/iter_*.png, and show it in VisualDL.
+
+        folder: another place than <output_dir>/NAME.
+        """
+        folder = Path(folder or self.folder / name)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_png(picture, folder / f"iter_{self.iteration:07d}.png")
+        self.show(name, picture)
+
+    def show(self, name, picture):
+        """Show uint8 (H, W, 3) in VisualDL."""
+        self._log.image(name, picture, self.iteration)
+
+    def score(self, images):
+        """Score generated images, keep the best of each score as a checkpoint.
+
+        Args: images, iterable of uint8 batches (n, H, W, 3), `eval_samples` in all; none is drawn
+            where the run is about to stop.
+        """
+        if self._stop:
+            return
+        self.save()  # what is trained is safe, whatever happens while scores are taken
+        values, improved = self._evaluation.score(images, self.iteration, self.best)
+        self.values(values)
+        for name in improved:
+            checkpoint.save_best(self.checkpoints, name, self.state())
+        self._saved_at = None
+        self.save()  # once more, with the best scores so far
+
+    # ---- checkpoints
+
+    def save(self):
+        """Save checkpoints/iter_*.pdparams; nothing where this iteration's is there already."""
+        self._average_buffers()
+        self._waiting = True
+        if not self.is_main or self._saved_at == self.iteration:
+            return
+        keep = self.args.keep_checkpoints
+        self._latest = checkpoint.save_checkpoint(
+            self.checkpoints, self.iteration, self.state(), keep
+        )
+        self._saved_at = self.iteration
+
+    def state(self):
+        """Everything that a run needs to go on: the dict that a checkpoint holds."""
+        state = {name: checkpoint.network_state(net) for name, net in self.networks.items()}
+        for name, update in self.updates.items():
+            optimizer = checkpoint.optimizer_state(update.optimizer, update.networks)
+            state[f"optimizer_{name}"] = optimizer
+            state[f"scaler_{name}"] = update.scaler.state_dict()
+        for name, extra in self.extras.items():
+            state[name] = extra.state()
+        state |= {"iteration": self.iteration, "best": self.best, "args": vars(self.args)}
+        return state | self.about
+
+    def _load(self, source, state, whole=True):
+        parts = [*self.networks, *self.extras, "best"]
+        for name in self.updates:
+            parts += [f"optimizer_{name}", f"scaler_{name}"]
+        missing = [name for name in parts if name not in state]
+        if missing and whole:
+            raise UserError(
+                f"{source}: not a checkpoint of this training, it has no {', '.join(missing)}"
+            )
+        if self.check:
+            self.check(state, source)
+        for name, network in self.networks.items():
+            if name in state:
+                weights.load_into(network, state[name], name, source)
+        for name, update in self.updates.items():
+            if f"optimizer_{name}" in state:
+                update.load(state[f"optimizer_{name}"], state.get(f"scaler_{name}"), source)
+        for name, extra in self.extras.items():
+            if name in state:
+                extra.load(state[name])
+        self.iteration = state["iteration"]
+        self.best = state.get("best", {})
+        self._latest = source
+
+    def _average_buffers(self):
+        """Each process has seen its own batches: BatchNorm's running statistics are averaged over
+        them before they are used or saved.
+        """
+        if self._averaged_at != self.iteration:
+            self._averaged_at = self.iteration
+            for network in self.networks.values():
+                process.average_buffers(network)
+
+
+def start_from(networks, state, source):
+    """Put the weights of a file into the networks that a new run begins with.
+
+    Args: networks, {name: Layer or None}; an averaged generator ("generator_ema") that the file
+        does not hold begins as the generator; state, {name: {entry: array}}, see convert.py.
+    Returns: one line on each network that the file does not hold.
+    Raises: UserError when an entry is missing, unexpected or of another shape.
+    """
+    notes = []
+    for name, network in networks.items():
+        if network is None:
+            continue
+        values = state.get(name, state.get(name.removesuffix("_ema")))
+        if values is not None:
+            weights.load_into(network, values, name, source)
+        elif not name.endswith("_ema"):
+            notes.append(f"{source}: holds no {name}; it starts from its initial weights")
+    return notes

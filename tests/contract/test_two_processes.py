@@ -1,0 +1,34 @@
+"""Two processes train as one on the joined batch (without dropout; BatchNorm frozen, which depends
+on the batch by design).
+
+tests/<folder>/two_steps.py OUT takes two iterations, alone or under the launcher, and writes
+OUT/rank<r>.pdparams: {network: its state}.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from shared_metrics import weights
+from tests.conftest import ROOT, run_cli
+
+SCRIPTS = sorted((ROOT / "tests").glob("*/two_steps.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[path.parent.name for path in SCRIPTS])
+def test_two_processes_equal_one_on_the_joined_batch(script, tmp_path):
+    env = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / script.parent.name)])}
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    alone.mkdir(), together.mkdir()
+    run_cli(ROOT, script, alone, env=env)
+    launch = "-m paddle.distributed.launch --nproc_per_node 2 --log_dir".split()
+    run_cli(ROOT, *launch, tmp_path / "logs", script, together, env=env)
+    one = weights.load(alone / "rank0.pdparams")
+    ranks = [weights.load(together / f"rank{r}.pdparams") for r in (0, 1)]
+    for network, state in one.items():
+        for name, value in state.items():
+            first, second = ranks[0][network][name], ranks[1][network][name]
+            assert np.array_equal(first, second), f"{network}.{name} differs between the processes"
+            difference = f"{network}.{name} differs from one process"
+            assert np.allclose(first, value, atol=1e-5), difference
