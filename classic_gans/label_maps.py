@@ -1,16 +1,14 @@
 """Photos with label maps and instance maps -> arrays for SPADE."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from shared_metrics.errors import UserError
-from shared_metrics.images import DAMAGE, MAX_PIXELS, list_images, read_rgb, stacks
+from shared_metrics.images import read_rgb, stacks
+from shared_metrics.label_maps import allowed, out_of_range, read_ids, resize_ids, wrong_size
 
-# What Cityscapes adds to the name that photo, labels and instances have in common.
-CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_instanceIds)$")
 UNKNOWN = 255  # in the files; label_nc in the arrays
 
 
@@ -19,7 +17,7 @@ def read_list(path, root, no_instance=False):
     relative to `root`, separated by tabs (or by blanks, where a line has no tab).
 
     Args: no_instance, two columns will do.
-    Returns: [(label map, photo, instance map or None)].
+    Returns: [(photo, label map, instance map or None)], as `shared_metrics.label_maps.pair`.
     Raises: UserError naming the line with too few columns or a file that does not exist.
     """
     try:
@@ -40,67 +38,18 @@ def read_list(path, root, no_instance=False):
         for file in files:
             if not file.is_file():
                 raise UserError(f"{path}: line {number}: {file}: no such file")
-        items.append((files[0], files[1], None if no_instance else files[2]))
+        items.append((files[1], files[0], None if no_instance else files[2]))
     if not items:
         raise UserError(f"{path}: the list is empty")
     return items
-
-
-def find_folders(root, split):
-    """(label maps, photos, instance maps or None) of a folder in NVlabs' COCO-Stuff layout:
-    <split>_label, <split>_img, <split>_inst.
-
-    Where there is no <split>_label, the labels are <split>_inst and the instances, if any,
-    <split>_instance. Raises UserError when a folder is missing.
-    """
-    root = Path(root).expanduser()
-    photos, labels, maps, instances = (
-        root / f"{split}_{name}" for name in ("img", "label", "inst", "instance")
-    )
-    if not labels.is_dir():
-        labels, maps = maps, instances
-    for folder in (photos, labels):
-        if not folder.is_dir():
-            raise UserError(
-                f"{root}: no folder {folder.name} in it; expected {split}_label, {split}_img and "
-                f"{split}_inst, or give a list"
-            )
-    return labels, photos, maps if maps.is_dir() else None
-
-
-def pair(label_dir, image_dir, instance_dir=None):
-    """Match the files of the folders by their path without suffix (Cityscapes': without what it
-    adds to the name).
-
-    Returns: [(label map, photo, instance map or None)], sorted by name.
-    Raises: UserError naming a file without partner.
-    """
-    folders = [Path(f).expanduser() for f in (label_dir, image_dir, instance_dir) if f]
-    groups = []
-    for folder in folders:
-        files = {}
-        for path in list_images(folder):
-            stem = path.relative_to(folder).with_suffix("").as_posix()
-            files[CITYSCAPES.sub("", stem)] = path
-        groups.append(files)
-    stems = sorted(set().union(*groups))
-    if not stems:
-        raise UserError(f"{folders[0]}: no pictures in this folder")
-    for stem in stems:
-        for folder, files in zip(folders, groups, strict=True):
-            if stem not in files:
-                partner = next(group[stem] for group in groups if stem in group)
-                raise UserError(f"{partner}: has no partner {stem} in {folder}; add or remove it")
-    labels, photos = groups[:2]
-    instances = groups[2] if instance_dir else {}
-    return [(labels[stem], photos[stem], instances.get(stem)) for stem in stems]
 
 
 class LabelledPhotos:
     """Photos, what each of their pixels shows, and which pixels belong together.
 
     Args:
-        items: [(label map, photo, instance map or None)], see `read_list` and `pair`.
+        items: [(photo, label map, instance map or None)], see `read_list` and
+            `shared_metrics.label_maps.pair`.
         label_nc: number of classes; ids are 0 ... label_nc - 1.
         contain_dontcare_label: 255 and label_nc stand for unknown.
         zero_is_unknown: the files count classes from 1, and 0 is unknown (ADE20K).
@@ -143,7 +92,7 @@ class LabelledPhotos:
 
     def name(self, index):
         """The photo behind item `index`, for messages and file names."""
-        return str(self.items[index][1])
+        return str(self.items[index][0])
 
     def load(self, index, rng=None):
         """One item; rng for the crop's place and the mirror.
@@ -153,22 +102,19 @@ class LabelledPhotos:
         Raises: UserError naming a file that cannot be read, has an id out of range or another size
             than its photo.
         """
-        label_file, photo_file, instance_file = self.items[index]
+        photo_file, label_file, instance_file = self.items[index]
         photo = read_rgb(photo_file)
         labels = self.read_labels(label_file)
         instances = read_ids(instance_file) if instance_file else labels
         for file, ids in ((label_file, labels), (instance_file, instances)):
             if file and ids.shape[::-1] != photo.size:
-                raise UserError(
-                    f"{file}: {ids.shape[1]}x{ids.shape[0]} px, but its photo {photo_file} has "
-                    f"{photo.width}x{photo.height}; make both of one size"
-                )
+                raise UserError(wrong_size(photo_file, photo.size, file, ids))
         window = self.window(rng)
         photo = np.asarray(photo.resize(self.load_size, Image.Resampling.BICUBIC), np.float32)
         photo = photo[window].transpose(2, 0, 1) / 127.5 - 1.0
         arrays = [
-            resize_ids(labels, self.load_size)[window],
-            resize_ids(instances, self.load_size)[window],
+            resize_ids(labels, *self.load_size)[window],
+            resize_ids(instances, *self.load_size)[window],
             photo,
         ]
         if self.flip and rng.random() < 0.5:
@@ -189,7 +135,7 @@ class LabelledPhotos:
         """The photos as scores see them: batches of uint8 (n, H, W, 3), resized to crop_size."""
         return stacks(
             self.items,
-            lambda item: read_rgb(item[1]).resize(self.crop_size, Image.Resampling.BICUBIC),
+            lambda item: read_rgb(item[0]).resize(self.crop_size, Image.Resampling.BICUBIC),
             skip_bad,
         )
 
@@ -202,56 +148,19 @@ class LabelledPhotos:
             labels = np.where(labels == 0, UNKNOWN, labels - 1)
         if self.contain_dontcare_label and self.label_nc <= UNKNOWN:
             labels[labels == UNKNOWN] = self.label_nc
-        top = self.label_nc - (not self.contain_dontcare_label)
         ids = np.unique(labels)
-        wrong = ids[(ids < 0) | (ids > top)]
+        wrong = out_of_range(ids, self.label_nc, self.contain_dontcare_label)
         if len(wrong):
             raise UserError(f"{path}: {self.advice(ids, wrong)}")
         return labels
 
     def advice(self, ids, wrong):
         """What to do about a map with these ids, of which some are out of range."""
-        allowed = f"--label_nc {self.label_nc} allows 0 to {self.label_nc - 1}"
-        if set(ids.tolist()) == {0, UNKNOWN}:
-            return (
-                f"id {UNKNOWN} is out of range ({allowed}); a black-and-white mask: save its "
-                "second class as 1"
-            )
-        if set(wrong.tolist()) == {UNKNOWN}:
-            return (
-                f"id {UNKNOWN} is out of range ({allowed}); if it means unknown, give "
-                "--contain_dontcare_label"
-            )
-        return f"id {wrong[0]} is out of range: {allowed}; repair the map or raise --label_nc"
-
-
-def read_ids(path):
-    """The ids in a map: int64 (H, W). One channel of up to 32 bits; of a palette the indices.
-
-    Raises: UserError naming the file when it is no such picture, is a JPEG, or cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            lossy = image.format == "JPEG"
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{path}: {image.width}x{image.height} px, more than allowed")
-            ids = np.asarray(image)
-    except UserError:
-        raise
-    except DAMAGE as error:
-        reason = " ".join(str(error).replace(str(path), "").split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable map ({reason}); replace or remove it") from None
-    if lossy:
-        raise UserError(f"{path}: a JPEG is no map, its compression changes ids; save maps as PNG")
-    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
-        raise UserError(
-            f"{path}: a map of mode {mode}, but ids need one whole number a pixel, not colours"
+        problem = (
+            f"id {wrong[0]} is out of range: {allowed(self.label_nc, self.contain_dontcare_label)}"
         )
-    return ids.astype(np.int64)
-
-
-def resize_ids(ids, size):
-    """Ids int64 (H, W) -> (height, width), nearest neighbour: no id is made up."""
-    image = Image.fromarray(ids.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
-    return np.asarray(image).astype(np.int64)
+        if set(ids.tolist()) == {0, UNKNOWN}:
+            return f"{problem}; a black-and-white mask: save its second class as 1"
+        if set(wrong.tolist()) == {UNKNOWN}:
+            return f"{problem}; if it means unknown, give --contain_dontcare_label"
+        return f"{problem}; repair the map or raise --label_nc"

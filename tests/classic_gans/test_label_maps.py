@@ -6,6 +6,7 @@ from PIL import Image
 
 from scripts import make_toy_data as toy
 from shared_metrics.errors import UserError
+from shared_metrics.label_maps import find_folders, pair
 from shared_metrics.runs.loader import Batches
 from tests.conftest import shared_dir
 
@@ -25,12 +26,14 @@ def write(folder, name, array):
 
 @pytest.fixture
 def item(tmp_path):
-    """A photo of 12x10 px whose red tells x and green y; labels x // 3, instances y, 16 bit."""
+    """A photo of 12x10 px whose red tells x and green y; labels x // 3, instances y, 16 bit:
+    (photo, label map, instance map).
+    """
     y, x = np.mgrid[:10, :12]
     photo = np.stack([x * 20, y * 20, 0 * x], 2).astype(np.uint8)
     return (
-        write(tmp_path, "label.png", (x // 3).astype(np.uint8)),
         write(tmp_path, "photo.png", photo),
+        write(tmp_path, "label.png", (x // 3).astype(np.uint8)),
         write(tmp_path, "instance.png", (1000 * y).astype(np.uint16)),
     )
 
@@ -117,7 +120,7 @@ def test_unknown_ids(label_maps, tmp_path):
 @pytest.mark.parametrize(
     "ids, changes, message",
     [
-        ([[0, 4]], {}, "map.png: id 4 is out of range: --label_nc 4 allows 0 to 3"),
+        ([[0, 4]], {}, "map.png: id 4 is out of range: label_nc 4 allows 0 to 3"),
         ([[0, 1, 255]], {}, "map.png: id 255 .* if it means unknown, give --contain_dontcare"),
         ([[0, 255]], {}, "map.png: id 255 .* a black-and-white mask: save its second class as 1"),
         ([[5]], {"contain_dontcare_label": True}, "map.png: id 5 is out of range"),
@@ -129,29 +132,10 @@ def test_ids_out_of_range_are_named(label_maps, tmp_path, ids, changes, message)
         labels_of(label_maps, tmp_path, ids, **changes)
 
 
-def test_maps_that_are_none(label_maps, tmp_path):
-    colours = write(tmp_path, "colours.png", np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(UserError, match="colours.png: a map of mode RGB"):
-        label_maps.read_ids(colours)
-    lossy = write(tmp_path, "lossy.jpg", np.zeros((4, 4), np.uint8))
-    with pytest.raises(UserError, match="lossy.jpg: a JPEG is no map"):
-        label_maps.read_ids(lossy)
-    (tmp_path / "broken.png").write_bytes(lossy.read_bytes()[:40])
-    with pytest.raises(UserError, match="broken.png: not a readable map"):
-        label_maps.read_ids(tmp_path / "broken.png")
-
-
-def test_a_palette_gives_its_indices(label_maps, tmp_path):
-    image = Image.fromarray(np.uint8([[0, 2], [1, 2]]), mode="L").convert("P")
-    image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
-    image.save(tmp_path / "p.png")
-    assert label_maps.read_ids(tmp_path / "p.png").tolist() == [[0, 2], [1, 2]]
-
-
 def test_maps_of_another_size_are_named(label_maps, item, tmp_path):
     other = write(tmp_path, "small.png", np.zeros((5, 12), np.uint8))
     with pytest.raises(UserError, match="small.png: 12x5 px, but its photo .* has 12x10"):
-        data_of(label_maps, [(other, *item[1:])]).load(0, RNG(0))
+        data_of(label_maps, [(item[0], other, item[2])]).load(0, RNG(0))
 
 
 # ---- lists and folders ----
@@ -182,26 +166,27 @@ def test_bad_lists_are_named_by_their_lines(label_maps, item, tmp_path, text, me
 
 
 def test_a_name_with_blanks_stands_between_tabs(label_maps, item, tmp_path):
-    item[1].rename(tmp_path / "my photo.png")
+    item[0].rename(tmp_path / "my photo.png")
     (tmp_path / "list.txt").write_text("label.png\tmy photo.png\tinstance.png")
-    assert label_maps.read_list(tmp_path / "list.txt", tmp_path)[0][1].name == "my photo.png"
+    assert label_maps.read_list(tmp_path / "list.txt", tmp_path)[0][0].name == "my photo.png"
 
 
 def test_toy_folders(label_maps, tmp_path):
     root = toy.make(tmp_path / "toy", "coco_stuff", classes=2, count=3, val_count=1, size=16)
-    folders = label_maps.find_folders(root, "train")
-    assert [f.name for f in folders] == ["train_inst", "train_img", "train_instance"]
+    folders = find_folders(root)
+    assert [f.name for f in folders] == ["train_img", "train_inst", "train_instance"]
     sizes = {"label_nc": 5, "load_size": (18, 18), "crop_size": (16, 16)}
-    data = data_of(label_maps, label_maps.pair(*folders), **sizes)
+    data = data_of(label_maps, pair(*folders)[0], **sizes)
     with Batches(data, batch_size=3, seed=0) as batches:
         labels, instances, photos = next(batches)
     assert labels.shape == instances.shape == (3, 16, 16) and photos.shape == (3, 3, 16, 16)
 
 
 def test_the_real_folders(label_maps):
-    folders = label_maps.find_folders(shared_dir("data/coco_stuff"), "train")
-    assert [f.name for f in folders] == ["train_label", "train_img", "train_inst"]
-    items = label_maps.pair(*folders)
+    folders = find_folders(shared_dir("data/coco_stuff"))
+    assert [f.name for f in folders] == ["train_img", "train_label", "train_inst"]
+    items, problems = pair(*folders)
+    assert not problems
     sizes = {"load_size": (72, 72), "crop_size": (64, 64)}
     data = data_of(label_maps, items, label_nc=182, contain_dontcare_label=True, **sizes)
     assert len(data) == 13
@@ -209,21 +194,18 @@ def test_the_real_folders(label_maps):
     assert labels.max() <= 182 and len(np.unique(instances)) > 2 and photo.shape == (3, 64, 64)
 
 
-def test_cityscapes_names_are_paired(label_maps, tmp_path):
-    for folder, end in (
-        ("a", "gtFine_labelIds"),
-        ("b", "leftImg8bit"),
-        ("c", "gtFine_instanceIds"),
-    ):
+def test_cityscapes_names_are_paired(tmp_path):
+    ends = ("leftImg8bit", "gtFine_labelIds", "gtFine_instanceIds")
+    for folder, end in zip("abc", ends, strict=True):
         write(tmp_path / folder / "ulm", f"ulm_1_{end}.png", np.zeros((4, 4), np.uint8))
-    ((label, photo, instance),) = label_maps.pair(*(tmp_path / folder for folder in "abc"))
-    assert (label.name, photo.name) == ("ulm_1_gtFine_labelIds.png", "ulm_1_leftImg8bit.png")
-    assert instance.name == "ulm_1_gtFine_instanceIds.png"
+    folders = [tmp_path / folder for folder in "abc"]
+    ((files,), problems) = pair(*folders)
+    assert [file.name for file in files] == [f"ulm_1_{end}.png" for end in ends]
+    assert not problems
     write(tmp_path / "b", "alone.png", np.zeros((4, 4), np.uint8))
-    with pytest.raises(UserError, match="b/alone.png: has no partner alone in .*a;"):
-        label_maps.pair(tmp_path / "a", tmp_path / "b")
+    assert "b/alone.png: no photo" in pair(*folders)[1][0]
 
 
-def test_missing_folders(label_maps, tmp_path):
-    with pytest.raises(UserError, match="no folder train_img in it; expected train_label, train_"):
-        label_maps.find_folders(tmp_path, "train")
+def test_missing_folders_are_told_by_the_flag(tmp_path):
+    with pytest.raises(UserError, match="^--dataset .*: no folder train_img in it"):
+        find_folders(tmp_path, flag="--dataset")
