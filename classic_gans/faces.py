@@ -1,18 +1,18 @@
 """Faces with attributes -> arrays for StarGAN, AttGAN and STGAN: CelebA's list, class folders such
 as RaFD's, both together, and photos to edit.
 
-An attribute is a name; labels are float32 vectors of 0 and 1 in the order of `names`. Images are
-float32 (3, S, S) in [-1, 1].
+Images are float32 (3, S, S) in [-1, 1], labels as in attributes.py.
 """
 
-import difflib
 import random
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from attributes import EXCLUSIVE, columns_of, groups, read_attributes, read_lines
 from shared_metrics.errors import UserError
+from shared_metrics.flags import not_negative, positive
 from shared_metrics.images import list_images, read_rgb, stacks
 
 SPLITS = ("yunjey", "attgan", "pcv", "official", "all")
@@ -20,141 +20,106 @@ PARTITION = {"train": "0", "val": "1", "test": "2"}  # CelebA's list_eval_partit
 ATTGAN_ENDS = (182_000, 182_637)  # where AttGAN's training and validation parts end in the list
 YUNJEY_TEST = 1_999
 CELEBA_SIZE = (178, 218)  # width and height of CelebA's aligned pictures
-VALUES = {"1": 1, "-1": 0, "0": 0}
-
-HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
-# Attributes of which no face has two; data, not code: other sets have their own.
-EXCLUSIVE = (
-    HAIR_COLOURS,
-    ("Straight_Hair", "Wavy_Hair"),
-    ("Bald", "Bangs"),
-    ("Receding_Hairline", "Bangs"),
-)
+LIST = "list_attr_celeba.txt"
 
 
-# --- Labels: which attributes a face has, and which it is to have.
+# --- Flags, and what they name.
 
 
-def with_attribute(labels, name, values, names, exclusive=EXCLUSIVE):
-    """Labels (N, c) with one attribute set to `values`, 0 or 1 for all or one a face; where it is
-    on, the attributes that exclude it are off.
-
-    The rule goes by the label's value: switching Black_Hair off leaves the other colours alone.
-    Source: AttGAN's and STGAN's published code, without their optional rule on No_Beard.
-    """
-    labels = np.array(labels, np.float32)
-    labels[:, names.index(name)] = values
-    on = labels[:, names.index(name)] > 0
-    for group in exclusive:
-        for other in group if name in group else ():
-            if other != name and other in names:
-                labels[on, names.index(other)] = 0
-    return labels
-
-
-def edits(labels, names, exclusive=EXCLUSIVE, choices=()):
-    """The labels with each attribute changed in turn: (c, N, c).
-
-    Args: choices, groups of attributes of which one is on (StarGAN's hair colours): these are
-        switched on, all others inverted.
-    """
-    chosen = {name for group in choices for name in group}
-    rows = []
-    for i, name in enumerate(names):
-        values = 1 if name in chosen else 1 - labels[:, i]
-        rows.append(with_attribute(labels, name, values, names, exclusive))
-    return np.stack(rows)
+# fmt: off
+def add_flags(parser, selected, split, n_samples):
+    """Add the flags of faces with attributes. Args: their defaults."""
+    add = parser.add_argument_group("faces").add_argument
+    add("--selected_attrs", default=",".join(selected), help="attributes to learn, by name")
+    add("--c_dim", type=not_negative, default=0, help="how many these are expected to be; 0: any")
+    add("--exclusive_attrs", default=" ".join(",".join(group) for group in EXCLUSIVE),
+        help="groups of attributes of which no face has two: A,B C,D,E; none")
+    add("--split", default=split, choices=SPLITS,
+        help="which faces of the list train: yunjey all but 1,999 at random; attgan the first "
+             "182,000, the next 637 are left out; pcv the first 90 %%, the next 0.3 %% test; "
+             "official by --partition; all")
+    add("--partition", default="", help="list_eval_partition.txt (default: the data set's own)")
+    add("--n_samples", type=positive, default=n_samples, help="faces on a sample sheet")
+# fmt: on
 
 
-def describe(data):
-    """One line on how many faces of a data set have each attribute."""
-    total = len(data)
-    parts = []
-    for name, count in zip(data.names, data.labels.sum(0).astype(int), strict=True):
-        parts.append(f"{name} {count:,} ({count / total:.1%})")
-    return f"{total:,} faces: {', '.join(parts)}"
-
-
-def check_varied(data, source):
-    """Raise UserError naming the attributes that all or none of the faces have: nothing is to be
-    learned of them, and every row of a sheet would look alike.
-    """
-    share = data.labels.mean(0)
-    constant = [name for name, s in zip(data.names, share, strict=True) if s in (0.0, 1.0)]
-    if constant:
+def data_folder(args):
+    """The data set's folder, DATA_DIR/DATASET. Raises UserError where there is none."""
+    root = Path(args.data_dir).expanduser() / args.dataset
+    if not root.is_dir():
         raise UserError(
-            f"{source}: all {len(data):,} faces have the same value of {', '.join(constant[:8])}; "
-            "leave it out of --selected_attrs or give more faces"
+            f"--data_dir {args.data_dir} --dataset {args.dataset}: no folder {root}; for CelebA it "
+            f"holds img_align_celeba and {LIST}"
         )
+    return root
 
 
-# --- Lists.
-
-
-def read_attributes(path):
-    """Read a list of CelebA's form: the number of faces; the attributes' names; then a line a face,
-    its file's name and 1 or -1 for each attribute (0 is read as -1).
-
-    Returns: names (list), files (list), labels (faces, names) float32 of 0 and 1.
-    Raises: UserError naming the file and the line that is no such list.
+def list_of(args, part):
+    """The list that the flags name for a part, or the data set's own: train.txt or test.txt, or
+    CelebA's. It need not exist.
     """
-    lines = read_lines(path, "the list of attributes")
-    if not lines or not lines[0].strip().isdecimal():
-        first = lines[0].strip()[:40] if lines else ""
-        raise UserError(
-            f"{path}: line 1 must be the number of faces, as in list_attr_celeba.txt, not {first!r}"
-        )
-    names = lines[1].split() if len(lines) > 1 else []
-    if not names or set(names) & VALUES.keys():
-        raise UserError(f"{path}: line 2 must be the attributes' names, separated by blanks")
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: line 2 names an attribute twice")
-    numbered = [(number, line) for number, line in enumerate(lines[2:], 3) if line.strip()]
-    if len(numbered) != int(lines[0]):
-        raise UserError(
-            f"{path}: line 1 says {int(lines[0]):,} faces, but {len(numbered):,} follow; is the "
-            "file cut? Correct the number or the lines"
-        )
-    files = []
-    labels = np.empty((len(numbered), len(names)), np.float32)
-    for row, (number, line) in zip(labels, numbered, strict=True):
-        file, *values = line.split()
-        if len(values) != len(names):
-            raise UserError(
-                f"{path}: line {number} has {len(values)} values for the {len(names)} names of "
-                "line 2; correct it"
-            )
-        try:
-            row[:] = [VALUES[value] for value in values]
-        except KeyError as error:
-            raise UserError(f"{path}: line {number}: {error} is neither 1 nor -1") from None
-        files.append(file)
-    return names, files, labels
+    root = data_folder(args)
+    file = args.test_list if part == "test" else args.train_list
+    if file:
+        path = Path(file).expanduser()
+        return path if path.is_file() or not (root / file).is_file() else root / file
+    if part == "test" and not (root / "test.txt").is_file():
+        return list_of(args, "train")
+    own = root / f"{part}.txt"
+    return own if own.is_file() else root / LIST
 
 
-def read_lines(path, what):
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give {what}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error})") from None
+def open_celeba(args, part, flip=False):
+    """The faces of one part, "train" or "test", that the flags name, with --selected_attrs.
 
-
-def columns_of(selected, names, source):
-    """Positions of the selected attributes among the list's names. Raises UserError with the
-    nearest name for an unknown one.
+    A list of its own for each part counts whole; one list is divided by --split.
+    Raises: UserError, also where --c_dim is another number of attributes.
     """
-    twice = [name for name in selected if selected.count(name) > 1]
-    if twice or not selected:
-        wrong = f"{twice[0]} stands twice" if twice else "no attribute"
-        raise UserError(f"--selected_attrs {','.join(selected)}: {wrong}")
-    for name in selected:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
-            raise UserError(f"--selected_attrs {name}: {source} has no such attribute; {hint}")
-    return [names.index(name) for name in selected]
+    root = data_folder(args)
+    selected = args.selected_attrs.split(",")
+    if args.c_dim not in (0, len(selected)):
+        raise UserError(
+            f"--c_dim {args.c_dim}: --selected_attrs names {len(selected)} attributes; leave "
+            "--c_dim out, or make both agree"
+        )
+    folders = [root / name for name in ("img_align_celeba", "images") if (root / name).is_dir()]
+    one_list = list_of(args, "train") == list_of(args, "test")
+    return celeba(
+        (*folders, root)[0],
+        list_of(args, part),
+        selected,
+        split=args.split if one_list else "all",
+        part=part,
+        partition=args.partition or root / "list_eval_partition.txt",
+        image_size=args.image_size,
+        crop_size=args.crop_size,
+        flip=flip,
+    )
+
+
+def some(data, number):
+    """Images (n, 3, S, S) and labels (n, c) of `number` faces of a set, evenly spread, or of all
+    where it has fewer.
+    """
+    indices = np.unique(np.linspace(0, len(data) - 1, number).astype(int))
+    items = [data.load(int(i), None) for i in indices]
+    return tuple(np.stack(part) for part in zip(*items, strict=True))
+
+
+def about(args, data):
+    """What a checkpoint keeps of the attributes, so that none is mistaken for another: see
+    editing.Editor.
+    """
+    return {
+        "selected_attrs": list(data.names),
+        "exclusive": groups(args.exclusive_attrs, data.names),
+        "choices": [],
+        "first": 0,
+        "crop_size": args.crop_size,
+    }
+
+
+# --- The parts of a list.
 
 
 def part_of(files, split, part, source, partition=""):
@@ -244,16 +209,18 @@ class Faces:
     """Pictures with labels; what CelebA's list and class folders are read into.
 
     Args: files, paths; labels (N, c) float32; names, the c attributes; image_size, crop_size in
-        pixels, see `read_face`; flip, mirror with probability 1/2 (StarGAN's training only).
+        pixels, see `read_face`; flip, mirror with probability 1/2 (StarGAN's training only);
+        one_hot, whether each face has exactly one of the names, its class.
     """
 
-    def __init__(self, files, labels, names, image_size, crop_size, flip=False):
+    def __init__(self, files, labels, names, image_size, crop_size, flip=False, one_hot=False):
         self.files = files
         self.labels = labels
         self.names = names
         self.image_size = image_size
         self.crop_size = crop_size
         self.flip = flip
+        self.one_hot = one_hot
 
     def __len__(self):
         return len(self.files)
@@ -333,7 +300,7 @@ def class_folders(root, image_size, crop_size, flip=False):
         files += pictures
         labels += [row] * len(pictures)
     names = [folder.name for folder in folders]
-    return Faces(files, np.stack(labels), names, image_size, crop_size, flip)
+    return Faces(files, np.stack(labels), names, image_size, crop_size, flip, one_hot=True)
 
 
 def jointly(first, second):

@@ -62,6 +62,24 @@ class PlainFields:
                 )
         return cls(**values)
 
+    def check_same(self, state, source, ignored=()):
+        """Raise UserError where a checkpoint's networks are others than these: weights of other
+        semantics can have the same shapes.
+
+        Args: state, what the file holds, which may lack an "architecture"; source, its name;
+            ignored, fields that may differ.
+        """
+        theirs = state.get("architecture", {})
+        wrong = []
+        for name, ours in self.to_dict().items():
+            if name not in ignored and theirs.get(name, ours) != ours:
+                wrong.append(f"{name} {theirs[name]} there, {ours} here")
+        if wrong:
+            raise UserError(
+                f"{source}: weights of another network ({'; '.join(wrong)}). Give the flags they "
+                "belong to"
+            )
+
 
 def _fits(value, kind):
     if get_origin(kind) is Literal:

@@ -24,6 +24,13 @@ def faces(paper):
 
 
 @pytest.fixture
+def attributes(faces):
+    import attributes
+
+    return attributes
+
+
+@pytest.fixture
 def folder(tmp_path):
     """Six toy faces for training and four for test, 24 px."""
     return toy.make(tmp_path / "脸", "celeba", count=6, val_count=4, size=24)
@@ -61,14 +68,14 @@ def test_labels_stand_in_the_order_asked_for_whatever_the_lists(faces, folder):
     assert [path.name for path in test.files] == [f"{i:06d}.png" for i in (7, 8, 9, 10)]
 
 
-def test_the_real_list(faces):
+def test_the_real_list(faces, attributes):
     root = shared_dir("data/celeba")
     flags = {"split": "all", "part": "train", "image_size": 64, "crop_size": 178}
     data = faces.celeba(root / "images", root / "list_attr_celeba.txt", ["Male", "Young"], **flags)
     assert len(data) == 32
     image, label = data.load(0, RNG(0))
     assert image.shape == (3, 64, 64) and label.tolist() == [0, 1]
-    assert faces.describe(data).startswith("32 faces: Male ")
+    assert attributes.describe(data).startswith("32 faces: Male ")
 
 
 def test_pictures_are_cut_in_the_middle_and_scaled(faces, tmp_path):
@@ -122,23 +129,23 @@ def test_png_files_do_for_names_on_jpg(faces, folder):
         ([], "line 1 must be the number of faces"),
     ],
 )
-def test_bad_lists_are_named_by_their_lines(faces, tmp_path, lines, message):
+def test_bad_lists_are_named_by_their_lines(attributes, tmp_path, lines, message):
     (tmp_path / "list.txt").write_text("\n".join(lines))
     with pytest.raises(UserError, match=f"list.txt: {message}"):
-        faces.read_attributes(tmp_path / "list.txt")
+        attributes.read_attributes(tmp_path / "list.txt")
 
 
-def test_missing_and_binary_lists(faces, tmp_path):
+def test_missing_and_binary_lists(attributes, tmp_path):
     with pytest.raises(UserError, match="list.txt: no such file; give the list of attributes"):
-        faces.read_attributes(tmp_path / "list.txt")
+        attributes.read_attributes(tmp_path / "list.txt")
     (tmp_path / "list.txt").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(UserError, match="list.txt: cannot be read as text"):
-        faces.read_attributes(tmp_path / "list.txt")
+        attributes.read_attributes(tmp_path / "list.txt")
 
 
-def test_zero_is_read_as_absent(faces, tmp_path):
+def test_zero_is_read_as_absent(attributes, tmp_path):
     (tmp_path / "list.txt").write_text("2\nA B\n1.jpg 1 0\n2.jpg  0 1\n")
-    names, files, labels = faces.read_attributes(tmp_path / "list.txt")
+    names, files, labels = attributes.read_attributes(tmp_path / "list.txt")
     assert names == ["A", "B"] and files == ["1.jpg", "2.jpg"]
     np.testing.assert_array_equal(labels, [[1, 0], [0, 1]])
 
@@ -157,14 +164,14 @@ def test_unknown_attributes_are_named(faces, folder, selected, message):
         read(faces, folder, selected)
 
 
-def test_constant_attributes_are_refused_and_counts_shown(faces, folder):
+def test_constant_attributes_are_refused_and_counts_shown(faces, attributes, folder):
     data = read(faces, folder)
     data.labels = np.float32([[1, 1], [0, 1], [0, 1], [1, 1], [0, 1], [0, 1]])
-    assert faces.describe(data) == "6 faces: Smiling 2 (33.3%), Black_Hair 6 (100.0%)"
+    assert attributes.describe(data) == "6 faces: Smiling 2 (33.3%), Black_Hair 6 (100.0%)"
     with pytest.raises(UserError, match="all 6 faces have the same value of Black_Hair; leave"):
-        faces.check_varied(data, "list.txt")
+        attributes.check_varied(data, "list.txt")
     data.labels[0, 1] = 0
-    faces.check_varied(data, "list.txt")
+    attributes.check_varied(data, "list.txt")
 
 
 # ---- parts ----
@@ -223,46 +230,46 @@ def test_partition_file_must_name_every_face(faces, folder):
 # ---- which attributes go together ----
 
 
-def test_hair_colours_exclude_each_other_where_one_is_switched_on(faces):
+def test_hair_colours_exclude_each_other_where_one_is_switched_on(attributes):
     names = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male"]
     labels = np.float32([[0, 1, 0, 1], [1, 0, 1, 0]])
-    on = faces.with_attribute(labels, "Black_Hair", 1, names)
+    on = attributes.with_attribute(labels, "Black_Hair", 1, names)
     np.testing.assert_array_equal(on, [[1, 0, 0, 1], [1, 0, 0, 0]])
-    off = faces.with_attribute(labels, "Black_Hair", 0, names)  # by the value, not by the name
+    off = attributes.with_attribute(labels, "Black_Hair", 0, names)  # by the value, not by the name
     np.testing.assert_array_equal(off, [[0, 1, 0, 1], [0, 0, 1, 0]])
-    each = faces.with_attribute(labels, "Black_Hair", 1 - labels[:, 0], names)
+    each = attributes.with_attribute(labels, "Black_Hair", 1 - labels[:, 0], names)
     np.testing.assert_array_equal(each, [[1, 0, 0, 1], [0, 0, 1, 0]])
     np.testing.assert_array_equal(labels[0], [0, 1, 0, 1])
 
 
-def test_baldness_and_bangs(faces):
+def test_baldness_and_bangs(attributes):
     names = ["Bald", "Bangs", "Receding_Hairline", "Wavy_Hair"]
     both = np.float32([[1, 1, 1, 1]])
     rows = {"Bald": [1, 0, 1, 1], "Bangs": [0, 1, 0, 1], "Receding_Hairline": [1, 0, 1, 1]}
     for name, expected in rows.items():
-        assert faces.with_attribute(both, name, 1, names).tolist() == [expected]
-    assert faces.with_attribute(both, "Bangs", 0, names).tolist() == [[1, 0, 1, 1]]
+        assert attributes.with_attribute(both, name, 1, names).tolist() == [expected]
+    assert attributes.with_attribute(both, "Bangs", 0, names).tolist() == [[1, 0, 1, 1]]
 
 
-def test_other_sets_bring_their_own_rules(faces):
+def test_other_sets_bring_their_own_rules(attributes):
     labels = np.float32([[0, 1]])
-    on = faces.with_attribute(labels, "Cat", 1, ["Cat", "Dog"], exclusive=[("Cat", "Dog")])
+    on = attributes.with_attribute(labels, "Cat", 1, ["Cat", "Dog"], exclusive=[("Cat", "Dog")])
     assert on.tolist() == [[1, 0]]
-    assert faces.with_attribute(labels, "Cat", 1, ["Cat", "Dog"]).tolist() == [[1, 1]]
+    assert attributes.with_attribute(labels, "Cat", 1, ["Cat", "Dog"]).tolist() == [[1, 1]]
 
 
-def test_rows_of_yunjeys_sheet(faces):
+def test_rows_of_yunjeys_sheet(attributes):
     cases = np.load(shared_dir("parity/stargan_yunjey") / "cases.npz")
     names = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
-    rows = faces.edits(cases["in/c_org"], names, choices=[faces.HAIR_COLOURS])
+    rows = attributes.edits(cases["in/c_org"], names, choices=[attributes.HAIR_COLOURS])
     np.testing.assert_array_equal(rows, cases["labels/create_labels"])
 
 
-def test_rows_of_elvisyjlins_sheet(faces):
+def test_rows_of_elvisyjlins_sheet(attributes):
     """Its rule on beards besides; the edited entry is twice as strong."""
     cases = np.load(shared_dir("parity/attgan_elvisyjlin") / "cases.npz")
     labels = cases["in/att_a"]
-    rows = faces.edits(labels, THIRTEEN, [*faces.EXCLUSIVE, ("Mustache", "No_Beard")])
+    rows = attributes.edits(labels, THIRTEEN, [*attributes.EXCLUSIVE, ("Mustache", "No_Beard")])
     expected = cases["labels/test_rows"]
     np.testing.assert_allclose(expected[0], labels - 0.5)
     np.testing.assert_array_equal(rows, expected[1:] > 0)
@@ -271,7 +278,7 @@ def test_rows_of_elvisyjlins_sheet(faces):
 # ---- class folders, both together, photos ----
 
 
-def test_class_folders_have_one_hot_labels(faces, tmp_path):
+def test_class_folders_have_one_hot_labels(faces, attributes, tmp_path):
     for name, count in (("sad", 2), ("angry", 1), ("happy", 2)):
         for i in range(count):
             picture(tmp_path / name / f"{i}.png", seed=i)
@@ -279,7 +286,7 @@ def test_class_folders_have_one_hot_labels(faces, tmp_path):
     assert data.names == ["angry", "happy", "sad"]
     np.testing.assert_array_equal(data.labels, np.eye(3)[[0, 1, 1, 2, 2]])
     assert data.load(0, RNG(0))[0].shape == (3, 8, 8)
-    assert faces.describe(data) == "5 faces: angry 1 (20.0%), happy 2 (40.0%), sad 2 (40.0%)"
+    assert attributes.describe(data) == "5 faces: angry 1 (20.0%), happy 2 (40.0%), sad 2 (40.0%)"
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="none: no pictures in this class folder"):
         faces.class_folders(tmp_path, 8, 0)
