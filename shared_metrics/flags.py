@@ -142,6 +142,14 @@ def not_negative(text):
     return _whole(text, 0)
 
 
+def truth(text):
+    """True or False, as a word: what PaddleCV's flags take."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"'{text}': expected True or False")
+    return words[text.lower()]
+
+
 def ranges(text):
     """Whole numbers and ranges, both ends included: "0-3,8" -> [0, 1, 2, 3, 8]."""
     numbers = []

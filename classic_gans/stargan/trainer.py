@@ -290,8 +290,8 @@ class Trainer:
                 if run.due(a.sample_every, epochs=int(a.run_test), last=True):
                     run.picture("samples", self.editor.sheet(*self.shown, back=True))
                 if run.due(a.eval_every):
-                    number = min(a.eval_samples, len(self.held_out))
-                    run.score(self.editor.fakes(self.held_out, number, a.batch_size, a.seed))
+                    how = (run.eval_samples, a.batch_size, a.seed)
+                    run.score(self.editor.fakes(self.held_out, *how))
         return run.exit_code
 
     def _run(self, notes):
