@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import hsv_to_rgb
 from PIL import Image
 
 from shared_metrics.errors import UserError
@@ -10,6 +11,7 @@ from shared_metrics.images import read_rgb, stacks
 from shared_metrics.label_maps import allowed, out_of_range, read_ids, resize_ids, wrong_size
 
 UNKNOWN = 255  # in the files; label_nc in the arrays
+CHECKED = 32  # items that are read at start, so that a mistake common to all is told at once
 
 
 def read_list(path, root, no_instance=False):
@@ -94,6 +96,11 @@ class LabelledPhotos:
         """The photo behind item `index`, for messages and file names."""
         return str(self.items[index][0])
 
+    def check(self):
+        """Read some items, evenly spread. Raises: UserError as `load`."""
+        for index in np.unique(np.linspace(0, len(self) - 1, CHECKED).astype(int)):
+            self.load(int(index), np.random.default_rng(0))
+
     def load(self, index, rng=None):
         """One item; rng for the crop's place and the mirror.
 
@@ -164,3 +171,12 @@ class LabelledPhotos:
         if set(wrong.tolist()) == {UNKNOWN}:
             return f"{problem}; if it means unknown, give --contain_dontcare_label"
         return f"{problem}; repair the map or raise --label_nc"
+
+
+def colourise(labels):
+    """Ids (H, W) -> uint8 (H, W, 3), of neighbouring ids colours that differ much."""
+    ids = np.asarray(labels)
+    hue = (ids * 0.618034) % 1.0  # the golden ratio: the next hue is never near
+    value = 1.0 - 0.25 * (ids % 3)
+    colours = hsv_to_rgb(np.stack([hue, np.full(ids.shape, 0.7), value], -1))
+    return (255.0 * colours).round().astype(np.uint8)

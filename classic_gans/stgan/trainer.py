@@ -19,11 +19,7 @@ SELECTED = (
     *("Bald", "Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Bushy_Eyebrows", "Eyeglasses"),
     *("Male", "Mouth_Slightly_Open", "Mustache", "No_Beard", "Pale_Skin", "Young"),
 )
-# Fields of Architecture, and flags.
-SIZES = ("image_size", "g_base_dims", "d_base_dims", "d_fc_dim", "n_layers", "shortcut_layers")
-SIZES += ("inject_layers", "use_gru", "gru_n_layers", "pass_state", "dis_norm", "slope")
-SIZES += ("fc_slope", "bn_eps", "bn_momentum")
-D_ONLY = ("image_size", "d_base_dims", "d_fc_dim", "dis_norm", "fc_slope")
+D_ONLY = ("image_size", "d_base_dims", "d_fc_dim", "dis_norm", "fc_slope")  # of Architecture
 
 
 # ---- losses ----
@@ -156,8 +152,8 @@ class Trainer:
         self.data, self.held_out = read_data(args) if data is None else data
         self.about = faces.about(args, self.data) | {"thres_int": args.thres_int}
         self.shown = faces.some(self.held_out, args.n_samples)
-        sizes = {name: getattr(args, name) for name in SIZES}
-        self.arch = Architecture(c_dim=len(self.data.names), **sizes)
+        sizes = {name: getattr(args, name) for name in Architecture().to_dict()}
+        self.arch = Architecture(**sizes | {"c_dim": len(self.data.names)})
         paddle.seed(args.seed)
         self.G = Generator(self.arch)
         self.D = Discriminator(self.arch)
