@@ -57,7 +57,7 @@ class LabelledPhotos:
         zero_is_unknown: the files count classes from 1, and 0 is unknown (ADE20K).
         load_size, crop_size: (width, height) in pixels to which a photo is resized and which is cut
             out of that.
-        crop_type: "Random", or "Centor" (sic) or "Center": from the middle.
+        crop_type: "random", or "center": from the middle.
         flip: mirror all three with probability 1/2.
         train: False resizes straight to crop_size, the same at every call.
     """
@@ -70,7 +70,7 @@ class LabelledPhotos:
         load_size,
         crop_size,
         zero_is_unknown=False,
-        crop_type="Random",
+        crop_type="random",
         flip=False,
         train=True,
     ):
@@ -131,7 +131,7 @@ class LabelledPhotos:
     def window(self, rng):
         """Rows and columns of the crop, the same for photo and maps; the last place is possible."""
         room = [load - crop for load, crop in zip(self.load_size, self.crop_size, strict=True)]
-        if self.crop_type == "Random" and any(room):
+        if self.crop_type == "random" and any(room):
             left, top = (rng.integers(r + 1) for r in room)
         else:
             left, top = (r // 2 for r in room)

@@ -15,6 +15,7 @@ and `parser` and `convert` for the command. Nothing of a file is executed: see w
 
 import argparse
 import math
+import operator
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -62,22 +63,21 @@ class PlainFields:
                 )
         return cls(**values)
 
-    def check_same(self, state, source, ignored=()):
-        """Raise UserError where a checkpoint's networks are others than these: weights of other
-        semantics can have the same shapes.
+    def check_same(self, theirs, source, ignored=(), alike=operator.eq):
+        """Networks of other semantics can have weights of the same shapes: never mix them.
 
-        Args: state, what the file holds, which may lack an "architecture"; source, its name;
-            ignored, fields that may differ.
+        Args: theirs, the fields that a file tells, {name: value}; ignored, names that may differ;
+            alike, function that says whether two values mean the same.
+        Raises: UserError naming the file and what differs.
         """
-        theirs = state.get("architecture", {})
         wrong = []
         for name, ours in self.to_dict().items():
-            if name not in ignored and theirs.get(name, ours) != ours:
-                wrong.append(f"{name} {theirs[name]} there, {ours} here")
+            if name not in ignored and not alike(theirs.get(name), ours):
+                wrong.append(f"{name} {printable(theirs.get(name))} there, {ours} here")
         if wrong:
             raise UserError(
-                f"{source}: weights of another network ({'; '.join(wrong)}). Give the flags they "
-                "belong to"
+                f"{source}: weights of another network ({'; '.join(wrong)}). Give the --recipe or "
+                "the flags they belong to"
             )
 
 

@@ -9,6 +9,7 @@ import faces
 from editing import Editor
 from shared_metrics import process
 from shared_metrics.flags import amount, not_negative, positive
+from shared_metrics.runs.loader import batches_per_epoch
 from shared_metrics.runs.training import Run, Update, start_from
 
 from .model import Architecture, Discriminator, Generator
@@ -149,7 +150,8 @@ class Trainer:
         self.update_D = Update(self.D, args.d_lr, beta1=0.5, beta2=0.999, amp=args.amp)
         self.networks = {"generator": self.G, "discriminator": self.D}
         self.editor = Editor(self.G, condition, self.about)
-        self.per_epoch = max(1, len(self.data) // (args.batch_size * process.world_size()))
+        size = (args.batch_size, process.world_size(), args.drop_last)
+        self.per_epoch = batches_per_epoch(len(self.data), *size)
         self.total = args.iterations or args.epoch * self.per_epoch
 
     def describe(self):
@@ -232,7 +234,7 @@ class Trainer:
         """
         a = self.args
         with self._run(notes) as run:
-            batches = run.batches(self.data, shuffle=a.shuffle)
+            batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
             for iteration in run:
                 run.log(self.train_step(iteration, batches))
                 if run.due(a.sample_every, epochs=int(a.run_test), last=True):
@@ -249,7 +251,12 @@ class Trainer:
             self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
-            about={"paper": "attgan", "architecture": self.arch.to_dict(), **self.about},
+            about={
+                "paper": "attgan",
+                "architecture": self.arch.to_dict(),
+                "batches_per_epoch": self.per_epoch,
+                **self.about,
+            },
             check=self.check,
             real=self.data,
             eval_samples=min(a.eval_samples, len(self.held_out)),
@@ -269,4 +276,6 @@ class Trainer:
     def check(self, state, source):
         """Raise UserError where a checkpoint is of other attributes or another network."""
         attributes.check_same(self.data.names, state, source)
-        self.arch.check_same(state, source, () if "discriminator" in state else D_ONLY)
+        self.arch.check_same(
+            state["architecture"], source, () if "discriminator" in state else D_ONLY
+        )

@@ -16,6 +16,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.flags import YES_NO, amount, not_negative, positive, truth
 from shared_metrics.images import grid, to_uint8
 from shared_metrics.label_maps import find_folders, pair
+from shared_metrics.runs.loader import batches_per_epoch
 from shared_metrics.runs.training import Run, Update, start_from
 
 from .model import PRESETS, UPSAMPLINGS, Architecture, Discriminator, Encoder, Generator, semantics
@@ -103,7 +104,7 @@ def add_flags(parser):
     add("--flip", action=YES_NO, help="mirror at random")
     add("--niter", type=not_negative, help="epochs at the full rates")
     add("--niter_decay", type=not_negative, help="epochs in which they then fall to 0")
-    parser.set_defaults(batch_size=None, epoch=0, crop_type="Random")
+    parser.set_defaults(batch_size=None, epoch=0, crop_type="random")
 
     add = parser.add_argument_group("SPADE").add_argument
     add("--image_dir", default="", help="folder of photos, instead of lists and --dataset")
@@ -212,7 +213,8 @@ class Trainer:
         how = {"beta1": moments[0], "beta2": moments[1], "amp": args.amp}
         self.update_G = Update(learned, self.rates[0] * args.learning_rate, **how)
         self.update_D = Update(self.D, self.rates[1] * args.learning_rate, **how)
-        self.per_epoch = max(1, len(self.data) // (args.batch_size * process.world_size()))
+        size = (args.batch_size, process.world_size(), args.drop_last)
+        self.per_epoch = batches_per_epoch(len(self.data), *size)
         epochs = args.epoch or args.niter + args.niter_decay
         self.total = args.iterations or epochs * self.per_epoch
 
@@ -306,7 +308,7 @@ class Trainer:
         """
         a = self.args
         with self._run(notes) as run:
-            batches = run.batches(self.data, shuffle=a.shuffle)
+            batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
             for iteration in run:
                 run.log(self.train_step(iteration, batches))
                 if run.due(a.sample_every, epochs=int(a.run_test), last=True):
@@ -325,6 +327,7 @@ class Trainer:
             about={
                 "paper": "spade",
                 "architecture": self.arch.to_dict(),
+                "batches_per_epoch": self.per_epoch,
                 "zero_is_unknown": a.zero_is_unknown,
             },
             check=self.check,
@@ -371,9 +374,9 @@ class Trainer:
         them. Returns: lines for the log. Raises: UserError when they are of another network.
         """
         ignored = RESIZABLE if "discriminator" in state else RESIZABLE + D_ONLY
-        self.arch.check_same(state, source, ignored)
+        self.arch.check_same(state["architecture"], source, ignored)
         return start_from(self.networks, state, source)
 
     def check(self, state, source):
         """Raise UserError where a checkpoint is of other networks."""
-        self.arch.check_same(state, source)
+        self.arch.check_same(state["architecture"], source)

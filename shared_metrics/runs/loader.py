@@ -16,6 +16,12 @@ from shared_metrics.errors import UserError
 from shared_metrics.process import rng
 
 
+def batches_per_epoch(number, batch_size, world=1, drop_last=True):
+    """How many batches of `batch_size` images a process has in an epoch of `number` images."""
+    whole, rest = divmod(number, batch_size * world)
+    return whole + (not drop_last and rest >= world)
+
+
 class Batches:
     """Endless iterator over the batches of one rank: each is a tuple of stacked numpy arrays.
 
@@ -56,8 +62,7 @@ class Batches:
         self.dataset, self.seed, self.rank, self.world = dataset, seed, rank, world
         self.workers, self.shuffle, self.skip_bad = workers, shuffle, skip_bad
         self.global_size = batch_size * world
-        whole, rest = divmod(len(dataset), self.global_size)
-        self.batches_per_epoch = whole + (not drop_last and rest >= world)
+        self.batches_per_epoch = batches_per_epoch(len(dataset), batch_size, world, drop_last)
         if not self.batches_per_epoch:
             ranks = f" on each of {world} processes" if world > 1 else ""
             raise UserError(

@@ -31,10 +31,10 @@ def parse(trainer, output_dir, *words):
     add("--iterations", type=int, default=0)
     add("--image_size", type=int, default=286)
     add("--crop_size", type=int, default=256)
-    add("--crop_type", default="Centor")
+    add("--crop_type", default="random")
     add("--learning_rate", type=float, default=2e-4)
-    for name in ("shuffle", "save_checkpoints", "run_test"):
-        add(f"--{name}", action=flags.YES_NO, default=True)
+    for name in ("shuffle", "drop_last", "save_checkpoints", "run_test"):
+        add(f"--{name}", type=flags.truth, default=True)
     flags.run_flags(parser, name="toy", output_dir=str(output_dir))
     parser.set_defaults(sample_every=0, save_every=0, num_workers=0)
     trainer.add_flags(parser)
