@@ -72,8 +72,8 @@ def split(outputs, n):
 
 # ---- flags and data ----
 
-# What the presets of the networks, model.PRESETS, go with: the data sets' sizes in pixels, batch and
-# epochs of the published trainings.
+# What the presets of the networks, model.PRESETS, go with in the published trainings: sizes in
+# pixels, batch, epochs.
 _SQUARE = {"load_width": 286, "load_height": 286, "flip": True, "batch_size": 32}
 TRAINING = {
     "coco": _SQUARE | {"niter": 100, "niter_decay": 0},

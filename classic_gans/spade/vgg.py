@@ -1,4 +1,4 @@
-"""VGG19's features for SPADE's perceptual loss (Johnson et al., ECCV 2016), out of any known file."""
+"""VGG19's features for SPADE's perceptual loss (Johnson et al., ECCV 2016), of any known file."""
 
 import re
 

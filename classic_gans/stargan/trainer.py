@@ -109,7 +109,7 @@ def read_data(args):
 
 
 def known_columns(sets):
-    """Of each data set which of D's outputs its labels speak of, and their loss: [(slice, loss)]."""
+    """Which of D's outputs the labels of each data set speak of, and the loss: [(slice, loss)]."""
     known = []
     start = 0
     for data in sets:
@@ -120,8 +120,8 @@ def known_columns(sets):
 
 
 def about_labels(args, sets):
-    """What a checkpoint keeps of the labels, see editing.Editor; one of the hair colours, and of the
-    classes, is always on.
+    """What a checkpoint keeps of the labels, see editing.Editor; one hair colour, and one class, is
+    always on.
     """
     about = faces.about(args, sets[0])
     choices = attributes.groups(",".join(attributes.HAIR_COLOURS), sets[0].names)

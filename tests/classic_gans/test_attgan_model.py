@@ -132,10 +132,10 @@ def test_elvisyjlins_numbers(model):
     with the batch's.
     """
     folder = shared_dir("parity/attgan_elvisyjlin")
-    import convert_faces
+    import attgan.convert
 
     cases = np.load(folder / "cases.npz")
-    found = convert_faces.read_attgan(folder / "checkpoint" / "weights.199.pth")
+    found = attgan.convert.read_published(folder / "checkpoint" / "weights.199.pth")
     arch = found.architecture
     assert arch == model.Architecture(g_base_dims=4, slope=0.01, fc_slope=0.0)
     assert found.source["selected_attrs"][::12] == ["Bald", "Young"]

@@ -105,10 +105,12 @@ def test_initial_values_are_pytorchs(model):
 def test_yunjeys_numbers(model, paper):
     """Published weights through the importer give the authors' outputs, in their train mode."""
     folder = shared_dir("parity/stargan_yunjey")
-    import convert_faces
+    import stargan.convert
 
     cases = np.load(folder / "cases.npz")
-    found = convert_faces.read_stargan(folder / "200000-G.ckpt", folder / "200000-D.ckpt")
+    found = stargan.convert.read_published(
+        folder / "200000-G.ckpt", discriminator=folder / "200000-D.ckpt"
+    )
     arch = found.architecture
     assert arch == model.Architecture(image_size=64, g_base_dims=8, d_base_dims=8)
     assert found.source["selected_attrs"] == "Black_Hair Blond_Hair Brown_Hair Male Young".split()

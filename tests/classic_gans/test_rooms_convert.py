@@ -2,6 +2,7 @@
 here with random numbers, come back as they were.
 """
 
+import importlib
 import json
 import re
 
@@ -15,10 +16,9 @@ from tests.classic_gans.networks import arrays, randomize, tensor
 
 @pytest.fixture
 def convert(paper):
+    """Function of a room's name that gives its convert module."""
     paper("classic_gans")
-    import convert_faces
-
-    return convert_faces
+    return lambda room: importlib.import_module(f"{room}.convert")
 
 
 def check(found, **networks):
@@ -78,24 +78,28 @@ def test_yunjey(convert, tmp_path):
         state[f"{norm}num_batches_tracked"] = np.array(9)
     weights.save(state, tmp_path / "200000-G.ckpt")
     weights.save({f"module.{k}": v for k, v in arrays(D).items()}, tmp_path / "200000-D.ckpt")
-    found = convert.read_stargan(tmp_path / "200000-G.ckpt", tmp_path / "200000-D.ckpt")
+    found = convert("stargan").read_published(
+        tmp_path / "200000-G.ckpt", discriminator=tmp_path / "200000-D.ckpt"
+    )
     assert found.architecture == arch and found.family == "yunjey"
     check(found, generator=G, discriminator=D)
-    alone = convert.read_stargan(tmp_path / "200000-G.ckpt")
+    alone = convert("stargan").read_published(tmp_path / "200000-G.ckpt")
     assert alone.architecture.image_size == 128 and "image_size 128" in alone.notes[0]
     check(alone, generator=G)
     with pytest.raises(UserError, match="holds discriminator weights only"):
-        convert.read_stargan(tmp_path / "200000-D.ckpt")
+        convert("stargan").read_published(tmp_path / "200000-D.ckpt")
 
 
 def test_yunjey_on_two_data_sets(convert, tmp_path):
     arch, G, D = stargan_networks({"c_dim": 3, "c2_dim": 4})
     for name, network in (("G", G), ("D", D)):
         weights.save(torch_layout(network), tmp_path / name)
-    found = convert.read_stargan(tmp_path / "G", tmp_path / "D", c2_dim=4)
+    found = convert("stargan").read_published(
+        tmp_path / "G", discriminator=tmp_path / "D", c2_dim=4
+    )
     assert found.architecture == arch and found.source["selected_attrs"] == []
     with pytest.raises(UserError, match="conv2"):
-        convert.read_stargan(tmp_path / "G", tmp_path / "D")
+        convert("stargan").read_published(tmp_path / "G", discriminator=tmp_path / "D")
 
 
 def fluid_stargan(G, D):
@@ -120,8 +124,10 @@ def test_stargan_of_paddlecv(convert, tmp_path):
         state
     )
     weights.save(state | OTHERS, tmp_path / "net.pdparams")
-    check(convert.read_stargan(tmp_path / "net.pdparams"), generator=G)
-    found = convert.read_stargan(tmp_path / "net.pdparams", tmp_path / "net.pdparams")
+    check(convert("stargan").read_published(tmp_path / "net.pdparams"), generator=G)
+    found = convert("stargan").read_published(
+        tmp_path / "net.pdparams", discriminator=tmp_path / "net.pdparams"
+    )
     assert found.architecture == arch and found.family == "paddlecv"
     check(found, generator=G, discriminator=D)
 
@@ -145,7 +151,7 @@ def test_elvisyjlin(convert, tmp_path, shortcut_layers, inject_layers):
     optimizer = {"state": {}, "param_groups": [{"lr": 2e-4}]}
     contents = {"G": torch_layout(G), "D": torch_layout(D, FC), "optim_G": optimizer}
     weights.save(contents, tmp_path / "weights.1.pth")
-    found = convert.read_attgan(tmp_path / "weights.1.pth")
+    found = convert("attgan").read_published(tmp_path / "weights.1.pth")
     assert found.architecture == arch and found.family == "elvisyjlin"
     check(found, generator=G, discriminator=D)
 
@@ -157,13 +163,13 @@ def test_elvisyjlins_setting_tells_what_the_weights_do_not(convert, tmp_path):
     weights.save({"G": {f"module.{k}": v for k, v in torch_layout(G).items()}}, path)
     setting = {"img_size": 32, "attrs": ["Male", "Young", "Bald"], "dis_fc_acti": "lrelu"}
     (tmp_path / "setting.txt").write_text(json.dumps(setting))
-    found = convert.read_attgan(path)
+    found = convert("attgan").read_published(path)
     assert found.source["selected_attrs"] == ["Male", "Young", "Bald"]
     assert found.architecture.image_size == 32 and found.architecture.fc_slope == 0.01
     check(found, generator=G)
     (tmp_path / "setting.txt").write_text("{'img_size'")
     with pytest.raises(UserError, match="setting.txt: is no JSON"):
-        convert.read_attgan(path)
+        convert("attgan").read_published(path)
 
 
 def fluid_attgan(network):
@@ -193,7 +199,9 @@ def test_attgan_of_paddlecv(convert, tmp_path, dis_norm):
         state
     )
     weights.save(state | OTHERS, tmp_path / "net.pdparams")
-    found = convert.read_attgan(tmp_path / "net.pdparams", tmp_path / "net.pdparams")
+    found = convert("attgan").read_published(
+        tmp_path / "net.pdparams", discriminator=tmp_path / "net.pdparams"
+    )
     assert found.architecture == arch
     check(found, generator=G, discriminator=D)
 
@@ -209,7 +217,9 @@ def test_stgan_of_paddlecv(convert, tmp_path, use_gru):
     state = fluid_attgan(G) | fluid_attgan(D)
     assert ("generator_GRU1_reset_gate_b" in state) == use_gru
     weights.save(state | OTHERS, tmp_path / "net.pdparams")
-    found = convert.read_stgan(tmp_path / "net.pdparams", tmp_path / "net.pdparams")
+    found = convert("stgan").read_published(
+        tmp_path / "net.pdparams", discriminator=tmp_path / "net.pdparams"
+    )
     assert found.architecture == arch
     check(found, generator=G, discriminator=D)
 
@@ -232,12 +242,12 @@ def test_nvlabs(convert, tmp_path):
     arch, G, D = spade_networks()
     for name, network in (("G", G), ("D", D)):
         weights.save(torch_layout(network), tmp_path / f"latest_net_{name}.pth")
-    files = [tmp_path / f"latest_net_{name}.pth" for name in "GD"]
-    found = convert.read_spade(*files, **SIZES)
+    G_file, D_file = (tmp_path / f"latest_net_{name}.pth" for name in "GD")
+    found = convert("spade").read_published(G_file, discriminator=D_file, **SIZES)
     assert found.architecture == arch and found.family == "nvlabs"
     check(found, generator=G, discriminator=D)
     with pytest.raises(UserError, match="maps have 5 channels, but label_nc 182, .* make 184"):
-        convert.read_spade(*files)
+        convert("spade").read_published(G_file, discriminator=D_file)
 
 
 def test_nvlabs_with_its_encoder(convert, tmp_path):
@@ -248,7 +258,7 @@ def test_nvlabs_with_its_encoder(convert, tmp_path):
     linear = r"fc(_mu|_var)?\.weight"
     weights.save(torch_layout(G, linear), tmp_path / "G.pth")
     weights.save(torch_layout(E, linear), tmp_path / "E.pth")
-    found = convert.read_spade(tmp_path / "G.pth", encoder=tmp_path / "E.pth", **SIZES)
+    found = convert("spade").read_published(tmp_path / "G.pth", encoder=tmp_path / "E.pth", **SIZES)
     assert (found.architecture.z_dim, found.architecture.nef) == (4, 1)
     check(found, generator=G, encoder=E)
 
@@ -260,7 +270,7 @@ def test_the_number_of_channels_tells_the_published_data_set(convert, tmp_path):
         labels = {"label_nc": channels, "contain_dontcare_label": False, "no_instance": True}
         _, G, _ = spade_networks(**labels)
         weights.save(torch_layout(G), tmp_path / "G.pth")
-        arch = convert.read_spade(tmp_path / "G.pth").architecture
+        arch = convert("spade").read_published(tmp_path / "G.pth").architecture
         expected = model.Architecture(**model.PRESETS[preset])
         assert (arch.label_nc, arch.start) == (expected.label_nc, expected.start)
 
@@ -292,7 +302,9 @@ def test_spade_of_paddlecv(convert, tmp_path):
     weights.save(g_state | d_state | OTHERS, tmp_path / "net_G.pdparams")
     weights.save(d_state | g_state, tmp_path / "net_D.pdparams")
     labels = SIZES | {"label_nc": 4, "contain_dontcare_label": False}
-    found = convert.read_spade(tmp_path / "net_G.pdparams", tmp_path / "net_D.pdparams", **labels)
+    found = convert("spade").read_published(
+        tmp_path / "net_G.pdparams", discriminator=tmp_path / "net_D.pdparams", **labels
+    )
     assert found.architecture == arch and found.family == "paddlecv"
     for name, network in (("generator", G), ("discriminator", D)):
         state = found.networks[name]
@@ -317,7 +329,7 @@ def test_spade_of_paddlecv(convert, tmp_path):
     g_state["generator_up_0.norm_s.param_free_norm.bias"][0] = 0.1
     weights.save(g_state, tmp_path / "net_G.pdparams")
     with pytest.raises(UserError, match="up_0.norm_s.param_free_norm.bias is not 0 throughout"):
-        convert.read_spade(tmp_path / "net_G.pdparams", **labels)
+        convert("spade").read_published(tmp_path / "net_G.pdparams", **labels)
 
 
 # ---- what is refused ----
@@ -329,13 +341,40 @@ def test_missing_foreign_and_misshapen_entries_are_named(convert, tmp_path):
     path = tmp_path / "weights.1.pth"
     weights.save({"G": {k: v for k, v in state.items() if k != "enc_layers.1.layers.1.bias"}}, path)
     with pytest.raises(UserError, match="1 missing .enc_layers.1.layers.1.bias"):
-        convert.read_attgan(path)
+        convert("attgan").read_published(path)
     weights.save({"G": state | {"spare.weight": np.zeros(3)}}, path)
     with pytest.raises(UserError, match="1 unexpected .spare.weight"):
-        convert.read_attgan(path)
+        convert("attgan").read_published(path)
     weights.save({"G": state | {"enc_layers.1.layers.1.bias": np.zeros(3)}}, path)
     with pytest.raises(UserError, match="enc_layers.1.layers.1.bias: file .3,., network .16,"):
-        convert.read_attgan(path)
-    with pytest.raises(UserError, match="holds no stargan weights of a known family"):
+        convert("attgan").read_published(path)
+    with pytest.raises(UserError, match="holds no StarGAN weights of a known family"):
         weights.save(state, path)
-        convert.read_stargan(path)
+        convert("stargan").read_published(path)
+
+
+# ---- which room's file it is ----
+
+
+def test_each_room_recognises_its_own_generators(convert, tmp_path):
+    import stgan.model as model
+
+    _, star, star_D = stargan_networks()
+    _, att, att_D = attgan_networks()
+    arch = model.Architecture(
+        **SMALL, n_layers=3, shortcut_layers=2, inject_layers=2, gru_n_layers=2
+    )
+    st = model.Generator(arch)
+    _, spade, _ = spade_networks()
+    files = {
+        "stargan": [torch_layout(star), fluid_stargan(star, star_D)],
+        "attgan": [{"G": torch_layout(att)}, fluid_attgan(att) | fluid_attgan(att_D)],
+        "stgan": [fluid_attgan(st) | OTHERS],
+        "spade": [torch_layout(spade), fluid_spade(spade, "generator_")],
+    }
+    for owner, contents in files.items():
+        for data in contents:
+            rooms = [room for room in files if convert(room).recognises(data)]
+            assert rooms == [owner]
+    assert not convert("stargan").recognises(torch_layout(star_D))
+    assert not convert("attgan").recognises([1, 2])
