@@ -178,17 +178,18 @@ def read_lines(path, what):
         raise UserError(f"{path}: cannot be read as text ({error})") from None
 
 
-def columns_of(selected, names, source):
-    """Positions of the selected attributes among the list's names. Raises UserError with the
-    nearest name for an unknown one.
+def columns_of(selected, names, source, flag="--selected_attrs"):
+    """Positions of the selected attributes among the list's names.
+
+    Raises: UserError with the nearest name for an unknown one. Args: flag, that selected them.
     """
     twice = [name for name in selected if selected.count(name) > 1]
     if twice or not selected:
         wrong = f"{twice[0]} stands twice" if twice else "no attribute"
-        raise UserError(f"--selected_attrs {','.join(selected)}: {wrong}")
+        raise UserError(f"{flag} {','.join(selected)}: {wrong}")
     for name in selected:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
-            raise UserError(f"--selected_attrs {name}: {source} has no such attribute; {hint}")
+            raise UserError(f"{flag} {name}: {source} has no such attribute; {hint}")
     return [names.index(name) for name in selected]

@@ -69,6 +69,14 @@ def list_of(args, part):
     return own if own.is_file() else root / LIST
 
 
+def image_folder(root):
+    """Where a data set's pictures lie: in CelebA's folder, in images, or in the set's own."""
+    for name in ("img_align_celeba", "images"):
+        if (root / name).is_dir():
+            return root / name
+    return root
+
+
 def open_celeba(args, part, flip=False):
     """The faces of one part, "train" or "test", that the flags name, with --selected_attrs.
 
@@ -82,10 +90,9 @@ def open_celeba(args, part, flip=False):
             f"--c_dim {args.c_dim}: --selected_attrs names {len(selected)} attributes; leave "
             "--c_dim out, or make both agree"
         )
-    folders = [root / name for name in ("img_align_celeba", "images") if (root / name).is_dir()]
     one_list = list_of(args, "train") == list_of(args, "test")
     return celeba(
-        (*folders, root)[0],
+        image_folder(root),
         list_of(args, part),
         selected,
         split=args.split if one_list else "all",

@@ -15,6 +15,13 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import Architecture, Discriminator, Generator
 
 KIND = "faces"
+BACK = False  # sheets do not show changes undone
+RECIPES = {
+    "elvisyjlin": {"slope": 0.01, "fc_slope": 0.0},
+    "paddlecv": {"slope": 0.01, "fc_slope": 0.0, "split": "pcv", "epoch": 120},
+}
+# What published weights do not tell of their labels, see edit.py.
+PUBLISHED = {"thres_int": 0.5, "crop_size": 170, "choices": []}
 GAN_MODES = ("wgan", "lsgan", "dcgan")
 SELECTED = (
     *("Bald", "Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Bushy_Eyebrows", "Eyeglasses"),
@@ -116,7 +123,7 @@ def add_flags(parser):
 
 
 def read_data(args):
-    """(faces to train on, faces of the sample sheets), as the flags say."""
+    """(faces to train on, faces to test on), as the flags say."""
     data = faces.open_celeba(args, "train")
     attributes.check_varied(data, faces.list_of(args, "train"))
     return data, faces.open_celeba(args, "test")

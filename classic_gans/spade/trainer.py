@@ -23,6 +23,7 @@ from .model import PRESETS, UPSAMPLINGS, Architecture, Discriminator, Encoder, G
 from .vgg import load_vgg
 
 KIND = "translation"
+RECIPES = {}  # --preset has its settings
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of relu1_1 ... relu5_1
 
 

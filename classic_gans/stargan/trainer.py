@@ -15,6 +15,10 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import Architecture, Discriminator, Generator
 
 KIND = "faces"
+BACK = True  # sheets show each change undone, too
+RECIPES = {"paddlecv": {"legacy": True, "split": "pcv", "epoch": 20, "lr_decay": "none"}}
+# What published weights do not tell of their labels, see edit.py.
+PUBLISHED = {"thres_int": 1.0, "crop_size": 178, "choices": [attributes.HAIR_COLOURS]}
 D_ONLY = ("image_size", "d_base_dims", "d_repeat_num", "d_slope", "d_bias")  # of Architecture
 SELECTED = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young")
 
@@ -89,8 +93,8 @@ def add_flags(parser):
 
 
 def read_data(args):
-    """([training set, perhaps a second one], faces of the sample sheets), as the flags say: a list
-    of attributes, or class folders where the data set's folder holds no list.
+    """([training set, perhaps a second one], faces to test on), as the flags say: a list of
+    attributes, or class folders where the data set's folder holds no list.
     """
     root = faces.data_folder(args)
     sizes = {"image_size": args.image_size, "crop_size": args.crop_size}
@@ -130,7 +134,7 @@ def about_labels(args, sets):
     about["exclusive"] += classes
     about["choices"] = choices + classes
     about["first"] = len(sets[0].names) if len(sets) == 2 else 0
-    about["thres_int"] = 1.0
+    about["thres_int"] = PUBLISHED["thres_int"]
     return about
 
 

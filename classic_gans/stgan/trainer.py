@@ -15,6 +15,10 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import Architecture, Discriminator, Generator
 
 KIND = "faces"
+BACK = False  # sheets do not show changes undone
+RECIPES = {"paddlecv": {"bn_eps": 1e-5, "bn_momentum": 0.9, "split": "pcv", "epoch": 50}}
+# What published weights do not tell of their labels, see edit.py.
+PUBLISHED = {"thres_int": 0.5, "crop_size": 170, "choices": []}
 GAN_MODES = ("wgan", "lsgan", "dcgan")
 SELECTED = (
     *("Bald", "Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Bushy_Eyebrows", "Eyeglasses"),
@@ -103,9 +107,8 @@ def add_flags(parser):
         help="what a unit hands to the next: its state after the reset gate, its output, or its "
              "state before the gate")
     add("--dis_norm", default="instance_norm", choices=["instance_norm", "none"], help="D's norm")
-    add("--slope", type=amount, default=0.2,
-        help="of LeakyReLU in encoder and trunk (PaddleCV's weights: 0.01)")
-    add("--fc_slope", type=amount, default=0.2, help="in D's heads (PaddleCV: 0)")
+    add("--slope", type=amount, default=0.2, help="of LeakyReLU in encoder and trunk")
+    add("--fc_slope", type=amount, default=0.2, help="in D's heads")
     add("--bn_eps", type=amount, default=1e-3, help="BatchNorm's epsilon (PaddleCV: 1e-5)")
     add("--bn_momentum", type=share, default=0.999,
         help="share of the running statistics that a batch leaves (PaddleCV: 0.9)")
@@ -126,7 +129,7 @@ def add_flags(parser):
 
 
 def read_data(args):
-    """(faces to train on, faces of the sample sheets), as the flags say."""
+    """(faces to train on, faces to test on), as the flags say."""
     data = faces.open_celeba(args, "train")
     attributes.check_varied(data, faces.list_of(args, "train"))
     return data, faces.open_celeba(args, "test")
