@@ -342,5 +342,6 @@ def run(args, state, room):
     result["notes"] += notes
     of_paper = measures.result()
     record = testing.make_record(args, state, "raw", room.RECIPES, result, of_paper)
-    record["samples"] |= {"data": folder, "set": args.set or {}, "attr_int": args.attr_int}
+    asked = {"set": args.set or {}, "attr_int": list(args.attr_int)}
+    record["samples"] |= {"seed": args.seed, "data": folder, **asked}
     return output, record, of_paper["scores"]

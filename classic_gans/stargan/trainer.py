@@ -81,7 +81,7 @@ def add_flags(parser):
     add("--num_iters", type=positive, default=200_000,
         help="iterations, where neither --iterations nor --epoch is given")
     add("--num_iters_decay", type=not_negative,
-        help="of these the last in which the rates fall to 0 (default: half of all)")
+        help="the last of these, in which the rates fall to 0; None: half of all")
     add("--lr_decay", default="linear", choices=["linear", "none"],
         help="none: constant in effect, as the released code's")
     add("--lr_update_step", type=positive, default=1000, help="iterations between new rates")
