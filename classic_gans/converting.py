@@ -40,27 +40,31 @@ def gather(path, data, families, room, **further):
     states, places = published.gather(path, split, data, **further)
     published.need_generator(states, path)
     family, _ = published.recognise(states["generator"], families, room, path)
-    if family == "paddlecv":
+    if family == "paddlecv" and not (isinstance(data, dict) and "D" in data):
         # Its program of one network holds the others, too: they count from their own files only.
         states = {n: s for n, s in states.items() if n == "generator" or further.get(n)}
     return family, states, places
 
 
 def split_networks(data, families, room, path):
-    """{network: {key: array}} of a file's contents."""
-    if isinstance(data, dict) and "G" in data:  # elvisyjlin's; optimizers stand beside
-        parts = {"generator": "G", "discriminator": "D"}
-        return {n: arrays(data[key]) for n, key in parts.items() if key in data}
+    """{network: {key: array}} of a file's contents, or of {"G": a file's contents, "D": ...}."""
+    if isinstance(data, dict) and "G" in data:  # elvisyjlin's, or a folder of net_G and net_D
+        names = {"generator": "G", "discriminator": "D"}
+        return {n: own_part(arrays(data[key]), n) for n, key in names.items() if key in data}
     state = arrays(data)
     family, network = published.recognise(state, families, room, path)
     if family != "paddlecv":
         return {network: state}
-    states = {}
-    for name, pattern in PARTS.items():
-        keys = [k for k in state if re.search(pattern, k) and not re.search(OPTIMIZER, k)]
-        if keys:
-            states[name] = {key: state[key] for key in keys}
-    return states
+    states = {name: own_part(state, name) for name in PARTS}
+    return {name: part for name, part in states.items() if part}
+
+
+def own_part(state, name):
+    """What of PaddleCV's variables is a network's own; another family's state as it is."""
+    if not any(re.search(pattern, key) for pattern in PARTS.values() for key in state):
+        return state
+    wanted = re.compile(PARTS[name])
+    return {k: v for k, v in state.items() if wanted.search(k) and not re.search(OPTIMIZER, k)}
 
 
 def arrays(state):

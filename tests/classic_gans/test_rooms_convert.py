@@ -206,6 +206,20 @@ def test_attgan_of_paddlecv(convert, tmp_path, dis_norm):
     check(found, generator=G, discriminator=D)
 
 
+def test_a_folder_of_paddlecv_has_a_file_for_each_network(convert, tmp_path):
+    """The contents of net_G and net_D, read already; each holds the others' variables, too."""
+    arch, G, D = attgan_networks()
+    everything = fluid_attgan(G) | fluid_attgan(D) | OTHERS
+    data = {"G": everything, "D": everything}
+    read = convert("attgan")
+    assert read.recognises(data)
+    (tmp_path / "19").mkdir()
+    found = read.read_published(tmp_path / "19", data)
+    assert found.architecture == arch and found.source["file"] == "19"
+    check(found, generator=G, discriminator=D)
+    check(read.read_published(tmp_path / "19", {"G": everything}), generator=G)
+
+
 @pytest.mark.parametrize("use_gru", [True, False])
 def test_stgan_of_paddlecv(convert, tmp_path, use_gru):
     import stgan.model as model
