@@ -7,7 +7,6 @@ in --attr_int, slide_ATTRIBUTE_ID.png has a row a face, from one intensity to th
 """
 
 import argparse
-import os
 import re
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import attributes
 import face_measures
 import faces
 from editing import Editor
+from naming import file_names
 from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.flags import positive
@@ -161,22 +161,6 @@ class Subjects:
         """The faces one by one, as scores take them."""
         for i in indices:
             yield to_uint8(self.load([i]))
-
-
-def file_names(files):
-    """What is drawn of each file is called: its path below their folder, without suffix.
-
-    Raises: UserError where two would have one name.
-    """
-    paths = [Path(file).absolute() for file in files]
-    folder = os.path.commonpath([path.parent for path in paths])
-    names = {}
-    for path in paths:
-        name = path.relative_to(folder).with_suffix("").as_posix().replace("/", "_")
-        if name in names:
-            raise UserError(f"{names[name]} and {path} would both be drawn as {name}; rename one")
-        names[name] = path
-    return list(names)
 
 
 def open_subjects(args, state, room, about, judge):

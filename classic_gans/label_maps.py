@@ -51,7 +51,7 @@ class LabelledPhotos:
 
     Args:
         items: [(photo, label map, instance map or None)], see `read_list` and
-            `shared_metrics.label_maps.pair`.
+            `shared_metrics.label_maps.pair`; a photo of None is black.
         label_nc: number of classes; ids are 0 ... label_nc - 1.
         contain_dontcare_label: 255 and label_nc stand for unknown.
         zero_is_unknown: the files count classes from 1, and 0 is unknown (ADE20K).
@@ -93,8 +93,8 @@ class LabelledPhotos:
         return len(self.items)
 
     def name(self, index):
-        """The photo behind item `index`, for messages and file names."""
-        return str(self.items[index][0])
+        """The photo (or map) behind item `index`, for messages and file names."""
+        return str(self.items[index][0] or self.items[index][1])
 
     def check(self):
         """Read some items, evenly spread. Raises: UserError as `load`."""
@@ -110,8 +110,8 @@ class LabelledPhotos:
             than its photo.
         """
         photo_file, label_file, instance_file = self.items[index]
-        photo = read_rgb(photo_file)
         labels = self.read_labels(label_file)
+        photo = read_rgb(photo_file) if photo_file else Image.new("RGB", labels.shape[::-1])
         instances = read_ids(instance_file) if instance_file else labels
         for file, ids in ((label_file, labels), (instance_file, instances)):
             if file and ids.shape[::-1] != photo.size:

@@ -4,6 +4,7 @@ appendix A), as NVlabs' code computes them.
 D's outputs are [[output of each layer, the logits last] of each scale], see model.Discriminator.
 """
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import PRESETS, UPSAMPLINGS, Architecture, Discriminator, Encoder, Generator, semantics
 from .vgg import load_vgg
 
-KIND = "translation"
+KIND = "labels"
 RECIPES = {}  # --preset has its settings
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of relu1_1 ... relu5_1
 
@@ -88,6 +89,14 @@ D_ONLY = ("ndf", "num_D", "d_nlayers", "d_padding")  # of Architecture
 RESIZABLE = ("crop_width", "crop_height")  # what fine-tuning may change: G is convolutional
 
 
+def crop_type(text):
+    """ "center" or "random", as PaddleCV spells them, too."""
+    words = {"centor": "center", "center": "center", "random": "random"}
+    if text.lower() not in words:
+        raise ArgumentTypeError(f"'{text}': expected center (or Centor) or random")
+    return words[text.lower()]
+
+
 # fmt: off
 def add_flags(parser):
     """Add SPADE's flags; what --preset tells is None until `with_preset`."""
@@ -102,10 +111,11 @@ def add_flags(parser):
     add("--no_instance", type=truth, nargs="?", const=True,
         help="no edge map: lists have two columns")
     add("--num_upsampling_layers", choices=list(UPSAMPLINGS), help="5, 6 or 7 doublings in G")
+    add("--crop_type", type=crop_type, default="random", help="where it is cut: random, center")
     add("--flip", action=YES_NO, help="mirror at random")
     add("--niter", type=not_negative, help="epochs at the full rates")
     add("--niter_decay", type=not_negative, help="epochs in which they then fall to 0")
-    parser.set_defaults(batch_size=None, epoch=0, crop_type="random")
+    parser.set_defaults(batch_size=None, epoch=0)
 
     add = parser.add_argument_group("SPADE").add_argument
     add("--image_dir", default="", help="folder of photos, instead of lists and --dataset")

@@ -31,7 +31,6 @@ def parse(trainer, output_dir, *words):
     add("--iterations", type=int, default=0)
     add("--image_size", type=int, default=286)
     add("--crop_size", type=int, default=256)
-    add("--crop_type", default="random")
     add("--learning_rate", type=float, default=2e-4)
     for name in ("shuffle", "drop_last", "save_checkpoints", "run_test"):
         add(f"--{name}", type=flags.truth, default=True)

@@ -248,12 +248,12 @@ def test_attributes_of_photos_that_are_not_known(attgan, photos, tmp_path):
 
 
 def test_no_two_faces_are_drawn_under_one_name(attgan):
-    import edit
+    import naming
 
-    assert edit.file_names(["/d/a/1.jpg", "/d/b/1.png"]) == ["a_1", "b_1"]
-    assert edit.file_names(["/d/a/1.jpg"]) == ["1"]
+    assert naming.file_names(["/d/a/1.jpg", "/d/b/1.png"]) == ["a_1", "b_1"]
+    assert naming.file_names(["/d/a/1.jpg"]) == ["1"]
     with pytest.raises(UserError, match="would both be drawn as 1; rename one"):
-        edit.file_names(["/d/1.jpg", "/d/1.png"])
+        naming.file_names(["/d/1.jpg", "/d/1.png"])
 
 
 # ---- what is measured ----
