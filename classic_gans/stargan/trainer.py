@@ -172,6 +172,7 @@ class Trainer:
     def __init__(self, args, data=None):
         self.args = args
         sets, held_out = read_data(args) if data is None else data
+        self.counts = "; ".join(attributes.describe(data) for data in sets)
         self.known = known_columns(sets)
         self.about = about_labels(args, sets)
         self.arch = architecture(args, *(len(data.names) for data in sets))
@@ -194,7 +195,7 @@ class Trainer:
 
     def describe(self):
         """One line on the data for the log."""
-        return "; ".join(attributes.describe(data) for data in self.sets)
+        return self.counts
 
     def set_rates(self, iteration):
         """Both rates fall linearly to 0 in the last `num_iters_decay` iterations, anew every

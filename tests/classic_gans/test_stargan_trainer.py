@@ -235,6 +235,8 @@ def joint(trainer, tmp_path, both, *words):
 def test_of_two_data_sets_each_teaches_its_own_labels(trainer, tmp_path, both):
     ours = joint(trainer, tmp_path, both, "--n_critic", "1", "--iterations", "1")
     assert (ours.arch.c_dim, ours.arch.c2_dim, ours.arch.planes) == (3, 2, 7)
+    assert ours.describe().startswith("12 faces: Smiling ")
+    assert ours.describe().endswith("; 8 faces: angry 4 (50.0%), happy 4 (50.0%)")
     told = []
     ours.G.register_forward_pre_hook(lambda layer, inputs: told.append(inputs[1].numpy()))
     logits = []
