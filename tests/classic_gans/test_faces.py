@@ -1,5 +1,6 @@
 """CelebA's list, its parts, class folders, both together, photos, and the rules of attributes."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,81 @@ def test_rows_of_elvisyjlins_sheet(attributes):
     expected = cases["labels/test_rows"]
     np.testing.assert_allclose(expected[0], labels - 0.5)
     np.testing.assert_array_equal(rows, expected[1:] > 0)
+    for i, row in enumerate(rows):
+        told = attributes.intensities(labels, row, [i], kept=0.5, changed=1.0)
+        np.testing.assert_allclose(told, expected[1 + i])
+
+
+def test_only_what_changes_is_told_more_strongly(attributes):
+    labels = np.float32([[1, 0], [0, 0]])
+    target = np.float32([[1, 1], [1, 1]])
+    told = attributes.intensities(labels, target, [0], kept=0.5, changed=2.0)
+    np.testing.assert_array_equal(told, [[0.5, 0.5], [2.0, 0.5]])
+
+
+def test_groups_are_cut_to_the_attributes_at_hand(attributes):
+    text = "Black_Hair,Blond_Hair,Brown_Hair Bald,Bangs Straight_Hair,Wavy_Hair"
+    names = ["Bald", "Brown_Hair", "Black_Hair", "Bangs", "Wavy_Hair"]
+    assert attributes.groups(text, names) == [["Black_Hair", "Brown_Hair"], ["Bald", "Bangs"]]
+    assert attributes.groups("none", names) == attributes.groups("", names) == []
+
+
+def test_labels_in_one_of_two_sets(attributes):
+    labels = np.float32([[1, 0, 1, 1, 0]])
+    first = attributes.in_one_set(labels, 0, first=2, both=3)
+    second = attributes.in_one_set(labels, 1, first=2, both=3)
+    assert first.tolist() == [[1, 0, 0, 1, 0]] and second.tolist() == [[0, 0, 1, 0, 1]]
+    assert labels.tolist() == [[1, 0, 1, 1, 0]]
+
+
+# ---- what the flags name ----
+
+
+def flags_of(faces, root, *words):
+    parser = argparse.ArgumentParser()
+    for name in ("train_list", "test_list"):
+        parser.add_argument(f"--{name}", default="")
+    faces.add_flags(parser, ["Smiling", "Black_Hair"], split="official", n_samples=2)
+    args = parser.parse_args([str(word) for word in words])
+    args.data_dir, args.dataset = str(root.parent), root.name
+    args.image_size, args.crop_size = 16, 20
+    return args
+
+
+def test_one_list_is_divided_and_two_count_whole(faces, folder):
+    args = flags_of(faces, folder)
+    parts = [len(faces.open_celeba(args, part)) for part in ("train", "test")]
+    assert parts == [6, 4]
+    own = folder / "list_attr_celeba.txt"
+    args = flags_of(faces, folder, "--train_list", own, "--test_list", own, "--split", "all")
+    assert len(faces.open_celeba(args, "test")) == 10
+    table = own.read_text().splitlines()
+    (folder / "mine.txt").write_text("\n".join(["3", table[1], *table[5:8]]))
+    args = flags_of(faces, folder, "--test_list", "mine.txt")
+    files = [faces.open_celeba(args, "test").name(i)[-10:] for i in range(3)]
+    assert files == ["000004.png", "000005.png", "000006.png"]
+    assert len(faces.open_celeba(args, "train")) == 10  # the training list counts whole, too
+    own.rename(folder / "train.txt")
+    (folder / "mine.txt").rename(folder / "test.txt")
+    args = flags_of(faces, folder)
+    parts = [len(faces.open_celeba(args, part)) for part in ("train", "test")]
+    assert parts == [10, 3]
+
+
+def test_flags_that_do_not_agree(faces, folder):
+    with pytest.raises(UserError, match="--c_dim 5: --selected_attrs names 2 attributes; leave"):
+        faces.open_celeba(flags_of(faces, folder, "--c_dim", 5), "train")
+    assert len(faces.open_celeba(flags_of(faces, folder, "--c_dim", 2), "train").names) == 2
+    with pytest.raises(UserError, match="--dataset nowhere: no folder .*for CelebA it holds img_"):
+        faces.open_celeba(flags_of(faces, folder.with_name("nowhere")), "train")
+
+
+def test_some_faces_are_evenly_spread(faces, folder):
+    data = faces.open_celeba(flags_of(faces, folder), "train")
+    images, labels = faces.some(data, 3)
+    assert images.shape == (3, 3, 16, 16)
+    np.testing.assert_array_equal(labels, data.labels[[0, 2, 5]])
+    assert len(faces.some(data, 50)[0]) == 6
 
 
 # ---- class folders, both together, photos ----
