@@ -1,5 +1,5 @@
-"""Draw a small picture world to train on: coloured shapes on textured ground, or figures in their
-own colours on white; any number, any size.
+"""Draw a small picture world to train on: coloured shapes on textured ground, figures in their own
+colours on white, or faces; any number, any size.
 
     python scripts/make_toy_data.py OUT --layout class_folders --classes 4 --count 1000 \\
         --size 32 --seed 0 [--val_count 200]
@@ -7,6 +7,7 @@ own colours on white; any number, any size.
         --size 32                               (class folders of faces, fish, flowers, ...)
     python scripts/make_toy_data.py OUT --layout coco_stuff --classes 4 --count 1000 \\
         --size 64                                                (photos with label maps)
+    python scripts/make_toy_data.py OUT --layout celeba --count 1000 --size 64         (faces)
 
 Picture i of a seed is the same whatever the count, and shows the same scene at every size. A layout
 is one kind of scene, and one function that writes the files of some kind of data set from it.
@@ -314,6 +315,147 @@ def label_maps(scene, size, names):
     return labels, instances
 
 
+# --- Faces: attributes drawn independently of each other, and how to draw one.
+#
+# Points are in units of the face's half height, x to the right, y down, its middle at (0, 0).
+
+HAIR = {"Black_Hair": (30, 26, 32), "Blond_Hair": (228, 194, 108), "Brown_Hair": (122, 72, 34)}
+FACE_ATTRIBUTES = (*HAIR, "Eyeglasses", "Smiling", "Wearing_Hat", "Mustache")
+SKIN = ((250, 220, 196), (150, 98, 66))  # the lightest and the darkest
+DARK = (28, 26, 30)
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a face looks like: names of its attributes, colours, and where it is in the picture (in
+    units of the picture's side; tilt in degrees clockwise).
+    """
+
+    attributes: frozenset
+    ground: Scene
+    hair: tuple
+    skin: tuple
+    eyes: tuple
+    clothes: tuple
+    hat: tuple
+    centre: tuple
+    radius: float
+    tilt: float
+
+
+def draw_face(rng):
+    """A random face, all numbers from this generator."""
+    attributes = {list(HAIR)[rng.integers(len(HAIR))]}
+    attributes |= {name for name in FACE_ATTRIBUTES[len(HAIR) :] if rng.random() < 0.5}
+    (hair,) = attributes & HAIR.keys()
+    hue, value = rng.uniform(), rng.uniform(0.45, 0.75)
+    tones = (to_rgb(hue, 0.35, value), to_rgb(hue, 0.25, value + 0.15))
+    shade = rng.uniform()
+    return Face(
+        attributes=frozenset(attributes),
+        ground=replace(draw_scene(rng, ()), ground=GROUNDS[rng.integers(2)], tones=tones),
+        hair=tuple(int(c + rng.integers(-8, 9)) for c in HAIR[hair]),
+        skin=tuple(round(a + shade * (b - a)) for a, b in zip(*SKIN, strict=True)),
+        eyes=to_rgb(rng.uniform(0.05, 0.65), 0.6, rng.uniform(0.3, 0.6)),
+        clothes=to_rgb(rng.uniform(), rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.8)),
+        hat=to_rgb(rng.uniform(), 0.75, rng.uniform(0.5, 0.8)),
+        centre=(0.5 + rng.uniform(-0.02, 0.02), 0.55 + rng.uniform(-0.02, 0.02)),
+        radius=rng.uniform(0.29, 0.32),
+        tilt=rng.uniform(-4, 4),
+    )
+
+
+def ellipse(x, y, width, height):
+    """An outline of these half axes round (x, y)."""
+    return regular(32) * [width, height] + [x, y]
+
+
+def lens(x, width, top, bottom, bend=0.0):
+    """A shape between two parabolas through (x - width, bend) and (x + width, bend), whose peaks
+    are at `top` and `bottom`.
+    """
+    t = np.linspace(-1, 1, 17)
+    upper = np.stack([x + width * t, bend + (top - bend) * (1 - t**2)], 1)
+    lower = np.stack([x + width * t, bend + (bottom - bend) * (1 - t**2)], 1)
+    return np.concatenate([upper, lower[::-1]])
+
+
+def box(left, top, right, bottom):
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+
+
+def darker(rgb, share=0.7):
+    return tuple(int(share * c) for c in rgb)
+
+
+def face_parts(face):
+    """[(colour, [outline, hole, ...])] of all that is seen of a face, from back to front."""
+    t = np.linspace(-1, 1, 25)
+    crown = np.stack([0.98 * np.sin(1.4 * t), -0.1 - 1.12 * np.cos(1.4 * t)], 1)
+    hairline = np.stack([0.8 * t, -0.62 + 0.4 * t**2], 1)[::-1]
+    parts = [
+        (face.hair, [ellipse(0, -0.1, 0.98, 1.12)]),
+        (face.hair, [box(-0.98, -0.1, 0.98, 0.75)]),
+        (face.clothes, [ellipse(0, 1.9, 1.5, 0.75)]),
+        (darker(face.skin, 0.85), [box(-0.28, 0.6, 0.28, 1.3)]),  # neck
+        (face.skin, [ellipse(-0.76, 0.0, 0.12, 0.2)]),
+        (face.skin, [ellipse(0.76, 0.0, 0.12, 0.2)]),
+        (face.skin, [ellipse(0, 0, 0.75, 1.0)]),
+        (face.hair, [np.concatenate([crown, hairline])]),
+        (darker(face.skin, 0.8), [np.array([(0, -0.05), (0.12, 0.24), (-0.12, 0.24)])]),  # nose
+    ]
+    return parts + eye_parts(face) + mouth_parts(face) + hat_parts(face)
+
+
+def eye_parts(face):
+    parts = []
+    for x in (-0.33, 0.33):
+        parts += [
+            (darker(face.hair), [lens(x, 0.17, -0.38, -0.31, -0.3)]),  # brow
+            ((245, 245, 245), [ellipse(x, -0.1, 0.16, 0.1)]),
+            (face.eyes, [ellipse(x, -0.1, 0.085, 0.09)]),
+            (DARK, [ellipse(x, -0.1, 0.04, 0.045)]),
+        ]
+    if "Eyeglasses" in face.attributes:
+        parts.append((DARK, [box(-0.1, -0.15, 0.1, -0.08)]))
+        for x, ear in ((-0.33, -0.78), (0.33, 0.58)):
+            parts.append((DARK, [ellipse(x, -0.1, 0.29, 0.25), ellipse(x, -0.1, 0.21, 0.17)]))
+            parts.append((DARK, [box(ear, -0.16, ear + 0.2, -0.09)]))
+    return parts
+
+
+def mouth_parts(face):
+    parts = [((170, 70, 74), [lens(0, 0.24, 0.5, 0.62, 0.56)])]
+    if "Smiling" in face.attributes:
+        parts = [
+            ((150, 40, 48), [lens(0, 0.4, 0.5, 0.78, 0.44)]),
+            ((250, 250, 250), [lens(0, 0.31, 0.52, 0.68, 0.48)]),
+        ]
+    if "Mustache" in face.attributes:
+        parts.append((darker(face.hair, 0.85), [lens(0, 0.42, 0.24, 0.42, 0.44)]))
+    return parts
+
+
+def hat_parts(face):
+    if "Wearing_Hat" not in face.attributes:
+        return []
+    return [
+        (face.hat, [np.array([(-0.78, -0.6), (-0.66, -1.4), (0.66, -1.4), (0.78, -0.6)])]),
+        (darker(face.hat), [box(-0.78, -0.8, 0.78, -0.6)]),
+        (face.hat, [ellipse(0, -0.58, 1.2, 0.13)]),
+    ]
+
+
+def paint_face(face, size):
+    """The face as a PIL RGB picture of size x size."""
+    image = paint_ground(face.ground, size)
+    c, s = np.cos(np.radians(face.tilt)), np.sin(np.radians(face.tilt))
+    for rgb, outlines in face_parts(face):
+        placed = [face.radius * points @ [[c, s], [-s, c]] + face.centre for points in outlines]
+        image.paste(rgb, mask=paint_mask(placed, size))
+    return image
+
+
 # --- Layouts: (folder, scenes of one split, size) -> files.
 
 
@@ -338,6 +480,13 @@ def scenes(seed, split, count, classes, layout="class_folders"):
             yield i, name, draw_figure(rng, name)
         else:
             yield i, name, draw_scene(rng, [name])
+
+
+def faces(seed, split, count):
+    """Yield (index, class name, Face); face i depends on the seed, the split and i alone."""
+    for i in range(count):
+        rng = np.random.default_rng([seed, i] if split == "train" else [seed, i, 1])
+        yield i, "", draw_face(rng)
 
 
 def class_folders(folder, pictures, size):
@@ -365,15 +514,43 @@ def coco_stuff(folder, pictures, size):
             image.save(place / f"{i:06d}.png", compress_level=1)
 
 
-LAYOUTS = {"class_folders": class_folders, "figures": class_folders, "coco_stuff": coco_stuff}
+def celeba(folder, pictures, size):
+    """CelebA's layout, beside `folder`: img_align_celeba/000001.png ..., their attributes in
+    list_attr_celeba.txt, and in list_eval_partition.txt 0 for the split train, 2 (test) for val.
+
+    A second split is numbered on from the first.
+    """
+    images = folder.with_name("img_align_celeba")
+    images.mkdir(exist_ok=True)
+    table = folder.with_name("list_attr_celeba.txt")
+    partition = folder.with_name("list_eval_partition.txt")
+    lines = table.read_text().splitlines()[2:] if table.is_file() else []
+    parts = partition.read_text().splitlines() if partition.is_file() else []
+    for _, _, face in pictures:
+        name = f"{len(lines) + 1:06d}.png"
+        paint_face(face, size).save(images / name, compress_level=1)
+        values = [" 1" if a in face.attributes else "-1" for a in FACE_ATTRIBUTES]
+        lines.append(" ".join([name, *values]))
+        parts.append(f"{name} {0 if folder.name == 'train' else 2}")
+    table.write_text("\n".join([str(len(lines)), " ".join(FACE_ATTRIBUTES), *lines]) + "\n")
+    partition.write_text("\n".join(parts) + "\n")
+
+
+LAYOUTS = {
+    "class_folders": class_folders,
+    "figures": class_folders,
+    "coco_stuff": coco_stuff,
+    "celeba": celeba,
+}
 
 
 def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=32, seed=0):
     """Write one data set as OUT/train, OUT/val (where val_count > 0) and OUT/toy_data.json.
 
     The latter tells what it was made from. The layout coco_stuff has OUT/train_img, OUT/train_inst
-    and so on; toy_data.json then names the label ids. OUT appears when it is complete. Where the
-    same data already lies there, nothing is written.
+    and so on; toy_data.json then names the label ids. The layout celeba has the pictures of both
+    splits in one folder (see `celeba`). OUT appears when it is complete. Where the same data
+    already lies there, nothing is written.
     Returns: Path of OUT.
     Raises: UserError for numbers out of range and for an OUT that holds something else.
     """
@@ -382,6 +559,8 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     check(made_from)
     if layout == "coco_stuff":
         made_from["labels"] = label_names(classes)
+    if layout == "celeba":
+        made_from["attributes"] = list(FACE_ATTRIBUTES)
     out = Path(out).expanduser().absolute()
     if out.is_dir() and any(out.iterdir()):
         record = out / "toy_data.json"
@@ -395,7 +574,10 @@ def make(out, layout="class_folders", classes=4, count=1000, val_count=0, size=3
     try:
         for split, number in (("train", count), ("val", val_count)):
             if number:
-                pictures = scenes(seed, split, number, classes=classes, layout=layout)
+                if layout == "celeba":
+                    pictures = faces(seed, split, number)
+                else:
+                    pictures = scenes(seed, split, number, classes=classes, layout=layout)
                 LAYOUTS[layout](partial / split, pictures, size)
         (partial / "toy_data.json").write_text(to_json(made_from))
         if out.is_dir():  # and empty
@@ -414,7 +596,7 @@ def check(made_from):
     """Raise UserError for the first number out of range."""
     layout = made_from["layout"]
     # Class folders: no class may stay without a picture.
-    least = 1 if layout == "coco_stuff" else made_from["classes"]
+    least = 1 if layout in ("coco_stuff", "celeba") else made_from["classes"]
     bounds = {
         "classes": (1, len(class_names(layout))),
         "count": (least, 10**6),
@@ -440,7 +622,7 @@ def parse_args(argv=None):
         help="kind of data set (%(default)s)")
     add("--classes", type=int, default=4,
         help=f"the first so many of {', '.join(SHAPES)} (%(default)s); of the layout figures: "
-             f"{', '.join(FIGURES)}")
+             f"{', '.join(FIGURES)}; faces have none")
     add("--count", type=int, default=1000, help="pictures under OUT/train (%(default)s)")
     add("--val_count", type=int, default=0,
         help="other pictures under OUT/val; 0: no such folder (%(default)s)")
@@ -460,6 +642,8 @@ def main(argv=None):
     if args.layout == "coco_stuff":
         ids = [f"{i} {name}" for i, name in enumerate(label_names(args.classes))]
         print(f"label ids: {', '.join(ids)}")
+    if args.layout == "celeba":
+        print(f"attributes: {', '.join(FACE_ATTRIBUTES)}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 photo is whose, their ids as they are.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ from PIL import Image
 from shared_metrics.errors import UserError
 from shared_metrics.images import DAMAGE, MAX_PIXELS, SUFFIXES, list_images
 
+# What Cityscapes adds to the name that photo, labels and instances have in common.
+CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_instanceIds)$")
 GRAY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..255
 
 
-def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="train"):
+def find_folders(
+    root="", image_dir="", label_dir="", instance_dir="", split="train", flag="--data_path"
+):
     """The folders of photos, label maps and instance maps (None where there are none), as Paths.
 
     Args:
@@ -23,13 +28,14 @@ def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="tr
         image_dir, label_dir, instance_dir: separate folders as NVlabs' flags, instead of root; the
             last one may lack.
         split: "train", or "val" (val_* folders, else test_*).
+        flag: what the command calls root.
     Raises: UserError naming the flag and folder that is missing.
     """
     flags = {"--image_dir": image_dir, "--label_dir": label_dir, "--instance_dir": instance_dir}
     if not root:
         if not image_dir or not label_dir:
             raise UserError(
-                "--data_path is missing. Give a folder with train_img and train_inst, or "
+                f"{flag} is missing. Give a folder with train_img and train_inst, or "
                 "--image_dir and --label_dir"
             )
         for flag, folder in flags.items():
@@ -38,14 +44,13 @@ def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="tr
         return tuple(Path(folder).expanduser() if folder else None for folder in flags.values())
     if any(flags.values()):
         raise UserError(
-            "--data_path and --image_dir, --label_dir or --instance_dir: give either the one or "
+            f"{flag} and --image_dir, --label_dir or --instance_dir: give either the one or "
             "the others"
         )
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(
-            f"--data_path {root}: no such folder. Give the folder that holds train_img and "
-            "train_inst"
+            f"{flag} {root}: no such folder. Give the folder that holds train_img and train_inst"
         )
     if split == "val" and not (root / "val_img").is_dir() and (root / "test_img").is_dir():
         split = "test"
@@ -56,7 +61,7 @@ def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="tr
     for folder in (photos, maps):
         if not folder.is_dir() and not (folder == maps and labels.is_dir()):
             raise UserError(
-                f"--data_path {root}: no folder {folder.name} in it. Expected {photos.name} with "
+                f"{flag} {root}: no folder {folder.name} in it. Expected {photos.name} with "
                 f"photos and {maps.name} with label maps of the same names"
             )
     if not labels.is_dir():
@@ -65,7 +70,8 @@ def find_folders(root="", image_dir="", label_dir="", instance_dir="", split="tr
 
 
 def pair(image_dir, label_dir, instance_dir=None):
-    """Match the files of the folders by their path without suffix.
+    """Match the files of the folders by their path without suffix, and without what Cityscapes adds
+    to names.
 
     Returns: list of (photo, label map, instance map or None) sorted by name, and a list of
         problems, one line each.
@@ -87,7 +93,8 @@ def _by_stem(folder, problems):
     """{path without suffix: file} of the images in a folder; `problems` gains those of one name."""
     files = {}
     for path in list_images(folder):
-        first = files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        first = files.setdefault(CITYSCAPES.sub("", stem), path)
         if first != path:
             problems.append(f"{path}: {first.name} bears the same name; keep one of them")
     if not files:

@@ -46,7 +46,7 @@ class PlainFields:
         """The inverse of `to_dict`.
 
         Raises: UserError on unknown or missing entries, and on values that are not of their field's
-            type: bool, str, Literal, int (at least 1), float (finite, at least 0), tuple (of ints).
+            type: bool, str, Literal, int (at least 0), float (finite, at least 0), tuple (of ints).
         """
         names = {field.name for field in fields(cls)}
         odd = sorted(map(str, names ^ set(values if isinstance(values, dict) else ())))
@@ -93,7 +93,7 @@ def _fits(value, kind):
     if kind is float:
         return type(value) in (int, float) and 0 <= value < math.inf
     if kind is int:
-        return type(value) is int and value >= 1
+        return type(value) is int and value >= 0
     return type(value) is kind
 
 

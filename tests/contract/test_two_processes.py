@@ -1,7 +1,7 @@
 """Two processes train as one on the joined batch.
 
 Without dropout, and with BatchNorm frozen, which depends on the batch by design.
-tests/<folder>/two_steps.py OUT takes two iterations, alone or under the launcher, and writes
+tests/<folder>/two_steps*.py OUT takes two iterations, alone or under the launcher, and writes
 OUT/rank<r>.pdparams: {network: its state}.
 """
 
@@ -13,10 +13,12 @@ import pytest
 from shared_metrics import weights
 from tests.conftest import ROOT, run_cli
 
-SCRIPTS = sorted((ROOT / "tests").glob("*/two_steps.py"))
+SCRIPTS = sorted((ROOT / "tests").glob("*/two_steps*.py"))
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=[path.parent.name for path in SCRIPTS])
+@pytest.mark.parametrize(
+    "script", SCRIPTS, ids=[f"{path.parent.name}-{path.stem}" for path in SCRIPTS]
+)
 def test_two_processes_equal_one_on_the_joined_batch(script, tmp_path):
     env = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / script.parent.name)])}
     alone = tmp_path / "alone"

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,71 @@ def test_crowded_scenes_depend_on_seed_split_and_number_alone(tmp_path):
         name = f"train_img/{i:06d}.png"
         assert not np.array_equal(few[name], other[name])
         assert not np.array_equal(many[name], many[name.replace("train", "val")])
+
+
+def draw_faces(count, seed=0):
+    return [face for _, _, face in toy.faces(seed, "train", count)]
+
+
+def test_celeba_has_one_folder_and_two_lists(tmp_path):
+    out = toy.make(tmp_path / "toy", "celeba", count=3, val_count=2, size=24, seed=1)
+    found = pictures(out)
+    assert list(found) == [f"img_align_celeba/{i:06d}.png" for i in range(1, 6)]
+    assert {a.shape for a in found.values()} == {(24, 24, 3)}
+    count, names, *lines = (out / "list_attr_celeba.txt").read_text().splitlines()
+    assert count == "5" and names.split() == list(toy.FACE_ATTRIBUTES)
+    faces = [face for split, n in (("train", 3), ("val", 2)) for *_, face in toy.faces(1, split, n)]
+    for i, (line, face) in enumerate(zip(lines, faces, strict=True), 1):
+        name, *values = line.split()
+        assert name == f"{i:06d}.png"
+        on = {n for n, v in zip(toy.FACE_ATTRIBUTES, values, strict=True) if v == "1"}
+        assert on == face.attributes and set(values) <= {"1", "-1"}
+        assert np.array_equal(found[f"img_align_celeba/{name}"], toy.paint_face(face, 24))
+    partition = (out / "list_eval_partition.txt").read_text().split()
+    assert partition[::2] == [f"{i:06d}.png" for i in range(1, 6)]
+    assert partition[1::2] == ["0", "0", "0", "2", "2"]
+    record = json.loads((out / "toy_data.json").read_text())
+    assert record["attributes"] == list(toy.FACE_ATTRIBUTES)
+
+
+def test_face_i_depends_on_seed_split_and_number_alone(tmp_path):
+    few = pictures(toy.make(tmp_path / "few", "celeba", count=2, size=16, seed=4))
+    many = pictures(toy.make(tmp_path / "many", "celeba", count=4, val_count=2, size=16, seed=4))
+    other = pictures(toy.make(tmp_path / "other", "celeba", count=2, size=16, seed=5))
+    assert all(np.array_equal(few[name], many[name]) for name in few)
+    assert not any(np.array_equal(few[name], other[name]) for name in few)
+    assert len({picture.tobytes() for picture in many.values()}) == 6
+
+
+def test_attributes_are_drawn_independently_but_for_one_hair_colour():
+    table = np.array(
+        [[name in face.attributes for name in toy.FACE_ATTRIBUTES] for face in draw_faces(3000)]
+    )
+    assert (table[:, :3].sum(1) == 1).all()
+    assert np.abs(table[:, :3].mean(0) - 1 / 3).max() < 0.04
+    assert np.abs(table[:, 3:].mean(0) - 1 / 2).max() < 0.04
+    together = np.corrcoef(table.T)
+    together[:3, :3] = 0
+    assert np.abs(together - np.diag(np.diag(together))).max() < 0.07
+
+
+@pytest.mark.parametrize("name", toy.FACE_ATTRIBUTES[3:])
+def test_each_attribute_shows_at_64_pixels_and_only_where_it_belongs(name):
+    rows = {"Eyeglasses": (20, 42), "Smiling": (34, 56), "Wearing_Hat": (0, 34)}
+    top, bottom = rows.get(name, (32, 54))
+    for face in draw_faces(20):
+        other = replace(face, attributes=face.attributes ^ {name})
+        a, b = (np.asarray(toy.paint_face(f, 64)).astype(int) for f in (face, other))
+        changed = np.abs(a - b).max(2) > 20
+        assert changed.sum() > 25
+        assert not changed[:top].any() and not changed[bottom:].any()
+
+
+def test_one_face_at_every_size():
+    for face in draw_faces(5):
+        small = np.asarray(toy.paint_face(face, 32), np.float64)
+        large = np.asarray(toy.paint_face(face, 128), np.float64)
+        assert np.abs(small - large.reshape(32, 4, 32, 4, 3).mean((1, 3))).mean() < 6
 
 
 def test_same_data_again_is_left_alone_and_other_data_is_refused(tmp_path):

@@ -24,6 +24,7 @@ def test_none_is_an_empty_list():
         (flags.ranges, ("", "3-1", "1-", "-1", "a", "1,,2", "none", "1-99999999999")),
         (flags.positive, ("0", "-1", "1.5", "x", "nan")),
         (flags.not_negative, ("-1", "0.5", "inf")),
+        (flags.truth, ("", "2", "maybe")),
         (flags.share, ("1", "-0.1", "nan", "x")),
         (flags.amount, ("-1", "inf", "nan", "x")),
     ],
@@ -37,3 +38,8 @@ def test_what_is_refused(read, texts):
 def test_numbers():
     assert (flags.positive("1e6"), flags.not_negative("0")) == (1_000_000, 0)
     assert (flags.share("0.999"), flags.amount("2e-4")) == (0.999, 2e-4)
+
+
+def test_truth():
+    words = ("True", "false", "1", "No", "yes", "0")
+    assert [flags.truth(word) for word in words] == [True, False, True, False, True, False]

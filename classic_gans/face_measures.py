@@ -1,0 +1,116 @@
+"""How well faces are edited, by the measures of StarGAN's, AttGAN's and STGAN's papers: what is
+left of a face that was to stay as it is, and what a judge of attributes sees in the edited ones.
+"""
+
+import numpy as np
+
+from shared_metrics.errors import UserError
+
+METRICS = ("psnr", "ssim", "accuracy", "preservation")
+JUDGED = ("accuracy", "preservation")
+
+
+def open_judge(path, names, metrics=()):
+    """`shared_metrics.judges.attributes.AttributeClassifier` of a file, None without one.
+
+    Args: names, attributes that it must know; metrics, those asked for.
+    Raises: UserError where it does not know them, or where a metric needs a judge.
+    """
+    if not path:
+        needing = [metric for metric in metrics if metric in JUDGED]
+        if needing:
+            raise UserError(
+                f"--metrics {needing[0]}: needs --attribute_judge; train one by `python -m "
+                "shared_metrics.judges attributes`"
+            )
+        return None
+    from shared_metrics.judges.attributes import load_attributes
+
+    judge = load_attributes(path)
+    missing = [name for name in names if name not in judge.classes]
+    if missing:
+        raise UserError(
+            f"--attribute_judge {path}: does not know {', '.join(missing)}; it knows "
+            f"{', '.join(judge.classes)}"
+        )
+    return judge
+
+
+def seen(judge, names, images):
+    """The labels (N, c) that the judge sees in uint8 faces, float32 of 0 and 1."""
+    columns = [judge.classes.index(name) for name in names]
+    return (judge.predict(images)[:, columns] > 0.5).astype(np.float32)
+
+
+def differences(images, others):
+    """(PSNR in dB, SSIM) of each pair of uint8 faces (N, S, S, 3): arrays (N,), by scikit-image."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    psnr = []
+    ssim = []
+    for image, other in zip(images, others, strict=True):
+        psnr.append(peak_signal_noise_ratio(image, other, data_range=255))
+        ssim.append(structural_similarity(image, other, data_range=255, channel_axis=2))
+    return np.array(psnr), np.array(ssim)
+
+
+class Measures:
+    """Gathers what `METRICS` name, as the faces come.
+
+    psnr, ssim: of faces drawn with their own attributes, against these faces.
+    accuracy: share of the edits in which the judge sees the attribute as it was to become, of those
+        faces that had it otherwise; the mean over the attributes.
+    preservation: share of the other attributes that the judge sees as the face's label has them.
+    Args: metrics, of METRICS; names, the attributes; judge, see `open_judge`.
+    """
+
+    def __init__(self, metrics, names, judge=None):
+        self.metrics = metrics
+        self.names = names
+        self.judge = judge
+        self.psnr = []
+        self.ssim = []
+        self.changed = np.zeros((2, len(names)))  # edits of each attribute: seen, all
+        self.kept = np.zeros((2, len(names)))  # other attributes after these edits: seen, all
+
+    def wanted(self, *metrics):
+        """Whether any of these metrics is asked for."""
+        return any(metric in self.metrics for metric in metrics)
+
+    def reconstructed(self, faces, drawn):
+        """Take uint8 faces (N, S, S, 3), and what G draws of them with their own attributes."""
+        psnr, ssim = differences(faces, drawn)
+        self.psnr += psnr.tolist()
+        self.ssim += ssim.tolist()
+
+    def edited(self, i, drawn, labels, target):
+        """Take uint8 faces with `labels` (N, c) that were drawn with attribute i as in `target`."""
+        judged = seen(self.judge, self.names, drawn)
+        right = judged == target
+        changes = target[:, i] != labels[:, i]
+        self.changed[:, i] += right[changes, i].sum(), changes.sum()
+        others = target == labels
+        others[:, i] = False
+        self.kept[:, i] += right[others].sum(), others.sum()
+
+    def result(self):
+        """{"scores": {metric: number}, "per_class": {attribute: {...}} where a judge was asked}."""
+        values = {}
+        if self.psnr:
+            values = {"psnr": float(np.mean(self.psnr)), "ssim": float(np.mean(self.ssim))}
+        by_name = {}
+        if self.judge is not None:
+            accuracies = self.changed[0] / np.maximum(self.changed[1], 1)
+            preservations = self.kept[0] / np.maximum(self.kept[1], 1)
+            tried = self.changed[1] > 0
+            if tried.any():
+                values["accuracy"] = float(accuracies[tried].mean())
+                values["preservation"] = float(preservations[tried].mean())
+            for i in np.flatnonzero(tried):
+                numbers = (float(accuracies[i]), float(preservations[i]))
+                by_name[self.names[i]] = dict(zip(JUDGED, numbers, strict=True))
+        scores = {name: value for name, value in values.items() if name in self.metrics}
+        result = {"scores": scores}
+        if self.wanted(*JUDGED):
+            result |= {"per_class": by_name, "judge": self.judge.info}
+        return result

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# STGAN on CelebA as PaddleCV trained it.
+cd "$(dirname "$0")/.." || exit
+python train.py --model_net STGAN --dataset celeba --train_list ./data/celeba/list_attr_celeba.txt \
+    --split pcv --crop_size 170 --image_size 128 --gan_mode wgan --batch_size 32 --epoch 50 \
+    --num_discriminator_time 5 --dis_norm instance_norm --output ./output/stgan/ "$@"
