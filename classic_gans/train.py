@@ -74,7 +74,7 @@ def parser(name, room):
     add("--save_checkpoints", **switch, default=True,
         help="after every epoch, where --save_every is 0; False: at the end alone")
     add("--run_test", **switch, default=True,
-        help="a sample sheet after every epoch, where --sample_every is 0; False: at the end alone")
+        help="a sample sheet after every epoch, where --sample_every is 0; False: none")
     run_flags(p, name=rooms.ROOMS[name], output_dir="./output")
     p.set_defaults(save_every=0, sample_every=0)
     room.add_flags(p)

@@ -1,6 +1,6 @@
-"""Two processes train as one on the joined batch (without dropout; BatchNorm frozen, which depends
-on the batch by design).
+"""Two processes train as one on the joined batch.
 
+Without dropout, and with BatchNorm frozen, which depends on the batch by design.
 tests/<folder>/two_steps.py OUT takes two iterations, alone or under the launcher, and writes
 OUT/rank<r>.pdparams: {network: its state}.
 """
@@ -19,16 +19,20 @@ SCRIPTS = sorted((ROOT / "tests").glob("*/two_steps.py"))
 @pytest.mark.parametrize("script", SCRIPTS, ids=[path.parent.name for path in SCRIPTS])
 def test_two_processes_equal_one_on_the_joined_batch(script, tmp_path):
     env = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / script.parent.name)])}
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    alone.mkdir(), together.mkdir()
+    alone = tmp_path / "alone"
+    together = tmp_path / "together"
+    alone.mkdir()
+    together.mkdir()
     run_cli(ROOT, script, alone, env=env)
     launch = "-m paddle.distributed.launch --nproc_per_node 2 --log_dir".split()
     run_cli(ROOT, *launch, tmp_path / "logs", script, together, env=env)
     one = weights.load(alone / "rank0.pdparams")
-    ranks = [weights.load(together / f"rank{r}.pdparams") for r in (0, 1)]
+    rank0 = weights.load(together / "rank0.pdparams")
+    rank1 = weights.load(together / "rank1.pdparams")
     for network, state in one.items():
         for name, value in state.items():
-            first, second = ranks[0][network][name], ranks[1][network][name]
+            first = rank0[network][name]
+            second = rank1[network][name]
             assert np.array_equal(first, second), f"{network}.{name} differs between the processes"
             difference = f"{network}.{name} differs from one process"
             assert np.allclose(first, value, atol=1e-5), difference
