@@ -271,3 +271,21 @@ def test_taking_a_paper_out_is_deleting_its_room(data_dir, tmp_path):
     run_cli(copy, "infer.py", "--init_model", tmp_path / "out", "--output", tmp_path / "drawn")
     failed = run_cli(copy, "train.py", *TINY["Pix2pix"], *flags, code=2)
     assert "--model_net Pix2pix: unknown; take one of CGAN, CycleGAN" in failed.stderr
+
+
+@pytest.mark.parametrize("name", ["Pix2pix", "CycleGAN"])
+def test_unreadable_pictures_stop_or_are_left_out(run, data_dir, tmp_path, name):
+    """Cut files, whose heads are whole, one to train on and one to show."""
+    flags = [*TINY[name], "--epoch", 1, "--skip_bad_images"]
+
+    def height(out):
+        run("train", *flags, "--output", out)
+        return Image.open(next((tmp_path / out / "samples").iterdir())).size[1]
+
+    whole = height("whole")
+    for place in ("trainA/3_A.png", "testA/8_A.png"):
+        path = data_dir / "pairs" / place
+        path.write_bytes(path.read_bytes()[:-40])
+    assert height("rest") == whole - 34
+    error = run("train", *flags[:-1], "--output", "none", code=2).err
+    assert "3_A.png: not a readable image" in error or "8_A.png: not a readable" in error
