@@ -152,7 +152,7 @@ class Quality:
         shares = np.bincount(seen, minlength=len(self.judge.classes)) / len(seen)
         shares = shares[shares > 0]
         values["judge_classes"] = len(shares)
-        values["judge_entropy"] = float(-(shares * np.log(shares)).sum())
+        values["judge_entropy"] = float((shares * np.log(1 / shares)).sum())
         if self.asked:
             by_class = self.accuracies()
             right = seen == np.concatenate(self.asked)

@@ -14,7 +14,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.flags import new_parser, original_words, truth
 
 # The way of each kind of model (KIND of its trainer): a module with `add_flags`, `run` and WORDS.
-WAYS = {"digits": "draw", "translation": "translate", "faces": "edit"}
+WAYS = {"digits": "draw", "translation": "translate", "faces": "edit", "labels": "paint"}
 ORIGINAL = {"--init_model": "--pretrained_model", "--output": "--output_dir"}
 # What the original had to be told again, and which of its flags some models do not read.
 TOLD = (

@@ -56,7 +56,7 @@ def parser(name, room):
     add("--data_dir", default="./data", help="folder of data sets")
     add("--train_list", default="", help="list file of the training set, if not its train.txt")
     add("--test_list", default="", help="list file of the test set, if not its test.txt")
-    if room.KIND != "digits":
+    if room.KIND in ("translation", "faces"):
         add("--image_size", type=positive, default=286, help="side to which pictures are resized")
         add("--crop_size", type=positive, default=256, help="side of the square cut out of them")
     if room.KIND == "translation":
@@ -74,7 +74,7 @@ def parser(name, room):
     add("--save_checkpoints", **switch, default=True,
         help="after every epoch, where --save_every is 0; False: at the end alone")
     add("--run_test", **switch, default=True,
-        help="a sample sheet after every epoch, where --sample_every is 0; False: at the end alone")
+        help="a sample sheet after every epoch, where --sample_every is 0; False: none")
     run_flags(p, name=rooms.ROOMS[name], output_dir="./output")
     p.set_defaults(save_every=0, sample_every=0)
     room.add_flags(p)

@@ -144,7 +144,7 @@ class Trainer:
             batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
             for iteration in run:
                 run.log(self.train_step(iteration, *next(batches)))
-                if run.due(a.sample_every, epochs=int(a.run_test), last=True):
+                if run.due(a.sample_every, epochs=int(a.run_test)):
                     run.picture("samples", self.sheet())
                     run.values(self.quality())
                 if run.due(a.eval_every):

@@ -236,7 +236,7 @@ class Trainer:
             batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
             for iteration in run:
                 run.log(self.train_step(iteration, *next(batches)))
-                if run.due(a.sample_every, epochs=int(a.run_test), last=True):
+                if run.due(a.sample_every, epochs=int(a.run_test)):
                     run.picture("samples", self.sheet())
                 if run.due(a.eval_every):
                     run.score(self.fakes(run.eval_samples))
@@ -264,6 +264,10 @@ class Trainer:
             notes=notes,
         )
 
+    def shown(self, indices):
+        """(index, (A, B)) of pictures to show."""
+        return translation.readable(self.held_out, indices, self.args.skip_bad_images)
+
     def draw(self, network, x, index):
         """What a generator draws of x (1, C, S, S), an array, as test.py draws it: the same."""
         return translation.draw(network, x, self.mode, 0, index)
@@ -274,8 +278,7 @@ class Trainer:
         """
         alike = self.arch.input_nc == self.arch.output_nc  # only then there is an identity
         cells = []
-        for index in translation.some(len(self.held_out)):
-            a, b = self.held_out.load(index, None)
+        for index, (a, b) in self.shown(translation.some(len(self.held_out))):
             for x, there, back in ((a, self.G_A, self.G_B), (b, self.G_B, self.G_A)):
                 fake = self.draw(there, x[None], index)
                 cells += [x[None], fake, self.draw(back, fake, index)]
@@ -287,8 +290,7 @@ class Trainer:
 
     def fakes(self, number):
         """The first `number` pictures of A translated, one by one."""
-        for index in range(number):
-            a, _ = self.held_out.load(index, None)
+        for index, (a, _) in self.shown(range(number)):
             yield rgb(to_uint8(self.draw(self.G_A, a[None], index)))
 
     def start_from(self, state, source):

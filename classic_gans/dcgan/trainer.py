@@ -146,7 +146,7 @@ class Trainer:
             for iteration in run:
                 x, _ = next(batches)
                 run.log(self.train_step(iteration, x))
-                if run.due(a.sample_every, epochs=int(a.run_test), last=True):
+                if run.due(a.sample_every, epochs=int(a.run_test)):
                     run.picture("samples", self.sheet())
                     run.values(self.quality())
                 if run.due(a.eval_every):

@@ -171,7 +171,7 @@ class Trainer:
             batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
             for iteration in run:
                 run.log(self.train_step(iteration, *next(batches)))
-                if run.due(a.sample_every, epochs=int(a.run_test), last=True):
+                if run.due(a.sample_every, epochs=int(a.run_test)):
                     sheet, distance = self.sheet()
                     run.picture("samples", sheet)
                     run.values({"shown_l1": distance})
@@ -200,18 +200,18 @@ class Trainer:
             notes=notes,
         )
 
-    def draw(self, index):
-        """(A, B' = G(A), B) of a pair to show, uint8 (1, S, S, 3) each, B' as test.py draws it."""
-        a, b = self.held_out.load(index, None)
-        fake = translation.draw(self.G, a[None], self.mode, 0, index)
-        return [rgb(to_uint8(x)) for x in (a[None], fake, b[None])]
+    def drawn(self, indices):
+        """(A, B' = G(A), B) of pairs to show, uint8 (1, S, S, 3) each, B' as test.py draws it."""
+        skip_bad = self.args.skip_bad_images
+        for index, (a, b) in translation.readable(self.held_out, indices, skip_bad):
+            fake = translation.draw(self.G, a[None], self.mode, 0, index)
+            yield [rgb(to_uint8(x)) for x in (a[None], fake, b[None])]
 
     def sheet(self):
         """(a row A, G(A), B for each of some pairs; the mean |B - G(A)| of these, in [0, 1])."""
         cells = []
         distances = []
-        for index in translation.some(len(self.held_out)):
-            a, fake, b = self.draw(index)
+        for a, fake, b in self.drawn(translation.some(len(self.held_out))):
             cells += [a, fake, b]
             distances.append(np.abs(fake.astype(np.int16) - b).mean() / 255)
         titles = ["given", "drawn", "wanted"]
@@ -219,8 +219,8 @@ class Trainer:
 
     def fakes(self, number):
         """The first `number` pictures drawn of pairs to show, one by one."""
-        for index in range(number):
-            yield self.draw(index)[1]
+        for _, fake, _ in self.drawn(range(number)):
+            yield fake
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state` (convert.read_weights): of G, D or both.

@@ -26,12 +26,13 @@ def names(folder):
 
 @pytest.fixture
 def trained(run, tmp_path):
-    """Function that trains a model for two iterations and returns its folder; at a rate at which
-    its pictures are already told apart.
+    """Function that trains a model for two iterations and returns its folder, which holds a sheet;
+    at a rate at which its pictures are already told apart.
     """
 
     def train(name, *flags):
         words = [*TINY[name], "--max_iter", 2, "--output", "run", "--learning_rate", 0.05]
+        words += ["--sample_every", 2]
         run("train", *words, *flags)
         return tmp_path / "run"
 

@@ -129,10 +129,10 @@ def test_old_flags_are_taken_with_a_note(run, tmp_path):
 def test_what_is_saved_and_shown_when(run, tmp_path):
     run("train", *CGAN, "--epoch", 3, "--save_checkpoints", "False", "--run_test=False")
     out = tmp_path / "output"
-    assert checkpoints(out) == ["iter_0000009.pdparams"] and sheets(out) == ["iter_0000009.png"]
+    assert checkpoints(out) == ["iter_0000009.pdparams"] and not (out / "samples").exists()
     run("train", *CGAN, "--iterations", 5, "--save_every", 2, "--output", "b")
     assert checkpoints(tmp_path / "b") == [f"iter_000000{n}.pdparams" for n in (2, 4, 5)]
-    assert sheets(tmp_path / "b") == ["iter_0000003.png", "iter_0000005.png"]
+    assert sheets(tmp_path / "b") == ["iter_0000003.png"]
 
 
 def test_the_last_short_batch(run, tmp_path):
@@ -271,3 +271,21 @@ def test_taking_a_paper_out_is_deleting_its_room(data_dir, tmp_path):
     run_cli(copy, "infer.py", "--init_model", tmp_path / "out", "--output", tmp_path / "drawn")
     failed = run_cli(copy, "train.py", *TINY["Pix2pix"], *flags, code=2)
     assert "--model_net Pix2pix: unknown; take one of CGAN, CycleGAN" in failed.stderr
+
+
+@pytest.mark.parametrize("name", ["Pix2pix", "CycleGAN"])
+def test_unreadable_pictures_stop_or_are_left_out(run, data_dir, tmp_path, name):
+    """Cut files, whose heads are whole, one to train on and one to show."""
+    flags = [*TINY[name], "--epoch", 1, "--skip_bad_images"]
+
+    def height(out):
+        run("train", *flags, "--output", out)
+        return Image.open(next((tmp_path / out / "samples").iterdir())).size[1]
+
+    whole = height("whole")
+    for place in ("trainA/3_A.png", "testA/8_A.png"):
+        path = data_dir / "pairs" / place
+        path.write_bytes(path.read_bytes()[:-40])
+    assert height("rest") == whole - 34
+    error = run("train", *flags[:-1], "--output", "none", code=2).err
+    assert "3_A.png: not a readable image" in error or "8_A.png: not a readable" in error

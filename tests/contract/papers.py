@@ -1,11 +1,15 @@
 """What the contract tests need to know of each paper: how to train a tiny model.
 
 Every folder at the root that has a train.py is a paper; `tests/<folder>/tiny.py` declares it as
-PAPER.
+PAPER, or its several papers as PAPERS, {name: Paper}.
+
+What `runs.training` does for all trainers alike, kill -9, signals, damaged and full disks, is tried
+with one paper of each folder: `light` papers take part in the tests of what is their own.
 """
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from scripts import make_toy_data
 from tests.conftest import ROOT
@@ -22,6 +26,10 @@ class Paper:
         edit: (text in model.py, its replacement), which changes what the generator draws.
         layout: of make_toy_data.
         part: the folder in it that the data flag wants.
+        make: function of a new folder that makes the data there instead, and returns what the data
+            flag wants.
+        model: the file in the paper's folder that `edit` is of.
+        light: whether it is left out where the tests are of the shared loop alone.
         folder: set by `find_papers`.
     """
 
@@ -30,6 +38,9 @@ class Paper:
     edit: tuple
     layout: str = "class_folders"
     part: str = "train"
+    make: Callable | None = None
+    model: str = "model.py"
+    light: bool = False
     folder: str = ""
 
     def data(self, tmp_path):
@@ -37,6 +48,8 @@ class Paper:
 
         It holds three batches an epoch, so that runs cross epochs.
         """
+        if self.make:
+            return self.make(tmp_path / "data")
         out = make_toy_data.make(tmp_path / "data", self.layout, classes=2, count=24, size=32)
         return out / self.part
 
@@ -59,13 +72,19 @@ class Paper:
 
 
 def find_papers():
-    """{folder: Paper} of every paper folder; a folder that declares nothing is an error."""
+    """{folder, or folder-name: Paper} of all papers; a folder that declares none is an error."""
     papers = {}
     for path in sorted(ROOT.glob("*/train.py")):
         folder = path.parent.name
-        declared = importlib.import_module(f"tests.{folder}.tiny").PAPER
-        papers[folder] = Paper(**{**vars(declared), "folder": folder})
+        module = importlib.import_module(f"tests.{folder}.tiny")
+        if hasattr(module, "PAPERS"):
+            declared = {f"{folder}-{name}": paper for name, paper in module.PAPERS.items()}
+        else:
+            declared = {folder: module.PAPER}
+        for name, paper in declared.items():
+            papers[name] = replace(paper, folder=folder)
     return papers
 
 
 PAPERS = find_papers()
+WHOLE = {name: paper for name, paper in PAPERS.items() if not paper.light}
