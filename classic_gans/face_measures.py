@@ -87,9 +87,9 @@ class Measures:
         """Take uint8 faces with `labels` (N, c) that were drawn with attribute i as in `target`."""
         judged = seen(self.judge, self.names, drawn)
         right = judged == target
-        changes = target[:, i] != labels[:, i]
+        changes = target[:, i] != labels[:, i]  # one hair colour may be asked for twice
         self.changed[:, i] += right[changes, i].sum(), changes.sum()
-        others = target == labels
+        others = target == labels  # not what the change excludes
         others[:, i] = False
         self.kept[:, i] += right[others].sum(), others.sum()
 
