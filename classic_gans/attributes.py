@@ -39,6 +39,14 @@ def with_attribute(labels, name, values, names, exclusive=EXCLUSIVE):
     return labels
 
 
+def rivals(name, names, exclusive=EXCLUSIVE):
+    """Positions of the attributes that exclude this one."""
+    others = set()
+    for group in exclusive:
+        others |= set(group) if name in group else set()
+    return [i for i, other in enumerate(names) if other in others and other != name]
+
+
 def edits(labels, names, exclusive=EXCLUSIVE, choices=(), first=0):
     """The labels with each attribute changed in turn: (c, N, c).
 

@@ -276,7 +276,9 @@ def measure(measures, editor, x, labels):
     own = len(measures.names)
     for i, target in enumerate(editor.edits(labels)[:own]):
         drawn = to_uint8(editor.draw(x, labels, target, [i]))
-        measures.edited(i, drawn, labels[:, :own], target[:, :own])
+        names = measures.names
+        rivals = attributes.rivals(names[i], names, editor.about["exclusive"])
+        measures.edited(i, drawn, labels[:, :own], target[:, :own], rivals)
 
 
 def run(args, state, room):

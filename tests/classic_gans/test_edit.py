@@ -282,8 +282,10 @@ def test_accuracy_and_preservation_by_hand(attgan):
         "preservation": pytest.approx(1 / 3),
     }
     assert result["per_class"].keys() == {"A"} and result["judge"] == {"judge": "toy"}
-    measures.edited(1, np.zeros((1, 8, 8, 3), np.uint8), labels[1:2], np.float32([[0, 0]]))
-    assert measures.result()["scores"]["accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    measures.edited(1, np.zeros((1, 8, 8, 3), np.uint8), labels[1:2], np.float32([[0, 0]]), [0])
+    scores = measures.result()["scores"]
+    assert scores["accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert scores["preservation"] == pytest.approx(1 / 3)  # beside a rival B has no others
 
 
 def test_reconstruction_by_hand(attgan):

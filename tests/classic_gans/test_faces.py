@@ -253,6 +253,13 @@ def test_baldness_and_bangs(attributes):
     assert attributes.with_attribute(both, "Bangs", 0, names).tolist() == [[1, 0, 1, 1]]
 
 
+def test_rivals_are_those_of_all_groups(attributes):
+    names = ["Bald", "Bangs", "Receding_Hairline", "Black_Hair", "Blond_Hair"]
+    assert attributes.rivals("Bangs", names) == [0, 2]
+    assert attributes.rivals("Blond_Hair", names) == [3]
+    assert attributes.rivals("Male", [*names, "Male"]) == []
+
+
 def test_other_sets_bring_their_own_rules(attributes):
     labels = np.float32([[0, 1]])
     on = attributes.with_attribute(labels, "Cat", 1, ["Cat", "Dog"], exclusive=[("Cat", "Dog")])
