@@ -31,12 +31,20 @@ def with_attribute(labels, name, values, names, exclusive=EXCLUSIVE):
     """
     labels = np.array(labels, np.float32)
     labels[:, names.index(name)] = values
-    on = labels[:, names.index(name)] > 0
+    on = labels[:, names.index(name)] > 0  # by the value: PaddleCV's code goes by the name
     for group in exclusive:
         for other in group if name in group else ():
             if other != name and other in names:
                 labels[on, names.index(other)] = 0
     return labels
+
+
+def rivals(name, names, exclusive=EXCLUSIVE):
+    """Positions of the attributes that exclude this one."""
+    others = set()
+    for group in exclusive:
+        others |= set(group) if name in group else set()
+    return [i for i, other in enumerate(names) if other in others and other != name]
 
 
 def edits(labels, names, exclusive=EXCLUSIVE, choices=(), first=0):
@@ -46,10 +54,9 @@ def edits(labels, names, exclusive=EXCLUSIVE, choices=(), first=0):
         switched on, all others inverted; first, of labels of two data sets with their mask (see
         faces.jointly), how many names are of the first one.
     """
-    chosen = {name for group in choices for name in group}
     rows = []
     for i, name in enumerate(names):
-        values = 1 if name in chosen else 1 - labels[:, i]
+        values = 1 if any(name in group for group in choices) else 1 - labels[:, i]
         row = with_attribute(labels, name, values, names, exclusive)
         rows.append(in_one_set(row, i >= first, first, len(names)) if first else row)
     return np.stack(rows)
@@ -66,16 +73,16 @@ def in_one_set(labels, which, first, both):
     return labels
 
 
-def intensities(labels, target, asked, kept, changed):
+def intensities(labels, target, positions, thres_int, test_int):
     """What AttGAN and STGAN are told of the target labels: (N, c) float32, signed.
 
-    Args: labels, target (N, c); asked, positions of the attributes that were asked for: where they
-        change, their entries are plus or minus `changed` (test_int), all others plus or minus
-        `kept` (thres_int).
+    Args: labels, target (N, c); positions, of the attributes that are to change: where they do,
+        their entries are plus or minus `test_int`, all others plus or minus `thres_int`.
     """
-    strength = np.full(target.shape, kept, np.float32)
-    for i in asked:
-        strength[target[:, i] != labels[:, i], i] = changed
+    strength = np.full(target.shape, thres_int, np.float32)
+    for i in positions:
+        # Of what a face has already nothing is to be drawn more strongly than in training.
+        strength[target[:, i] != labels[:, i], i] = test_int
     return (2.0 * target - 1.0).astype(np.float32) * strength
 
 

@@ -61,10 +61,10 @@ def split_networks(data, families, room, path):
 
 def own_part(state, name):
     """What of PaddleCV's variables is a network's own; another family's state as it is."""
-    if not any(re.search(pattern, key) for pattern in PARTS.values() for key in state):
+    if not any(re.search("|".join(PARTS.values()), key) for key in state):
         return state
-    wanted = re.compile(PARTS[name])
-    return {k: v for k, v in state.items() if wanted.search(k) and not re.search(OPTIMIZER, k)}
+    keys = [k for k in state if re.search(PARTS[name], k) and not re.search(OPTIMIZER, k)]
+    return {key: state[key] for key in keys}
 
 
 def arrays(state):

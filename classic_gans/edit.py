@@ -118,6 +118,7 @@ def about_of(state, room, selected=""):
             f"--selected_attrs {','.join(names)}: the file is of {c_dim} attributes and does not "
             "tell their names; give them all, in the order of its training"
         )
+    # What a checkpoint keeps goes before the defaults, which are for published weights.
     about = {"first": 0, **room.PUBLISHED}
     for key, sets in (("exclusive", attributes.EXCLUSIVE), ("choices", room.PUBLISHED["choices"])):
         about[key] = attributes.groups(" ".join(",".join(group) for group in sets), names)
@@ -275,7 +276,9 @@ def measure(measures, editor, x, labels):
     own = len(measures.names)
     for i, target in enumerate(editor.edits(labels)[:own]):
         drawn = to_uint8(editor.draw(x, labels, target, [i]))
-        measures.edited(i, drawn, labels[:, :own], target[:, :own])
+        names = measures.names
+        rivals = attributes.rivals(names[i], names, editor.about["exclusive"])
+        measures.edited(i, drawn, labels[:, :own], target[:, :own], rivals)
 
 
 def run(args, state, room):
@@ -315,6 +318,7 @@ def run(args, state, room):
                 output.write([name], picture[None])
                 if part.start == 0:
                     save_png(picture, output.folder / "grid.png")
+            # For scores: labels as faces have them, and as often.
             others = subjects.labels[np.roll(chosen, 1)[part]]
             images = edited(args, editor, x, labels, others)
             if args.set:

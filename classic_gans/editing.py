@@ -52,21 +52,23 @@ class Editor:
 
     # ---- pictures ----
 
-    def draw(self, x, labels, target, asked=()):
+    def intensities(self, labels, target, positions=()):
+        """See attributes.intensities."""
+        strengths = (self.about["thres_int"], self.test_int)
+        return attributes.intensities(labels, target, positions, *strengths)
+
+    def draw(self, x, labels, target, positions=()):
         """Faces (N, 3, S, S) with the attributes `target`, by G in eval mode; all are arrays.
 
-        Args: x, faces with `labels`; asked, positions of the attributes that were asked for, whose
-            changes have the intensity `test_int`.
+        Args: x, faces with `labels`; positions, of the attributes that are to change, which are
+            told with the intensity `test_int`.
         """
-        kept = self.about["thres_int"]
-        told = attributes.intensities(labels, target, asked, kept, self.test_int)
-        return self.draw_told(x, labels, told)
+        return self.draw_entries(x, labels, self.intensities(labels, target, positions))
 
-    def draw_told(self, x, labels, told):
+    def draw_entries(self, x, labels, entries):
         """The same for the target's intensities (N, c)."""
-        kept = self.about["thres_int"]
-        source = attributes.intensities(labels, labels, (), kept, kept)
-        condition = paddle.to_tensor(self.condition(source, told).astype(np.float32))
+        source = self.intensities(labels, labels)
+        condition = paddle.to_tensor(self.condition(source, entries).astype(np.float32))
         training = self.generator.training
         self.generator.eval()
         with paddle.no_grad():
@@ -77,8 +79,8 @@ class Editor:
 
     def draw_values(self, x, labels, values):
         """The same with the attributes of {name: 0 or 1} as they say, all others as they are."""
-        asked = [self.names.index(name) for name in values]
-        return self.draw(x, labels, self.with_values(labels, values), asked)
+        positions = [self.names.index(name) for name in values]
+        return self.draw(x, labels, self.with_values(labels, values), positions)
 
     def sheet(self, x, labels, back=False):
         """The faces in the first row; in each further row with an attribute changed, which the
@@ -102,15 +104,15 @@ class Editor:
         """A row a face: as it is, then with the attributes of {name: 0 or 1} told at each of these
         intensities, with the sign turned for those that are to lack. Returns: uint8 (H, W, 3).
         """
-        kept = self.about["thres_int"]
         columns = [to_uint8(x)]
         for point in points:
-            now = {name: int((value == 1) == (point > 0)) for name, value in values.items()}
-            target = self.with_values(labels, now)
-            told = attributes.intensities(labels, target, (), kept, kept)
+            # Beyond 0 the attribute is there, and what it excludes is not.
+            signs = {name: int((value == 1) == (point > 0)) for name, value in values.items()}
+            target = self.with_values(labels, signs)
+            entries = self.intensities(labels, target)
             for name, value in values.items():
-                told[:, self.names.index(name)] = point if value else -point
-            columns.append(to_uint8(self.draw_told(x, labels, told)))
+                entries[:, self.names.index(name)] = point if value else -point
+            columns.append(to_uint8(self.draw_entries(x, labels, entries)))
         cells = np.stack(columns, 1)  # (faces, columns, S, S, 3)
         titles = ["original", *(f"{point:g}" for point in points)]
         return grid(cells.reshape(-1, *cells.shape[2:]), len(titles), column_labels=titles)

@@ -83,14 +83,18 @@ class Measures:
         self.psnr += psnr.tolist()
         self.ssim += ssim.tolist()
 
-    def edited(self, i, drawn, labels, target):
-        """Take uint8 faces with `labels` (N, c) that were drawn with attribute i as in `target`."""
+    def edited(self, i, drawn, labels, target, rivals=()):
+        """Take uint8 faces with `labels` (N, c) that were drawn with attribute i as in `target`.
+
+        Args: rivals, positions of the attributes that exclude it: these are no others to preserve,
+            since hair that is to lose its colour takes one of theirs.
+        """
         judged = seen(self.judge, self.names, drawn)
         right = judged == target
-        changes = target[:, i] != labels[:, i]
+        changes = target[:, i] != labels[:, i]  # one hair colour may be asked for twice
         self.changed[:, i] += right[changes, i].sum(), changes.sum()
         others = target == labels
-        others[:, i] = False
+        others[:, [i, *rivals]] = False
         self.kept[:, i] += right[others].sum(), others.sum()
 
     def result(self):
@@ -99,16 +103,13 @@ class Measures:
         if self.psnr:
             values = {"psnr": float(np.mean(self.psnr)), "ssim": float(np.mean(self.ssim))}
         by_name = {}
-        if self.judge is not None:
-            accuracies = self.changed[0] / np.maximum(self.changed[1], 1)
-            preservations = self.kept[0] / np.maximum(self.kept[1], 1)
-            tried = self.changed[1] > 0
-            if tried.any():
-                values["accuracy"] = float(accuracies[tried].mean())
-                values["preservation"] = float(preservations[tried].mean())
-            for i in np.flatnonzero(tried):
-                numbers = (float(accuracies[i]), float(preservations[i]))
-                by_name[self.names[i]] = dict(zip(JUDGED, numbers, strict=True))
+        for metric, counts in (("accuracy", self.changed), ("preservation", self.kept)):
+            tried = np.flatnonzero(counts[1])
+            shares = counts[0, tried] / counts[1, tried]
+            if len(tried):
+                values[metric] = float(shares.mean())
+            for i, share in zip(tried, shares.tolist(), strict=True):
+                by_name.setdefault(self.names[i], {})[metric] = share
         scores = {name: value for name, value in values.items() if name in self.metrics}
         result = {"scores": scores}
         if self.wanted(*JUDGED):

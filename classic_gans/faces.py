@@ -90,6 +90,7 @@ def open_celeba(args, part, flip=False):
             f"--c_dim {args.c_dim}: --selected_attrs names {len(selected)} attributes; leave "
             "--c_dim out, or make both agree"
         )
+    # Of two files neither is divided: their authors have chosen.
     one_list = list_of(args, "train") == list_of(args, "test")
     return celeba(
         image_folder(root),
@@ -292,7 +293,9 @@ def class_folders(root, image_size, crop_size, flip=False):
         raise UserError(f"{root}: no such folder; give the folder with a sub-folder per class")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) < 2:
-        inner = sorted(p for folder in folders for p in folder.iterdir() if p.is_dir())
+        inner = []
+        for folder in folders:
+            inner += [path for path in folder.iterdir() if path.is_dir()]
         advice = f"; did you mean {folders[0]}?" if len(inner) > 1 else ""
         raise UserError(
             f"{root}: needs a sub-folder of pictures per class, at least 2, but has "

@@ -279,7 +279,8 @@ class Generator(nn.Layer):
         x = self.fc(z).reshape([-1, self.width, H, W]) if self.arch.use_vae else self.fc(here)
         for name, _, _, doubled in self.arch.g_blocks():
             if doubled:
-                H, W = 2 * H, 2 * W
+                H = 2 * H
+                W = 2 * W
                 x = fast.upsample(x)
                 here = resize_nearest(seg, H, W)
             x = getattr(self, name)(x, here)

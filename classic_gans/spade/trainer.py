@@ -255,7 +255,7 @@ class Trainer:
         self.set_rates(iteration)
         rng = process.rng(self.args.seed, "step", iteration, process.rank())
         labels, instances, photos = (paddle.to_tensor(part) for part in next(batches))
-        seg = semantics(labels, instances, self.arch)
+        seg = semantics(labels, instances, self.arch)  # (N, semantic_nc, H, W)
         logs = self.g_update(seg, photos, self.noise(rng, len(photos)))
         return logs | self.d_update(seg, photos, self.noise(rng, len(photos)))
 
@@ -273,7 +273,7 @@ class Trainer:
 
     def discriminate(self, seg, fake, real):
         """D's outputs on fakes and on real photos, which pass as one batch, fakes first."""
-        images = paddle.concat([fake, real])
+        images = paddle.concat([fake, real])  # (2 N, 3, H, W)
         outputs = self.D(paddle.concat([paddle.concat([seg, seg]), images], 1))
         outputs = [[h.astype("float32") for h in scale] for scale in outputs]
         return split(outputs, len(fake))
@@ -301,7 +301,7 @@ class Trainer:
         G: its BatchNorms, u and v, and E's, move once more.
         """
         with self.update_D.autocast():
-            with paddle.no_grad():
+            with paddle.no_grad():  # G is fixed here, but in training mode
                 fake, _ = self.generate(seg, real, noise)
             d_fake, d_real = self.discriminate(seg, fake, real)
         losses = {

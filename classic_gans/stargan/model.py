@@ -126,7 +126,8 @@ class Discriminator(nn.Layer):
 
     def __init__(self, arch):
         super().__init__()
-        rows, i = [], 3
+        rows = []
+        i = 3
         for k in range(arch.d_repeat_num):
             o = arch.d_base_dims * 2**k
             rows += [conv(i, o, 4, 2, 1, arch.d_bias), nn.LeakyReLU(arch.d_slope)]

@@ -112,15 +112,15 @@ def read_data(args):
     return sets, held_out
 
 
-def known_columns(sets):
+def label_parts(sets):
     """Which of D's outputs the labels of each data set speak of, and the loss: [(slice, loss)]."""
-    known = []
+    parts = []
     start = 0
     for data in sets:
         columns = slice(start, start + len(data.names))
-        known.append((columns, class_loss if data.one_hot else classification_loss))
+        parts.append((columns, class_loss if data.one_hot else classification_loss))
         start = columns.stop
-    return known
+    return parts
 
 
 def about_labels(args, sets):
@@ -130,7 +130,7 @@ def about_labels(args, sets):
     about = faces.about(args, sets[0])
     choices = attributes.groups(",".join(attributes.HAIR_COLOURS), sets[0].names)
     classes = [list(data.names) for data in sets if data.one_hot]
-    about["selected_attrs"] = [name for data in sets for name in data.names]
+    about["selected_attrs"] = sum((list(data.names) for data in sets), [])
     about["exclusive"] += classes
     about["choices"] = choices + classes
     about["first"] = len(sets[0].names) if len(sets) == 2 else 0
@@ -173,7 +173,7 @@ class Trainer:
         self.args = args
         sets, held_out = read_data(args) if data is None else data
         self.counts = "; ".join(attributes.describe(data) for data in sets)
-        self.known = known_columns(sets)
+        self.parts = label_parts(sets)
         self.about = about_labels(args, sets)
         self.arch = architecture(args, *(len(data.names) for data in sets))
         if len(sets) == 2:
@@ -205,8 +205,8 @@ class Trainer:
         decay = self.total // 2 if a.num_iters_decay is None else a.num_iters_decay
         share = 1.0
         if a.lr_decay == "linear" and decay:
-            done = iteration - iteration % a.lr_update_step
-            share = min(1.0, (self.total - done) / decay)
+            start = iteration - iteration % a.lr_update_step
+            share = min(1.0, (self.total - start) / decay)
         self.update_G.set_rate(share * a.g_lr)
         self.update_D.set_rate(share * a.d_lr)
 
@@ -224,7 +224,7 @@ class Trainer:
         for which, batches in enumerate(streams):
             rng = process.rng(self.args.seed, "step", iteration, which, process.rank())
             x, labels = next(batches)
-            # c ~ p(c): the labels of the other faces of the batch
+            # Labels that faces have, and as often: those of the other faces of the batch.
             target = paddle.to_tensor(labels[rng.permutation(len(labels))])
             x = paddle.to_tensor(x)
             source = paddle.to_tensor(labels)
@@ -237,18 +237,19 @@ class Trainer:
     def d_update(self, x, source, target, which, rng):
         """One Adam step of D on L_D = -L_adv + lambda_cls L_cls^r (eq. 5, 8, 2)."""
         a = self.args
-        columns, label_loss = self.known[which]
+        columns, label_loss = self.parts[which]
         with self.update_D.autocast():
-            src_real, cls_real = self.D(x)
-            with paddle.no_grad():
-                fake = self.G(x, target)
+            src_real, cls_real = self.D(x)  # (N, 1, S/64, S/64), (N, outputs)
+            with paddle.no_grad():  # G is fixed here
+                fake = self.G(x, target)  # (N, 3, S, S)
             src_fake, _ = self.D(fake)
         loss_real = -src_real.astype("float32").mean()
         loss_fake = src_fake.astype("float32").mean()
         loss_cls = label_loss(cls_real.astype("float32")[:, columns], source[:, columns])
         alpha = paddle.to_tensor(rng.random((len(x), 1, 1, 1), dtype=np.float32))
+        # Outside of autocast: it is differentiated twice.
         penalty = gradient_penalty(self.D, x, fake.astype("float32"), alpha)
-        loss = loss_real + loss_fake + a.lambda_cls * loss_cls + a.lambda_gp * penalty
+        loss = loss_real + loss_fake + a.lambda_cls * loss_cls + a.lambda_gp * penalty  # eq. 5, 8
         self.update_D.backward(
             loss,
             d_loss=loss,
@@ -264,16 +265,16 @@ class Trainer:
         the updated D and fakes made anew.
         """
         a = self.args
-        columns, label_loss = self.known[which]
+        columns, label_loss = self.parts[which]
         with self.update_D.frozen():
             with self.update_G.autocast():
                 fake = self.G(x, target)
                 src_fake, cls_fake = self.D(fake)
-                reconstructed = self.G(fake, source)
+                reconstructed = self.G(fake, source)  # back to what the faces were
             loss_fake = -src_fake.astype("float32").mean()
             loss_cls = label_loss(cls_fake.astype("float32")[:, columns], target[:, columns])
             loss_rec = reconstruction_loss(x, reconstructed.astype("float32"))
-            loss = loss_fake + a.lambda_cls * loss_cls + a.lambda_rec * loss_rec
+            loss = loss_fake + a.lambda_cls * loss_cls + a.lambda_rec * loss_rec  # eq. 6
             self.update_G.backward(
                 loss,
                 g_loss=loss,

@@ -190,7 +190,7 @@ class Trainer:
         self.set_rates(iteration)
         rng = process.rng(self.args.seed, "step", iteration, process.rank())
         x, a = next(batches)
-        # The attributes to be had are those of the other faces of the batch.
+        # Labels that faces have, and as often: those of the other faces of the batch.
         b = paddle.to_tensor(a[rng.permutation(len(a))])
         x = paddle.to_tensor(x)
         a = paddle.to_tensor(a)
@@ -208,7 +208,7 @@ class Trainer:
         with self.update_D.autocast():
             with paddle.no_grad():  # G is fixed here; its BatchNorms move in every training pass
                 fake = self.G(x, self.difference(a, b))
-            d_real, c_real = (h.astype("float32") for h in self.D(x))
+            d_real, c_real = (h.astype("float32") for h in self.D(x))  # (N, 1), (N, c)
             d_fake, _ = self.D(fake)
         fake = fake.astype("float32")
         loss_adv = d_adversarial_loss(d_real, d_fake.astype("float32"), args.gan_mode)
@@ -216,6 +216,7 @@ class Trainer:
         alpha = paddle.to_tensor(rng.random((len(x), 1, 1, 1), dtype=np.float32))
         if args.gan_mode != "wgan":
             fake = perturbed(x, paddle.to_tensor(rng.random(x.shape, dtype=np.float32)))
+        # Outside of autocast: it is differentiated twice.
         penalty = gradient_penalty(self.D, x, fake, alpha)
         loss = loss_adv + loss_cls + args.lambda_gp * penalty
         logs = {"d_loss_adv": loss_adv, "d_loss_cls": loss_cls, "d_loss_gp": penalty}
@@ -230,6 +231,7 @@ class Trainer:
         with self.update_D.frozen():
             with self.update_G.autocast():
                 fake = self.G(x, self.difference(a, b))
+                # The units select by the difference: nothing of the first pass serves again.
                 reconstructed = self.G(x, paddle.zeros_like(a))
                 d_fake, c_fake = (h.astype("float32") for h in self.D(fake))
             loss_adv = g_adversarial_loss(d_fake, args.gan_mode)

@@ -85,7 +85,8 @@ def test_shapes_and_range(model, shortcut_layers, inject_layers):
 
 def test_activations_of_trunk_and_heads_have_their_slopes(model):
     arch = tiny(model, slope=0.01, fc_slope=0.0)
-    G, D = model.Generator(arch), model.Discriminator(arch)
+    G = model.Generator(arch)
+    D = model.Discriminator(arch)
     x = tensor([-1.0, 2.0])
     assert G.enc_layers[1].layers[2](x).tolist() == pytest.approx([-0.01, 2])
     assert G.dec_layers[1].layers[2](x).tolist() == [0, 2]
@@ -135,14 +136,15 @@ def test_elvisyjlins_numbers(model):
     import attgan.convert
 
     cases = np.load(folder / "cases.npz")
-    found = attgan.convert.read_published(folder / "checkpoint" / "weights.199.pth")
-    arch = found.architecture
+    result = attgan.convert.read_published(folder / "checkpoint" / "weights.199.pth")
+    arch = result.architecture
     assert arch == model.Architecture(g_base_dims=4, slope=0.01, fc_slope=0.0)
-    assert found.source["selected_attrs"][::12] == ["Bald", "Young"]
+    assert result.source["selected_attrs"][::12] == ["Bald", "Young"]
     G = model.Generator(arch)
-    G.set_state_dict(found.networks["generator"])
+    G.set_state_dict(result.networks["generator"])
     x = tensor(cases["in/img_a"])
-    edited, own = tensor(cases["in/att_b_fed"]), tensor(cases["in/att_a_fed"])
+    edited = tensor(cases["in/att_b_fed"])
+    own = tensor(cases["in/att_a_fed"])
     G.eval()
     features = G.encode(x)
     for z, name in ((features[3], "enc_z4"), (features[4], "enc_z5")):

@@ -148,8 +148,8 @@ def bce(logits, labels):
 
 
 class Twin:
-    """The authors' two steps, wgan: each on the batch it is given; G is told (2 b - 1) 0.4, or in
-    STGAN what that is more than a's.
+    """The authors' two steps, wgan: each on the batch it is given; G's condition is (2 b - 1) 0.4,
+    or in STGAN what that is more than a's.
     """
 
     def __init__(self, ours, stgan, g_lr, d_lr):
@@ -159,11 +159,11 @@ class Twin:
         self.adam_G = rooms.Adam(self.G, g_lr, 0.5, 0.999)
         self.adam_D = rooms.Adam(self.D, d_lr, 0.5, 0.999)
 
-    def told(self, a, b):
+    def condition(self, a, b):
         return (b - a) * 0.8 if self.stgan else (2 * b - 1) * 0.4
 
     def d_step(self, x, a, b, alpha):
-        fake = self.G(x, self.told(a, b)).detach()
+        fake = self.G(x, self.condition(a, b)).detach()
         real, logits = self.D(x)
         adversarial = self.D(fake)[0].mean() - real.mean()
         cls = bce(logits, a)
@@ -173,12 +173,12 @@ class Twin:
 
     def g_step(self, x, a, b):
         if self.stgan:
-            fake = self.G(x, self.told(a, b))
+            fake = self.G(x, self.condition(a, b))
             rec = self.G(x, a * 0)
         else:
             features = self.G.encode(x)
-            fake = self.G.decode(features, self.told(a, b))
-            rec = self.G.decode(features, self.told(a, a))
+            fake = self.G.decode(features, self.condition(a, b))
+            rec = self.G.decode(features, self.condition(a, a))
         scores, logits = self.D(fake)
         cls = bce(logits, b)
         rec = (x - rec).abs().mean()
@@ -203,7 +203,8 @@ def test_six_iterations_are_the_authors(trainer, tmp_path):
         logs = ours.train_step(iteration, stream)
         rng = process.rng(0, "step", iteration, 0)
         b = tensor(a[rng.permutation(4)])
-        x, a = tensor(x), tensor(a)
+        x = tensor(x)
+        a = tensor(a)
         if iteration % 3 < 2:
             alpha = tensor(rng.random((4, 1, 1, 1), dtype=np.float32))
             rooms.assert_losses(logs, **twin.d_step(x, a, b, alpha))
@@ -280,19 +281,19 @@ def test_g_and_d_have_rates_of_their_own(trainer, tmp_path):
 def test_a_sheet_asks_for_one_attribute_after_the_other(trainer, tmp_path):
     """The changed entry is plus or minus test_int, 1, the others thres_int, 0.5."""
     ours = make(trainer, tmp_path)
-    told = []
+    conditions = []
     forward = ours.G.forward
-    ours.G.forward = lambda x, a: (told.append(a.numpy()), forward(x, a))[1]
+    ours.G.forward = lambda x, a: (conditions.append(a.numpy()), forward(x, a))[1]
     statistics = [b.numpy().copy() for b in ours.G.state_dict().values()]
     labels = np.float32([[1, 0, 1], [0, 0, 1]])
     picture = ours.editor.sheet(ours.shown[0], labels)
-    assert picture.dtype == np.uint8 and len(told) == 3
+    assert picture.dtype == np.uint8 and len(conditions) == 3
     entries = np.float32([[0.5, -0.5, 0.5], [-0.5, -0.5, 0.5]])
     for i in range(3):
         wanted = entries.copy()
         wanted[:, i] *= -2
         expected = wanted - entries if is_stgan(trainer) else wanted
-        np.testing.assert_allclose(told[i], expected)
+        np.testing.assert_allclose(conditions[i], expected)
     assert ours.G.training
     for before, after in zip(statistics, ours.G.state_dict().values(), strict=True):
         np.testing.assert_array_equal(before, after.numpy())

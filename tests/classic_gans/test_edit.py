@@ -42,11 +42,11 @@ class Spy(paddle.nn.Layer):
 
     def __init__(self):
         super().__init__()
-        self.told = []
+        self.conditions = []
 
     def forward(self, x, condition):
         assert not self.training
-        self.told.append(condition.numpy())
+        self.conditions.append(condition.numpy())
         return x
 
 
@@ -94,37 +94,37 @@ def test_set_changes_several_attributes_and_what_they_exclude(room):
     """Intensities: what was asked for and changes 1, all others thres_int."""
     editor = make_editor(room)
     editor.draw_values(X, LABELS, {"Blond_Hair": 1, "Smiling": 1})
-    (told,) = editor.generator.told
+    (condition,) = editor.generator.conditions
     k = room.PUBLISHED["thres_int"]
     source = np.float32([[k, -k, -k], [-k, k, k]])
     target = np.float32([[-k, 1, 1], [-k, k, k]])  # the second face has both already
     if name_of(room) == "stargan":
-        np.testing.assert_array_equal(told, [[0, 1, 1], [0, 1, 1]])
+        np.testing.assert_array_equal(condition, [[0, 1, 1], [0, 1, 1]])
     else:
         expected = target - source if name_of(room) == "stgan" else target
-        np.testing.assert_allclose(told, expected)
+        np.testing.assert_allclose(condition, expected)
 
 
 def test_a_slider_moves_one_attribute_and_turns_the_sign_of_what_is_to_lack(room):
     editor = make_editor(room)
     picture = editor.slide(X, LABELS, {"Smiling": 1, "Black_Hair": 0}, [-1.0, 0.0, 0.5])
-    assert picture.shape[1] > 4 * 16 and len(editor.generator.told) == 3
+    assert picture.shape[1] > 4 * 16 and len(editor.generator.conditions) == 3
     k = room.PUBLISHED["thres_int"]
     source = np.float32([[k, -k, -k], [-k, k, k]])
-    for point, told in zip((-1.0, 0.0, 0.5), editor.generator.told, strict=True):
+    for point, condition in zip((-1.0, 0.0, 0.5), editor.generator.conditions, strict=True):
         # Black_Hair, switched on below 0 (and at 0), excludes Blond_Hair.
         blond = np.float32([-k, k if point > 0 else -k])
         target = np.stack([np.full(2, -point), blond, np.full(2, point)], 1)
         expected = {"stargan": (target + 1) / 2, "attgan": target, "stgan": target - source}
-        np.testing.assert_allclose(told, expected[name_of(room)], atol=1e-6)
+        np.testing.assert_allclose(condition, expected[name_of(room)], atol=1e-6)
 
 
 def test_faces_drawn_with_their_own_attributes(room):
     editor = make_editor(room)
     editor.draw(X, LABELS, LABELS)
-    (told,) = editor.generator.told
+    (condition,) = editor.generator.conditions
     expected = {"stargan": LABELS, "attgan": LABELS - 0.5, "stgan": 0 * LABELS}
-    np.testing.assert_array_equal(told, expected[name_of(room)])
+    np.testing.assert_array_equal(condition, expected[name_of(room)])
 
 
 def test_fakes_have_the_labels_of_other_faces(attgan):
@@ -132,7 +132,9 @@ def test_fakes_have_the_labels_of_other_faces(attgan):
     data = rooms.Faces(6, NAMES)
     drawn = [list(editor.fakes(data, 5, 2, seed)) for seed in (3, 3, 4)]
     assert [len(batch) for batch in drawn[0]] == [2, 2, 1]
-    first, again, other = (np.concatenate(editor.generator.told[i : i + 3]) for i in (0, 3, 6))
+    first, again, other = (
+        np.concatenate(editor.generator.conditions[i : i + 3]) for i in (0, 3, 6)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any() and (first != data.labels[:5] - 0.5).any()
     rows = {tuple(row) for row in data.labels - 0.5}
@@ -184,7 +186,7 @@ def test_faces_of_a_network_for_two_data_sets_are_in_the_first(paper):
     np.testing.assert_array_equal(subjects.labels[:, 3:], [[0, 0, 1, 0]] * 2)
     editor = make_editor(room, **about)
     editor.draw_values(X, subjects.labels, {"happy": 1})
-    np.testing.assert_array_equal(editor.generator.told[0], [[0, 0, 0, 0, 1, 0, 1]] * 2)
+    np.testing.assert_array_equal(editor.generator.conditions[0], [[0, 0, 0, 0, 1, 0, 1]] * 2)
 
 
 # ---- own photos ----
@@ -280,8 +282,10 @@ def test_accuracy_and_preservation_by_hand(attgan):
         "preservation": pytest.approx(1 / 3),
     }
     assert result["per_class"].keys() == {"A"} and result["judge"] == {"judge": "toy"}
-    measures.edited(1, np.zeros((1, 8, 8, 3), np.uint8), labels[1:2], np.float32([[0, 0]]))
-    assert measures.result()["scores"]["accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    measures.edited(1, np.zeros((1, 8, 8, 3), np.uint8), labels[1:2], np.float32([[0, 0]]), [0])
+    scores = measures.result()["scores"]
+    assert scores["accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert scores["preservation"] == pytest.approx(1 / 3)  # beside a rival B has no others
 
 
 def test_reconstruction_by_hand(attgan):

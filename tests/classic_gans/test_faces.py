@@ -92,7 +92,8 @@ def test_pictures_are_cut_in_the_middle_and_scaled(faces, tmp_path):
 
 
 def test_mirror_is_for_training_alone(faces, folder):
-    plain, flipping = read(faces, folder), read(faces, folder, flip=True)
+    plain = read(faces, folder)
+    flipping = read(faces, folder, flip=True)
     straight = plain.load(0, RNG(0))[0]
     seen = [flipping.load(0, RNG(seed))[0] for seed in range(20)]
     mirrored = sum(np.array_equal(image, straight[:, :, ::-1]) for image in seen)
@@ -207,8 +208,8 @@ def test_yunjeys_order_is_pythons_shuffle_of_the_lines(faces):
     lines = [f"line {i}" for i in range(2_500)]
     random.seed(1234)
     random.shuffle(lines)
-    found = faces.part_of(range(2_500), "yunjey", "test", "list")
-    assert [f"line {i}" for i in found] == lines[:1_999]
+    indices = faces.part_of(range(2_500), "yunjey", "test", "list")
+    assert [f"line {i}" for i in indices] == lines[:1_999]
 
 
 def test_a_list_too_short_for_its_split_is_refused(faces, folder):
@@ -252,6 +253,13 @@ def test_baldness_and_bangs(attributes):
     assert attributes.with_attribute(both, "Bangs", 0, names).tolist() == [[1, 0, 1, 1]]
 
 
+def test_rivals_are_those_of_all_groups(attributes):
+    names = ["Bald", "Bangs", "Receding_Hairline", "Black_Hair", "Blond_Hair"]
+    assert attributes.rivals("Bangs", names) == [0, 2]
+    assert attributes.rivals("Blond_Hair", names) == [3]
+    assert attributes.rivals("Male", [*names, "Male"]) == []
+
+
 def test_other_sets_bring_their_own_rules(attributes):
     labels = np.float32([[0, 1]])
     on = attributes.with_attribute(labels, "Cat", 1, ["Cat", "Dog"], exclusive=[("Cat", "Dog")])
@@ -275,15 +283,15 @@ def test_rows_of_elvisyjlins_sheet(attributes):
     np.testing.assert_allclose(expected[0], labels - 0.5)
     np.testing.assert_array_equal(rows, expected[1:] > 0)
     for i, row in enumerate(rows):
-        told = attributes.intensities(labels, row, [i], kept=0.5, changed=1.0)
-        np.testing.assert_allclose(told, expected[1 + i])
+        entries = attributes.intensities(labels, row, [i], thres_int=0.5, test_int=1.0)
+        np.testing.assert_allclose(entries, expected[1 + i])
 
 
 def test_only_what_changes_is_told_more_strongly(attributes):
     labels = np.float32([[1, 0], [0, 0]])
     target = np.float32([[1, 1], [1, 1]])
-    told = attributes.intensities(labels, target, [0], kept=0.5, changed=2.0)
-    np.testing.assert_array_equal(told, [[0.5, 0.5], [2.0, 0.5]])
+    entries = attributes.intensities(labels, target, [0], thres_int=0.5, test_int=2.0)
+    np.testing.assert_array_equal(entries, [[0.5, 0.5], [2.0, 0.5]])
 
 
 def test_groups_are_cut_to_the_attributes_at_hand(attributes):
@@ -310,8 +318,10 @@ def flags_of(faces, root, *words):
         parser.add_argument(f"--{name}", default="")
     faces.add_flags(parser, ["Smiling", "Black_Hair"], split="official", n_samples=2)
     args = parser.parse_args([str(word) for word in words])
-    args.data_dir, args.dataset = str(root.parent), root.name
-    args.image_size, args.crop_size = 16, 20
+    args.data_dir = str(root.parent)
+    args.dataset = root.name
+    args.image_size = 16
+    args.crop_size = 20
     return args
 
 

@@ -110,9 +110,9 @@ def labels_of(label_maps, tmp_path, ids, **changes):
 
 
 def test_unknown_ids(label_maps, tmp_path):
-    known = {"contain_dontcare_label": True}
-    assert labels_of(label_maps, tmp_path, [[0, 3, 255, 4]], **known) == [[0, 3, 4, 4]]
-    ade20k = known | {"zero_is_unknown": True}
+    unknown = {"contain_dontcare_label": True}
+    assert labels_of(label_maps, tmp_path, [[0, 3, 255, 4]], **unknown) == [[0, 3, 4, 4]]
+    ade20k = unknown | {"zero_is_unknown": True}
     assert labels_of(label_maps, tmp_path, [[0, 1, 4]], **ade20k) == [[4, 0, 3]]
 
 

@@ -21,14 +21,14 @@ def convert(paper):
     return lambda room: importlib.import_module(f"{room}.convert")
 
 
-def check(found, **networks):
+def check(result, **networks):
     """The networks that were read equal these."""
-    assert found.networks.keys() == networks.keys()
+    assert result.networks.keys() == networks.keys()
     for name, network in networks.items():
         expected = arrays(network)
-        assert found.networks[name].keys() == expected.keys()
+        assert result.networks[name].keys() == expected.keys()
         for key, value in expected.items():
-            np.testing.assert_array_equal(found.networks[name][key], value, err_msg=key)
+            np.testing.assert_array_equal(result.networks[name][key], value, err_msg=key)
 
 
 def torch_layout(network, linear=r"(?!)", scale="weight"):
@@ -78,11 +78,11 @@ def test_yunjey(convert, tmp_path):
         state[f"{norm}num_batches_tracked"] = np.array(9)
     weights.save(state, tmp_path / "200000-G.ckpt")
     weights.save({f"module.{k}": v for k, v in arrays(D).items()}, tmp_path / "200000-D.ckpt")
-    found = convert("stargan").read_published(
+    result = convert("stargan").read_published(
         tmp_path / "200000-G.ckpt", discriminator=tmp_path / "200000-D.ckpt"
     )
-    assert found.architecture == arch and found.family == "yunjey"
-    check(found, generator=G, discriminator=D)
+    assert result.architecture == arch and result.family == "yunjey"
+    check(result, generator=G, discriminator=D)
     alone = convert("stargan").read_published(tmp_path / "200000-G.ckpt")
     assert alone.architecture.image_size == 128 and "image_size 128" in alone.notes[0]
     check(alone, generator=G)
@@ -94,10 +94,10 @@ def test_yunjey_on_two_data_sets(convert, tmp_path):
     arch, G, D = stargan_networks({"c_dim": 3, "c2_dim": 4})
     for name, network in (("G", G), ("D", D)):
         weights.save(torch_layout(network), tmp_path / name)
-    found = convert("stargan").read_published(
+    result = convert("stargan").read_published(
         tmp_path / "G", discriminator=tmp_path / "D", c2_dim=4
     )
-    assert found.architecture == arch and found.source["selected_attrs"] == []
+    assert result.architecture == arch and result.source["selected_attrs"] == []
     with pytest.raises(UserError, match="conv2"):
         convert("stargan").read_published(tmp_path / "G", discriminator=tmp_path / "D")
 
@@ -108,7 +108,8 @@ def fluid_stargan(G, D):
         *path, leaf = key.removeprefix("main.").split(".")
         number = int(path[-1])
         if leaf != "weight":  # instance norm, named as the convolution before it
-            number, leaf = number - 1, fluid_norm("instance")[leaf]
+            number = number - 1
+            leaf = fluid_norm("instance")[leaf]
         layer = f"g_main{number}" if len(path) == 1 else f"g_main.{path[0]}.main{number}"
         state[f"{layer}_{leaf.replace('weight', 'w')}"] = value
     for key, value in arrays(D).items():
@@ -125,11 +126,11 @@ def test_stargan_of_paddlecv(convert, tmp_path):
     )
     weights.save(state | OTHERS, tmp_path / "net.pdparams")
     check(convert("stargan").read_published(tmp_path / "net.pdparams"), generator=G)
-    found = convert("stargan").read_published(
+    result = convert("stargan").read_published(
         tmp_path / "net.pdparams", discriminator=tmp_path / "net.pdparams"
     )
-    assert found.architecture == arch and found.family == "paddlecv"
-    check(found, generator=G, discriminator=D)
+    assert result.architecture == arch and result.family == "paddlecv"
+    check(result, generator=G, discriminator=D)
 
 
 # ---- AttGAN, STGAN ----
@@ -151,9 +152,9 @@ def test_elvisyjlin(convert, tmp_path, shortcut_layers, inject_layers):
     optimizer = {"state": {}, "param_groups": [{"lr": 2e-4}]}
     contents = {"G": torch_layout(G), "D": torch_layout(D, FC), "optim_G": optimizer}
     weights.save(contents, tmp_path / "weights.1.pth")
-    found = convert("attgan").read_published(tmp_path / "weights.1.pth")
-    assert found.architecture == arch and found.family == "elvisyjlin"
-    check(found, generator=G, discriminator=D)
+    result = convert("attgan").read_published(tmp_path / "weights.1.pth")
+    assert result.architecture == arch and result.family == "elvisyjlin"
+    check(result, generator=G, discriminator=D)
 
 
 def test_elvisyjlins_setting_tells_what_the_weights_do_not(convert, tmp_path):
@@ -163,10 +164,10 @@ def test_elvisyjlins_setting_tells_what_the_weights_do_not(convert, tmp_path):
     weights.save({"G": {f"module.{k}": v for k, v in torch_layout(G).items()}}, path)
     setting = {"img_size": 32, "attrs": ["Male", "Young", "Bald"], "dis_fc_acti": "lrelu"}
     (tmp_path / "setting.txt").write_text(json.dumps(setting))
-    found = convert("attgan").read_published(path)
-    assert found.source["selected_attrs"] == ["Male", "Young", "Bald"]
-    assert found.architecture.image_size == 32 and found.architecture.fc_slope == 0.01
-    check(found, generator=G)
+    result = convert("attgan").read_published(path)
+    assert result.source["selected_attrs"] == ["Male", "Young", "Bald"]
+    assert result.architecture.image_size == 32 and result.architecture.fc_slope == 0.01
+    check(result, generator=G)
     (tmp_path / "setting.txt").write_text("{'img_size'")
     with pytest.raises(UserError, match="setting.txt: is no JSON"):
         convert("attgan").read_published(path)
@@ -199,11 +200,11 @@ def test_attgan_of_paddlecv(convert, tmp_path, dis_norm):
         state
     )
     weights.save(state | OTHERS, tmp_path / "net.pdparams")
-    found = convert("attgan").read_published(
+    result = convert("attgan").read_published(
         tmp_path / "net.pdparams", discriminator=tmp_path / "net.pdparams"
     )
-    assert found.architecture == arch
-    check(found, generator=G, discriminator=D)
+    assert result.architecture == arch
+    check(result, generator=G, discriminator=D)
 
 
 def test_a_folder_of_paddlecv_has_a_file_for_each_network(convert, tmp_path):
@@ -214,9 +215,9 @@ def test_a_folder_of_paddlecv_has_a_file_for_each_network(convert, tmp_path):
     read = convert("attgan")
     assert read.recognises(data)
     (tmp_path / "19").mkdir()
-    found = read.read_published(tmp_path / "19", data)
-    assert found.architecture == arch and found.source["file"] == "19"
-    check(found, generator=G, discriminator=D)
+    result = read.read_published(tmp_path / "19", data)
+    assert result.architecture == arch and result.source["file"] == "19"
+    check(result, generator=G, discriminator=D)
     check(read.read_published(tmp_path / "19", {"G": everything}), generator=G)
 
 
@@ -227,15 +228,16 @@ def test_stgan_of_paddlecv(convert, tmp_path, use_gru):
     skips = {"n_layers": 3, "shortcut_layers": 2, "inject_layers": 2}
     skips |= {"use_gru": use_gru, "gru_n_layers": 2 if use_gru else 0}
     arch = model.Architecture(**SMALL, **skips, bn_eps=1e-5, bn_momentum=0.9)
-    G, D = randomize(model.Generator(arch)), randomize(model.Discriminator(arch), 1)
+    G = randomize(model.Generator(arch))
+    D = randomize(model.Discriminator(arch), 1)
     state = fluid_attgan(G) | fluid_attgan(D)
     assert ("generator_GRU1_reset_gate_b" in state) == use_gru
     weights.save(state | OTHERS, tmp_path / "net.pdparams")
-    found = convert("stgan").read_published(
+    result = convert("stgan").read_published(
         tmp_path / "net.pdparams", discriminator=tmp_path / "net.pdparams"
     )
-    assert found.architecture == arch
-    check(found, generator=G, discriminator=D)
+    assert result.architecture == arch
+    check(result, generator=G, discriminator=D)
 
 
 # ---- SPADE ----
@@ -257,9 +259,9 @@ def test_nvlabs(convert, tmp_path):
     for name, network in (("G", G), ("D", D)):
         weights.save(torch_layout(network), tmp_path / f"latest_net_{name}.pth")
     G_file, D_file = (tmp_path / f"latest_net_{name}.pth" for name in "GD")
-    found = convert("spade").read_published(G_file, discriminator=D_file, **SIZES)
-    assert found.architecture == arch and found.family == "nvlabs"
-    check(found, generator=G, discriminator=D)
+    result = convert("spade").read_published(G_file, discriminator=D_file, **SIZES)
+    assert result.architecture == arch and result.family == "nvlabs"
+    check(result, generator=G, discriminator=D)
     with pytest.raises(UserError, match="maps have 5 channels, but label_nc 182, .* make 184"):
         convert("spade").read_published(G_file, discriminator=D_file)
 
@@ -272,9 +274,11 @@ def test_nvlabs_with_its_encoder(convert, tmp_path):
     linear = r"fc(_mu|_var)?\.weight"
     weights.save(torch_layout(G, linear), tmp_path / "G.pth")
     weights.save(torch_layout(E, linear), tmp_path / "E.pth")
-    found = convert("spade").read_published(tmp_path / "G.pth", encoder=tmp_path / "E.pth", **SIZES)
-    assert (found.architecture.z_dim, found.architecture.nef) == (4, 1)
-    check(found, generator=G, encoder=E)
+    result = convert("spade").read_published(
+        tmp_path / "G.pth", encoder=tmp_path / "E.pth", **SIZES
+    )
+    assert (result.architecture.z_dim, result.architecture.nef) == (4, 1)
+    check(result, generator=G, encoder=E)
 
 
 def test_the_number_of_channels_tells_the_published_data_set(convert, tmp_path):
@@ -316,12 +320,12 @@ def test_spade_of_paddlecv(convert, tmp_path):
     weights.save(g_state | d_state | OTHERS, tmp_path / "net_G.pdparams")
     weights.save(d_state | g_state, tmp_path / "net_D.pdparams")
     labels = SIZES | {"label_nc": 4, "contain_dontcare_label": False}
-    found = convert("spade").read_published(
+    result = convert("spade").read_published(
         tmp_path / "net_G.pdparams", discriminator=tmp_path / "net_D.pdparams", **labels
     )
-    assert found.architecture == arch and found.family == "paddlecv"
+    assert result.architecture == arch and result.family == "paddlecv"
     for name, network in (("generator", G), ("discriminator", D)):
-        state = found.networks[name]
+        state = result.networks[name]
         network.eval()
         for key, layer in network.named_sublayers():
             if not hasattr(layer, "weight_orig"):

@@ -80,7 +80,8 @@ def test_spade_layer_by_hand(model):
     beta = conv(h, W["mlp_beta.weight"], W["mlp_beta.bias"], padding=1)
 
     def expected(mean, var):
-        mean, var = mean.reshape(1, -1, 1, 1), var.reshape(1, -1, 1, 1)
+        mean = mean.reshape(1, -1, 1, 1)
+        var = var.reshape(1, -1, 1, 1)
         return (x - mean) / np.sqrt(var + 1e-5) * (1 + gamma) + beta
 
     layer.eval()
@@ -97,7 +98,8 @@ def test_residual_block(model):
     """
     block = randomize(model.SPADEResBlock(4, 2, 3))
     block.eval()
-    x, seg = tensor(RNG(0).standard_normal((2, 4, 5, 5))), tensor(RNG(1).random((2, 3, 5, 5)))
+    x = tensor(RNG(0).standard_normal((2, 4, 5, 5)))
+    seg = tensor(RNG(1).random((2, 3, 5, 5)))
 
     def leaky(h):
         return paddle.maximum(h, 0.2 * h)
@@ -127,7 +129,8 @@ def test_spectral_norm_finds_the_largest_singular_value(model):
 def test_u_and_v_move_in_training_only(model):
     layer = randomize(model.SNConv(3, 6, 3))
     W = layer.weight_orig.numpy().reshape(6, 27)
-    u, v = layer.weight_u.numpy(), layer.weight_v.numpy()
+    u = layer.weight_u.numpy()
+    v = layer.weight_v.numpy()
     x = tensor(RNG(0).standard_normal((1, 3, 4, 4)))
     layer.eval()
     found = layer(x).numpy()

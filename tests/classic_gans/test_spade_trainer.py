@@ -53,12 +53,14 @@ def test_hinge_losses_are_averaged_over_the_scales(trainer):
 
 
 def test_feature_loss_sums_the_layers_without_the_logits(trainer):
-    fake, real = outputs(0), outputs(1)
+    fake = outputs(0)
+    real = outputs(1)
     expected = 0.0
     for s in range(2):
         for k in range(2):  # the third output is the logits
             expected += np.abs(fake[s][k] - real[s][k]).mean()
-    fakes, reals = tensors(fake, False), tensors(real, False)
+    fakes = tensors(fake, False)
+    reals = tensors(real, False)
     loss = trainer.feature_loss(fakes, reals)
     assert loss.item() == pytest.approx(expected / 2, rel=1e-5)
     loss.backward()
@@ -66,7 +68,8 @@ def test_feature_loss_sums_the_layers_without_the_logits(trainer):
 
 
 def test_vgg_loss_weighs_by_depth(trainer):
-    fake, real = outputs(0, scales=2)[0] + outputs(2)[0][:2], outputs(1)[0] + outputs(3)[0][:2]
+    fake = outputs(0, scales=2)[0] + outputs(2)[0][:2]
+    real = outputs(1)[0] + outputs(3)[0][:2]
     weights = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1]
     expected = sum(weights[k] * np.abs(fake[k] - real[k]).mean() for k in range(5))
     (fakes,), (reals,) = tensors([fake], False), tensors([real], False)
@@ -189,7 +192,8 @@ def test_two_iterations_are_the_authors(trainer, tmp_path, vae):
 
 def test_ds_fakes_are_the_updated_gs_and_all_norms_move_twice(trainer, tmp_path):
     ours = make(trainer, tmp_path, "--learning_rate", "0.1")
-    drawn, judged = [], []
+    drawn = []
+    judged = []
     weights = []
 
     def note(layer, inputs, outputs):

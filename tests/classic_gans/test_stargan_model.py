@@ -108,16 +108,16 @@ def test_yunjeys_numbers(model, paper):
     import stargan.convert
 
     cases = np.load(folder / "cases.npz")
-    found = stargan.convert.read_published(
+    result = stargan.convert.read_published(
         folder / "200000-G.ckpt", discriminator=folder / "200000-D.ckpt"
     )
-    arch = found.architecture
+    arch = result.architecture
     assert arch == model.Architecture(image_size=64, g_base_dims=8, d_base_dims=8)
-    assert found.source["selected_attrs"] == "Black_Hair Blond_Hair Brown_Hair Male Young".split()
+    assert result.source["selected_attrs"] == "Black_Hair Blond_Hair Brown_Hair Male Young".split()
     G = model.Generator(arch)
     D = model.Discriminator(arch)
-    G.set_state_dict(found.networks["generator"])
-    D.set_state_dict(found.networks["discriminator"])
+    G.set_state_dict(result.networks["generator"])
+    D.set_state_dict(result.networks["discriminator"])
     x = tensor(cases["in/x_real"])
     for mode in ("train", "eval"):  # instance statistics in both
         getattr(G, mode)()

@@ -157,7 +157,8 @@ def test_four_iterations_are_the_authors(trainer, tmp_path):
         rng = process.rng(0, "step", iteration, 0, 0)
         target = tensor(labels[rng.permutation(4)])
         alpha = tensor(rng.random((4, 1, 1, 1), dtype=np.float32))
-        x, source = tensor(x), tensor(labels)
+        x = tensor(x)
+        source = tensor(labels)
         rooms.assert_losses(logs, **twin.d_step(x, source, target, alpha))
         if iteration == 0:
             assert all(p.grad is None for p in ours.G.parameters())
@@ -170,11 +171,11 @@ def test_four_iterations_are_the_authors(trainer, tmp_path):
 
 def test_the_target_is_a_permutation_of_the_batchs_labels(trainer, tmp_path):
     ours = make(trainer, tmp_path, "--n_critic", "1", "--batch_size", "8")
-    told = []
-    ours.G.register_forward_pre_hook(lambda layer, inputs: told.append(inputs[1].numpy()))
+    conditions = []
+    ours.G.register_forward_pre_hook(lambda layer, inputs: conditions.append(inputs[1].numpy()))
     ((x, labels),) = batches(1, n=8)
     ours.train_step(0, [batches(1, n=8)])
-    to_d, to_g, back = told
+    to_d, to_g, back = conditions
     np.testing.assert_array_equal(to_d, to_g)
     np.testing.assert_array_equal(back, labels)  # the reconstruction
     assert sorted(map(tuple, to_d)) == sorted(map(tuple, labels)) and (to_d != labels).any()
@@ -237,8 +238,8 @@ def test_of_two_data_sets_each_teaches_its_own_labels(trainer, tmp_path, both):
     assert (ours.arch.c_dim, ours.arch.c2_dim, ours.arch.planes) == (3, 2, 7)
     assert ours.describe().startswith("12 faces: Smiling ")
     assert ours.describe().endswith("; 8 faces: angry 4 (50.0%), happy 4 (50.0%)")
-    told = []
-    ours.G.register_forward_pre_hook(lambda layer, inputs: told.append(inputs[1].numpy()))
+    conditions = []
+    ours.G.register_forward_pre_hook(lambda layer, inputs: conditions.append(inputs[1].numpy()))
     logits = []
     ours.D.register_forward_post_hook(lambda layer, inputs, outputs: logits.append(outputs[1]))
     first = np.float32([[1, 0, 1, 0, 0, 1, 0], [0, 1, 0, 0, 0, 1, 0]])
@@ -254,17 +255,17 @@ def test_of_two_data_sets_each_teaches_its_own_labels(trainer, tmp_path, both):
     expected = -np.log((p * second[:, 3:5]).sum(1)).mean()
     assert logs["d_loss_cls_2"].item() == pytest.approx(expected, rel=1e-4)
     assert logs.keys() == {f"{n}{s}" for n in logs for s in ("", "_2") if not n.endswith("_2")}
-    masks = [label[:, 5:].tolist() for label in told]
+    masks = [label[:, 5:].tolist() for label in conditions]
     assert masks == [[[1, 0]] * 2] * 3 + [[[0, 1]] * 2] * 3
 
 
 def test_a_joint_sheet_has_a_row_for_every_label_and_back(trainer, tmp_path, both):
     ours = joint(trainer, tmp_path, both)
-    told = []
-    ours.G.register_forward_pre_hook(lambda layer, inputs: told.append(inputs[1].numpy()))
+    conditions = []
+    ours.G.register_forward_pre_hook(lambda layer, inputs: conditions.append(inputs[1].numpy()))
     ours.editor.sheet(*ours.shown, back=True)
-    targets = np.stack(told[::2])[:, 0]  # of the first face
-    source = told[1][0]
+    targets = np.stack(conditions[::2])[:, 0]  # of the first face
+    source = conditions[1][0]
     assert targets.shape == (5, 7)
     np.testing.assert_array_equal(targets[0], [1 - source[0], *source[1:]])
     np.testing.assert_array_equal(targets[1], [source[0], 1, 0, 0, 0, 1, 0])
@@ -274,7 +275,7 @@ def test_a_joint_sheet_has_a_row_for_every_label_and_back(trainer, tmp_path, bot
 def test_class_folders_alone(trainer, tmp_path, both):
     words = [*TINY.split(), "--data_dir", tmp_path, "--dataset", "rafd", "--crop_size", "0"]
     ours = trainer.Trainer(rooms.parse(trainer, tmp_path / "run", *words))
-    assert ours.known == [(slice(0, 2), trainer.class_loss)]
+    assert ours.parts == [(slice(0, 2), trainer.class_loss)]
     assert ours.about["exclusive"] == ours.about["choices"] == [["angry", "happy"]]
     np.testing.assert_array_equal(ours.editor.edits(ours.held_out.labels[:1])[:, 0], np.eye(2))
 

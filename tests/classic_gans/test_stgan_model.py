@@ -107,7 +107,8 @@ def test_batch_norm_is_slims(model):
     norm = model.Generator(tiny(model)).enc_layers[0].layers[1]
     x = np.random.default_rng(0).standard_normal((4, 4, 3, 3)) * 0.05
     y = norm(tensor(x)).numpy()
-    mean, var = x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True)
+    mean = x.mean((0, 2, 3), keepdims=True)
+    var = x.var((0, 2, 3), keepdims=True)
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-3), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(norm._variance.numpy(), 0.999 + 0.001 * var.ravel(), rtol=1e-6)
 

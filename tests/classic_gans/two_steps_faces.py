@@ -22,7 +22,9 @@ from shared_metrics.runs import checkpoint
 from tests.classic_gans import test_attgan_trainer, test_spade_trainer, test_stargan_trainer
 
 TOTAL = 4
-out, rank, world = Path(sys.argv[1]), process.rank(), process.world_size()
+out = Path(sys.argv[1])
+rank = process.rank()
+world = process.world_size()
 share = slice(TOTAL // world * rank, TOTAL // world * (rank + 1))
 TESTS = {
     "stargan": test_stargan_trainer,
