@@ -1,7 +1,7 @@
-"""Train one of the classic GANs.   cd classic_gans && python train.py --model_net=CGAN --dataset=mnist
+"""Train one of the classic GANs.   python train.py --model_net=CGAN --dataset=mnist
 
-`--model_net=NAME --help` shows the flags of that model. Several cards: python -m
-paddle.distributed.launch train.py ...
+`--model_net=NAME --help` shows the flags of that model.
+Several cards: python -m paddle.distributed.launch train.py ...
 """
 
 import argparse
@@ -45,7 +45,8 @@ def crop_type(text):
 # fmt: off
 def parser(name, room):
     """The flags of train.py for a model. Args: its name and its trainer module."""
-    p = new_parser(__doc__, "python train.py --model_net=NAME --dataset=NAME --data_dir=DIR [flags]")
+    usage = "python train.py --model_net=NAME --dataset=NAME --data_dir=DIR [flags]"
+    p = new_parser(__doc__, usage)
     add = p.add_argument
     add("--model_net", default=DEFAULT, help=f"one of {', '.join(rooms.names())}, in any case")
     add("--recipe", default="default", choices=["default", *recipes_of(room)],

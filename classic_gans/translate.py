@@ -216,8 +216,10 @@ class Translator:
         self.path = path
 
     def translate(self, x, index):
-        """{"inputA": the pictures, "fakeB": what is drawn of them, "cycA": these mapped back}, uint8
-        (N, H, W, 3), of pictures (N, C, H, W), an array, the first the index-th of all.
+        """{"inputA": the pictures, "fakeB": what is drawn of them, "cycA": these mapped back}.
+
+        They are uint8 (N, H, W, 3), of pictures (N, C, H, W), an array, the first of which is the
+        index-th of all.
         """
         y = self.draw(self.there, x, index)
         results = {f"input{self.given}": x, f"fake{self.drawn}": y}

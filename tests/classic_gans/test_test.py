@@ -135,7 +135,7 @@ def panels(sheet, rows, columns, side):
     [[], ["--dropout", "False"], ["--norm_type", "instance_norm"], ["--direction", "BtoA"]],
 )
 def test_the_training_shows_what_test_draws(trained, drawn, flags):
-    """To the pixel: BatchNorm by the picture's own statistics, dropout, sizes, the order of files."""
+    """To the pixel: BatchNorm by the picture's own statistics, dropout, sizes, order of files."""
     sheet = read(next((trained("Pix2pix", *flags) / "samples").iterdir()))
     folder = drawn("a")
     given, target = ("B", "A") if "BtoA" in flags else ("A", "B")
