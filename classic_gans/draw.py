@@ -111,12 +111,12 @@ def run(args, state, room):
     gallery = testing.Gallery()
     with output:
         for part in testing.parts(len(seeds), args.batch_size):
-            told = None if labels is None else labels[part]
-            images = painter.draw(painter.latents(seeds[part]), told)
-            output.write(file_names(seeds[part], told), images)
+            classes = None if labels is None else labels[part]
+            images = painter.draw(painter.latents(seeds[part]), classes)
+            output.write(file_names(seeds[part], classes), images)
             scores.update(images)
-            quality.update(images, told)
-            gallery.update(images, rows_of(seeds[part], told))
+            quality.update(images, classes)
+            gallery.update(images, rows_of(seeds[part], classes))
 
     own = {"scores": quality.result()}
     if quality.judge is not None:
