@@ -91,7 +91,10 @@ def interpolation(painter, seeds, labels, names):
 
 
 def run(args, state, room):
-    """Draw, write, score, record. Args: state, of convert.read_weights; room, the trainer module."""
+    """Draw, write, score. Args: state, of convert.read_weights; room, the trainer module.
+
+    Returns: the output folder, the record, the paper's own scores.
+    """
     arch = room.Architecture.from_dict(state["architecture"])
     path = args.pretrained_model
     arrays, kind = testing.generator_weights(state, args.use_ema, path)

@@ -1,7 +1,7 @@
 """Published files of CGAN, DCGAN, Pix2Pix and CycleGAN as {name of a network in the file: state}.
 
-A path is a file; or a folder of PaddlePaddle 1.x with one raw file a variable; or a folder that holds
-one such file or folder for each network, as net_G and net_D, or latest_net_G.pth.
+A path is a file; or a folder of PaddlePaddle 1.x with one raw file a variable; or a folder that
+holds one such file or folder for each network, as net_G and net_D, or latest_net_G.pth.
 """
 
 import re

@@ -216,8 +216,10 @@ class Translator:
         self.path = path
 
     def translate(self, x, index):
-        """{"inputA": the pictures, "fakeB": what is drawn of them, "cycA": these mapped back}, uint8
-        (N, H, W, 3), of pictures (N, C, H, W), an array, the first the index-th of all.
+        """{"inputA": the pictures, "fakeB": what is drawn of them, "cycA": these mapped back}.
+
+        Args: x, pictures (N, C, H, W), an array, the first the index-th of all.
+        Returns: uint8 (N, H, W, 3) each.
         """
         y = self.draw(self.there, x, index)
         results = {f"input{self.source}": x, f"fake{self.target}": y}

@@ -42,8 +42,8 @@ def add_flags(parser):
     drawing.add_flags(parser, PICTURE_SIZE)
     add = parser.add_argument_group("DCGAN").add_argument
     add("--form", default="auto", choices=FORMS,
-        help="networks: PaddleCV's for digits, the paper's all-convolutional ones (32, 64, 128 px), "
-             "or by the data")
+        help="networks: PaddleCV's for digits, the paper's all-convolutional ones (32, 64, 128 "
+             "px), or by the data")
     add("--g_base_dims", type=positive, default=64,
         help="width of G: digits have 2 times as many maps, the paper's first layer 16 times")
     add("--d_base_dims", type=positive, default=64, help="channels of D's first layer")

@@ -135,7 +135,7 @@ def panels(sheet, rows, columns, side):
     [[], ["--dropout", "False"], ["--norm_type", "instance_norm"], ["--direction", "BtoA"]],
 )
 def test_the_training_shows_what_test_draws(trained, drawn, flags):
-    """To the pixel: BatchNorm by the picture's own statistics, dropout, sizes, the order of files."""
+    """To the pixel: BatchNorm by the picture's own statistics, dropout, sizes, order of files."""
     sheet = read(next((trained("Pix2pix", *flags) / "samples").iterdir()))
     folder = drawn("a")
     letters = "BA" if "BtoA" in flags else "AB"
@@ -290,8 +290,8 @@ def test_all_of_the_originals_flags_are_taken(trained, run, data_dir, tmp_path, 
     trained(name)
     pairs = data_dir / "pairs"
     (pairs / "list").write_text("testA/7_A.png\n")
-    result = run("infer", "--model_net", name, "--init_model", "run", *INFER.split(),
-                 "--dataset_dir", pairs, "--test_list", pairs / "list", "--output", "a")  # fmt: skip
+    flags = ["--dataset_dir", pairs, "--test_list", pairs / "list", "--output", "a"]
+    result = run("infer", "--model_net", name, "--init_model", "run", *INFER.split(), *flags)
     assert f"note: --label_nc 36: {name} does not read it" in result.out
     assert (tmp_path / "a" / "results.json").is_file()
 
