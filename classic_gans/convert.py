@@ -128,8 +128,8 @@ def add_flags(p):
 
 def read(src, model_net, **further):
     """`read_published` of the command's flags, those that are given."""
-    given = {name: value for name, value in further.items() if value is not None}
-    return read_published(src, model_net, **given)
+    chosen = {name: value for name, value in further.items() if value is not None}
+    return read_published(src, model_net, **chosen)
 
 
 def main(argv=None):

@@ -91,9 +91,9 @@ def interpolation(painter, seeds, labels, names):
 
 
 def run(args, state, room):
-    """Draw, write, score, record.
+    """Draw, write, score. Args: state, of convert.read_weights; room, the trainer module.
 
-    Args: state, of convert.read_weights; room, the trainer module.
+    Returns: the output folder, the record, the paper's own scores.
     """
     arch = room.Architecture.from_dict(state["architecture"])
     path = args.pretrained_model
@@ -114,12 +114,12 @@ def run(args, state, room):
     gallery = testing.Gallery()
     with output:
         for part in testing.parts(len(seeds), args.batch_size):
-            told = None if labels is None else labels[part]
-            images = painter.draw(painter.latents(seeds[part]), told)
-            output.write(file_names(seeds[part], told), images)
+            classes = None if labels is None else labels[part]
+            images = painter.draw(painter.latents(seeds[part]), classes)
+            output.write(file_names(seeds[part], classes), images)
             scores.update(images)
-            quality.update(images, told)
-            gallery.update(images, rows_of(seeds[part], told))
+            quality.update(images, classes)
+            gallery.update(images, rows_of(seeds[part], classes))
 
     own = {"scores": quality.result()}
     if quality.judge is not None:

@@ -139,12 +139,12 @@ def pair_folders(folder_a, folder_b):
     return [(files_a[key], files_b[key]) for key in files_a]
 
 
-def list_path(given, root):
-    """The list file that a flag names, from here or from the data set's folder, as Path or ""."""
-    path = Path(given).expanduser()
-    if given and not path.is_file() and (root / given).is_file():
-        return root / given
-    return given and path
+def list_path(text, root):
+    """The list file that a flag names, from here or from the data set's folder; "" for none."""
+    path = Path(text).expanduser()
+    if text and not path.is_file() and (root / text).is_file():
+        return root / text
+    return text and path
 
 
 def has_split(root, split):

@@ -5,6 +5,7 @@ holds one such file or folder for each network, as net_G and net_D, or latest_ne
 """
 
 import re
+from itertools import chain, islice
 from pathlib import Path
 
 from shared_metrics import files, fluid_files, published, weights
@@ -59,8 +60,8 @@ def short_name(name):
 
 def holds(data, pattern):
     """Whether some key in contents matches a regular expression."""
-    states = split(data, "").values()
-    return any(re.search(pattern, key) for state in states for key in state)
+    keys = chain.from_iterable(split(data, "").values())
+    return any(re.search(pattern, key) for key in keys)
 
 
 def paddlecv(parts, prefixes, table):
@@ -100,7 +101,8 @@ def side_of(features, width):
 def finish(path, model_net, family, build, values, states, networks, parts):
     """Published of states in our names, whose shapes fit. Raises: UserError."""
     if not states:
-        shown = ", ".join(printable(key) for state in parts.values() for key in list(state)[:2])
+        keys = islice(chain.from_iterable(parts.values()), 4)
+        shown = ", ".join(printable(key) for key in keys)
         raise UserError(
             f"{path}: holds no {model_net} weights of a known family; keys such as {shown}"
         )

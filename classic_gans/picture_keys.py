@@ -1,4 +1,5 @@
-"""Keys of the networks that Pix2Pix and CycleGAN share, in the files of all who published them.
+"""Keys of the networks that Pix2Pix and CycleGAN share, as their authors, PaddleGAN and PaddleCV
+have them.
 
 | here                            | authors, PaddleGAN        | PaddleCV                       |
 |---------------------------------|---------------------------|--------------------------------|
@@ -120,8 +121,8 @@ def split_networks(parts, prefixes, names, path):
     """(family, {network: {our name: array}}) of Pix2Pix's or CycleGAN's networks.
 
     Args: parts, see parts.split; prefixes, {network: what PaddleCV's names begin with}; names,
-        {name in the file: network}. A file of one network without name is G or D by its keys, and of
-        CycleGAN the first one of these, or the one that the file's own name tells.
+        {name in the file: network}. A file of one network without name is G or D by its keys, and
+        of CycleGAN the first one of these, or the one that the file's own name tells.
     """
     if states := paddlecv(parts, prefixes, RENAMES):
         return "paddlecv", states

@@ -17,7 +17,7 @@ from shared_metrics.flags import new_parser, original_words, truth
 WAYS = {"digits": "draw", "translation": "translate", "faces": "edit", "labels": "paint"}
 ORIGINAL = {"--init_model": "--pretrained_model", "--output": "--output_dir"}
 # What the original had to be told again, and which of its flags some models do not read.
-TOLD = (
+REPEATED = (
     *("net_G", "norm_type", "g_base_dims", "g_base_dim", "ngf", "c_dim", "n_layers", "use_gru"),
     *("gru_n_layers", "noise_size", "label_nc", "no_instance", "selected_attrs", "dropout"),
     *("crop_type", "image_size", "crop_size", "load_height", "load_width", "crop_height"),
@@ -39,17 +39,17 @@ def parser(room, way):
     add = p.add_argument_group("of the original: what the file tells, or --device").add_argument
     add("--use_gpu", type=truth, nargs="?", const=True, metavar="True|False",
         help="True: --device auto; False: --device cpu")
-    p.set_defaults(told=[name for name in TOLD if f"--{name}" not in flags])
-    for name in p.get_default("told"):
+    p.set_defaults(repeated=[name for name in REPEATED if f"--{name}" not in flags])
+    for name in p.get_default("repeated"):
         add(f"--{name}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return p
 # fmt: on
 
 
-def told_notes(args, state):
+def repeated_notes(args, state):
     """Lines on flags of the original that say other than the file, or that nothing reads."""
     arch = state["architecture"]
-    for name in vars(args).pop("told"):
+    for name in vars(args).pop("repeated"):
         if name not in args:
             continue
         field = "g_base_dims" if name == "g_base_dim" else name
@@ -86,7 +86,7 @@ def main(argv=None):
     if state is None:
         raise UserError("--init_model is missing: give a checkpoint or a file of weights")
     print(configured)
-    for note in told_notes(args, state):
+    for note in repeated_notes(args, state):
         print(f"note: {note}")
     process.choose_device("cpu" if args.use_gpu is False else args.device)
     from convert import find

@@ -1,7 +1,8 @@
-"""Train one of the classic GANs.   python train.py --model_net=CGAN --dataset=mnist
+"""Train one of the classic GANs.
 
-`--model_net=NAME --help` shows the flags of that model.
-Several cards: python -m paddle.distributed.launch train.py ...
+cd classic_gans && python train.py --model_net=CGAN --dataset=mnist
+`--model_net=NAME --help` shows the flags of that model. Several cards: python -m
+paddle.distributed.launch train.py ...
 """
 
 import argparse
@@ -45,8 +46,7 @@ def crop_type(text):
 # fmt: off
 def parser(name, room):
     """The flags of train.py for a model. Args: its name and its trainer module."""
-    usage = "python train.py --model_net=NAME --dataset=NAME --data_dir=DIR [flags]"
-    p = new_parser(__doc__, usage)
+    p = new_parser(__doc__, "python train.py --model_net=NAME --dataset=NAME [flags]")
     add = p.add_argument
     add("--model_net", default=DEFAULT, help=f"one of {', '.join(rooms.names())}, in any case")
     add("--recipe", default="default", choices=["default", *recipes_of(room)],

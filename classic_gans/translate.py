@@ -87,11 +87,11 @@ class Inputs:
 
     def _names(self, direction):
         """What the results of each row are called: its file's path below all files' folder."""
-        given = [row[-1 if direction == "BtoA" else 0] for row in self.rows]
-        folder = os.path.commonpath([path.absolute().parent for path in given])
+        paths = [row[-1 if direction == "BtoA" else 0] for row in self.rows]
+        folder = os.path.commonpath([path.absolute().parent for path in paths])
         files = {}
         problems = []
-        for path in given:
+        for path in paths:
             name = path.absolute().relative_to(folder).with_suffix("").as_posix().replace("/", "_")
             if name in files:
                 problems.append(f"{files[name]} and {path} would be drawn as {name}")
@@ -105,10 +105,10 @@ class Inputs:
     def load(self, index):
         """(given, float32 (C, H, W); wanted, uint8 (H, W, 3), or None)."""
         if self.pairs:
-            given, wanted = self.pairs.read(index)
-            return to_array(self._resized(given), self.channels), np.asarray(self._resized(wanted))
-        given = read_rgb(self.rows[index][0], rotate=True)
-        return to_array(self._resized(given), self.channels), None
+            image, wanted = self.pairs.read(index)
+            return to_array(self._resized(image), self.channels), np.asarray(self._resized(wanted))
+        image = read_rgb(self.rows[index][0], rotate=True)
+        return to_array(self._resized(image), self.channels), None
 
     def _resized(self, image):
         if not self.size:
@@ -199,16 +199,16 @@ class Translator:
     """
 
     def __init__(self, networks, arch, direction, mode, seed, cycle, path):
-        self.given = direction[0]
-        self.drawn = direction[-1]
-        self.there = networks.get("generator") or networks.get(f"generator_{self.given}")
-        self.back = networks.get(f"generator_{self.drawn}") if cycle else None
+        self.source = direction[0]
+        self.target = direction[-1]
+        self.there = networks.get("generator") or networks.get(f"generator_{self.source}")
+        self.back = networks.get(f"generator_{self.target}") if cycle else None
         if self.there is None:
             raise UserError(
-                f"{path}: holds no generator_{self.given}, which --direction {direction} takes; "
+                f"{path}: holds no generator_{self.source}, which --direction {direction} takes; "
                 "give the other direction, or its file"
             )
-        swapped = "generator" not in networks and self.given == "B"
+        swapped = "generator" not in networks and self.source == "B"
         self.channels = arch.output_nc if swapped else arch.input_nc
         self.multiple = arch.multiple
         self.mode = mode
@@ -218,13 +218,13 @@ class Translator:
     def translate(self, x, index):
         """{"inputA": the pictures, "fakeB": what is drawn of them, "cycA": these mapped back}.
 
-        They are uint8 (N, H, W, 3), of pictures (N, C, H, W), an array, the first of which is the
-        index-th of all.
+        Args: x, pictures (N, C, H, W), an array, the first the index-th of all.
+        Returns: uint8 (N, H, W, 3) each.
         """
         y = self.draw(self.there, x, index)
-        results = {f"input{self.given}": x, f"fake{self.drawn}": y}
+        results = {f"input{self.source}": x, f"fake{self.target}": y}
         if self.back is not None:
-            results[f"cyc{self.given}"] = self.draw(self.back, y, index)
+            results[f"cyc{self.source}"] = self.draw(self.back, y, index)
         return {kind: rgb(testing.pixels(z, self.path)) for kind, z in results.items()}
 
     def draw(self, network, x, index):
@@ -259,20 +259,20 @@ class Distances:
     """
 
     def __init__(self):
-        self.drawn = []
-        self.given = []
+        self.of_drawn = []
+        self.of_inputs = []
 
-    def update(self, drawn, given, wanted):
+    def update(self, drawn, inputs, wanted):
         """Take pictures uint8 (N, H, W, 3)."""
-        for distances, images in ((self.drawn, drawn), (self.given, given)):
+        for distances, images in ((self.of_drawn, drawn), (self.of_inputs, inputs)):
             difference = np.abs(images.astype(np.int16) - wanted)
             distances += (difference.mean((1, 2, 3)) / 255).tolist()
 
     def result(self):
         """{"l1", "l1_input"}, the means over the pictures; {} without any."""
-        if not self.drawn:
+        if not self.of_drawn:
             return {}
-        return {"l1": float(np.mean(self.drawn)), "l1_input": float(np.mean(self.given))}
+        return {"l1": float(np.mean(self.of_drawn)), "l1_input": float(np.mean(self.of_inputs))}
 
 
 class Sheet:
@@ -343,7 +343,7 @@ def run(args, state, room):
     inputs, root = open_inputs(args, state, direction, size, translator.channels)
     output = testing.Output(args, PATTERNS, data=[args.input, root or ""])
     _, metrics = testing.chosen_metrics(args)
-    real = real_pictures(args, inputs, root, translator.drawn) if metrics else None
+    real = real_pictures(args, inputs, root, translator.target) if metrics else None
     scores = testing.open_scores(args, metrics, len(inputs), data=real)
     distances = Distances()
     panels = Sheet(len(inputs))
@@ -351,10 +351,10 @@ def run(args, state, room):
         for part in testing.parts(len(inputs), args.batch_size):
             for numbers, x, wanted in groups(inputs, part):
                 results = translator.translate(x, numbers[0])
-                drawn = results[f"fake{translator.drawn}"]
+                drawn = results[f"fake{translator.target}"]
                 if wanted is not None:
-                    results[f"input{translator.drawn}"] = wanted
-                    distances.update(drawn, results[f"input{translator.given}"], wanted)
+                    results[f"input{translator.target}"] = wanted
+                    distances.update(drawn, results[f"input{translator.source}"], wanted)
                 for kind, images in results.items():
                     names = [f"{kind}_{inputs.names[number]}" for number in numbers]
                     output.write(names, images)

@@ -1,4 +1,4 @@
-"""Published weights of CycleGAN, its authors', PaddleGAN's and PaddleCV's; keys: picture_keys.
+"""Published weights of CycleGAN: its authors', PaddleGAN's and PaddleCV's; keys: picture_keys.
 
 | here                | authors            | PaddleGAN      | PaddleCV |
 |---------------------|--------------------|----------------|----------|
@@ -18,9 +18,8 @@ TELLING = r"^[GD][AB]_"
 
 
 def recognises(data):
-    """Whether contents (parts.contents) are of this model.
-
-    A network of the authors without its name may be Pix2Pix's as well.
+    """Whether contents (parts.contents) are of this model. A network of the authors without its
+    name may be Pix2Pix's as well.
     """
     return parts.holds(data, TELLING) or picture_keys.named(data, NAMES)
 

@@ -17,9 +17,8 @@ TELLING = r"^(generator_(unet|resnet)\d|discriminator_(basic|nlayers)_)"
 
 
 def recognises(data):
-    """Whether contents (parts.contents) are of this model.
-
-    A network of the authors without its name may be CycleGAN's as well.
+    """Whether contents (parts.contents) are of this model. A network of the authors without its
+    name may be CycleGAN's as well.
     """
     return parts.holds(data, TELLING) or picture_keys.named(data, NAMES)
 

@@ -138,17 +138,17 @@ def test_the_training_shows_what_test_draws(trained, drawn, flags):
     """To the pixel: BatchNorm by the picture's own statistics, dropout, sizes, order of files."""
     sheet = read(next((trained("Pix2pix", *flags) / "samples").iterdir()))
     folder = drawn("a")
-    given, target = ("B", "A") if "BtoA" in flags else ("A", "B")
+    letters = "BA" if "BtoA" in flags else "AB"
     rows = panels(sheet, rows=3, columns=3, side=32)
     for number, (source, fake, wanted) in zip((7, 8, 9), rows, strict=True):
         for kind, shown in (
-            (f"input{given}", source),
-            (f"fake{target}", fake),
-            (f"input{target}", wanted),
+            (f"input{letters[0]}", source),
+            (f"fake{letters[1]}", fake),
+            (f"input{letters[1]}", wanted),
         ):
-            picture = read(folder / f"images/{kind}_{number}_{given}.png")
+            picture = read(folder / f"images/{kind}_{number}_{letters[0]}.png")
             assert np.array_equal(picture, shown), (kind, number)
-    assert record(folder)["samples"]["direction"] == f"{given}to{target}"
+    assert record(folder)["samples"]["direction"] == "to".join(letters)
 
 
 def test_cyclegans_training_shows_what_test_draws(trained, drawn):
@@ -273,6 +273,27 @@ def test_the_originals_commands(trained, run, data_dir):
     folder = pairs.parents[1] / "infer_result"
     assert names(folder) == ["fakeB_7_A", "fakeB_8_A", "inputA_7_A", "inputA_8_A"]
     assert Image.open(folder / "images/fakeB_7_A.png").size == (32, 32)  # the last word counts
+
+
+# Section by section as the original's infer.py has them, with its own defaults.
+INFER = (
+    "--net_G resnet_9block --input_style A --norm_type batch_norm --crop_type none --use_gpu False "
+    "--dropout False --g_base_dims 64 --ngf 64 --c_dim 13 --use_gru False --crop_size 32 "
+    "--image_size 32 --load_height 128 --load_width 128 --crop_height 128 --crop_width 128 "
+    "--selected_attrs Bald,Bangs --n_samples 2 --n_layers 5 --gru_n_layers 4 --noise_size 100 "
+    "--label_nc 36 --no_instance False"
+)
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_all_of_the_originals_flags_are_taken(trained, run, data_dir, tmp_path, name):
+    trained(name)
+    pairs = data_dir / "pairs"
+    (pairs / "list").write_text("testA/7_A.png\n")
+    flags = ["--dataset_dir", pairs, "--test_list", pairs / "list", "--output", "a"]
+    result = run("infer", "--model_net", name, "--init_model", "run", *INFER.split(), *flags)
+    assert f"note: --label_nc 36: {name} does not read it" in result.out
+    assert (tmp_path / "a" / "results.json").is_file()
 
 
 def test_pairs_by_a_list_tell_what_was_wanted(trained, drawn, data_dir):
