@@ -63,13 +63,17 @@ class PlainFields:
                 )
         return cls(**values)
 
-    def check_same(self, theirs, source, ignored=(), alike=operator.eq):
+    def check_same(self, state, source, ignored=(), alike=operator.eq):
         """Networks of other semantics can have weights of the same shapes: never mix them.
 
-        Args: theirs, the fields that a file tells, {name: value}; ignored, names that may differ;
-            alike, function that says whether two values mean the same.
+        Args: state, what the file holds, which may lack an "architecture"; source, its name;
+            ignored, fields that may differ; alike, function that says whether two values mean the
+            same.
         Raises: UserError naming the file and what differs.
         """
+        if "architecture" not in state:
+            return
+        theirs = state["architecture"]
         wrong = []
         for name, ours in self.to_dict().items():
             if name not in ignored and not alike(theirs.get(name), ours):
