@@ -284,6 +284,4 @@ class Trainer:
     def check(self, state, source):
         """Raise UserError where a checkpoint is of other attributes or another network."""
         attributes.check_same(self.data.names, state, source)
-        self.arch.check_same(
-            state["architecture"], source, () if "discriminator" in state else D_ONLY
-        )
+        self.arch.check_same(state, source, () if "discriminator" in state else D_ONLY)

@@ -385,9 +385,9 @@ class Trainer:
         them. Returns: lines for the log. Raises: UserError when they are of another network.
         """
         ignored = RESIZABLE if "discriminator" in state else RESIZABLE + D_ONLY
-        self.arch.check_same(state["architecture"], source, ignored)
+        self.arch.check_same(state, source, ignored)
         return start_from(self.networks, state, source)
 
     def check(self, state, source):
         """Raise UserError where a checkpoint is of other networks."""
-        self.arch.check_same(state["architecture"], source)
+        self.arch.check_same(state, source)
