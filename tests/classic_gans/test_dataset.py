@@ -69,7 +69,7 @@ def test_digits_in_another_size_and_colour(dataset, digits):
         ("train-labels.idx1-ubyte", idx(IMAGES), "header is 00000803"),
         ("train-labels.idx1-ubyte", struct.pack(">2I", 0x801, 2**32 - 1), "header is 00000801"),
         ("train-labels.idx1-ubyte", b"", "no IDX file"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(idx(IMAGES))[:-9], "damaged"),
+        ("train-images-idx3-ubyte.gz", gzip.compress(idx(IMAGES), mtime=0)[:-9], "damaged"),
         ("train-images-idx3-ubyte.gz", b"<html>", "no IDX file of 3"),
     ],
 )
