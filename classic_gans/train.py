@@ -85,7 +85,7 @@ def parser(name, room):
     add("--use_gpu", **switch, default=None, help="True: --device gpu; False: --device cpu")
     add("--profile", **switch, default=False, help="scripts/benchmark.py measures speed")
     add("--profiler_path", default="", help="the same")
-    add("--enable_ce", action="store_true", help="--seed 90 --epoch 1")
+    add("--enable_ce", action="store_true", help="--seed and --iterations make a run short")
     return p
 # fmt: on
 
