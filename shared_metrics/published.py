@@ -19,7 +19,7 @@ import operator
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, NewType, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from shared_metrics.unpickle import printable
 
 DATA_PARALLEL = r"\bmodule\."  # what torch's DataParallel puts before the names of its network
 TORCH = {r"\brunning_mean$": "_mean", r"\brunning_var$": "_variance"}  # of BatchNorm, here: Paddle
+
+
+Count = NewType("Count", int)  # a field of PlainFields that may be 0, which an int may not
 
 
 class PlainFields:
@@ -46,7 +49,8 @@ class PlainFields:
         """The inverse of `to_dict`.
 
         Raises: UserError on unknown or missing entries, and on values that are not of their field's
-            type: bool, str, Literal, int (at least 0), float (finite, at least 0), tuple (of ints).
+            type: bool, str, Literal, int (at least 1), `Count` (at least 0), float (finite, at
+            least 0), tuple (of ints).
         """
         names = {field.name for field in fields(cls)}
         odd = sorted(map(str, names ^ set(values if isinstance(values, dict) else ())))
@@ -92,8 +96,8 @@ def _fits(value, kind):
         return isinstance(value, (list, tuple)) and all(_fits(item, int) for item in value)
     if kind is float:
         return type(value) in (int, float) and 0 <= value < math.inf
-    if kind is int:
-        return type(value) is int and value >= 0
+    if kind in (int, Count):
+        return type(value) is int and value >= (0 if kind is Count else 1)
     return type(value) is kind
 
 

@@ -13,7 +13,7 @@ from paddle.nn.initializer import Constant, XavierUniform
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
-from shared_metrics.published import PlainFields
+from shared_metrics.published import Count, PlainFields
 
 MAX_DIM = 1024  # no layer is wider
 
@@ -32,8 +32,8 @@ class Architecture(PlainFields):
     d_base_dims: int = 64
     d_fc_dim: int = 1024  # hidden width of D's two heads
     n_layers: int = 5  # layers of encoder, decoder and D's trunk
-    shortcut_layers: int = 1  # stages of the decoder that get the encoder's features of their side
-    inject_layers: int = 1  # stages of the decoder that get the attributes again
+    shortcut_layers: Count = 1  # stages of the decoder that get the encoder's features
+    inject_layers: Count = 1  # stages of the decoder that get the attributes again
     dis_norm: Literal["instance_norm", "none"] = "instance_norm"  # of D's trunk; none: biases
     slope: float = 0.2  # of LeakyReLU in encoder and trunk (elvisyjlin, PaddleCV: 0.01)
     fc_slope: float = 0.2  # of LeakyReLU in D's heads (elvisyjlin, PaddleCV: 0, a ReLU)

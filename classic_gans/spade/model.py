@@ -16,7 +16,7 @@ from paddle.nn.initializer import Normal
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
-from shared_metrics.published import PlainFields
+from shared_metrics.published import Count, PlainFields
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}  # doublings between G's start and its image
 SPADE_WIDTH = 128  # channels between the map and SPADE's gamma and beta
@@ -42,7 +42,7 @@ class Architecture(PlainFields):
     ndf: int = 64  # base width of D
     num_D: int = 2  # scales of D, each half as large
     d_nlayers: int = 4  # convolutions of each scale before its logits
-    d_padding: int = 2  # of D's 4x4 convolutions (PaddleCV: 1)
+    d_padding: Count = 2  # of D's 4x4 convolutions (PaddleCV: 1)
     use_vae: bool = False  # G starts from the encoder's latent instead of the map
     z_dim: int = 256
     nef: int = 64  # base width of the encoder

@@ -12,7 +12,7 @@ from paddle.nn.initializer import Uniform
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
-from shared_metrics.published import PlainFields
+from shared_metrics.published import Count, PlainFields
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Architecture(PlainFields):
 
     image_size: int = 128
     c_dim: int = 5  # attributes (or classes) of the data set
-    c2_dim: int = 0  # classes of a second data set learned jointly (sec. 3.3); 0: there is none
+    c2_dim: Count = 0  # classes of a second data set learned jointly (sec. 3.3); 0: there is none
     g_base_dims: int = 64  # width of G's first convolution
     d_base_dims: int = 64  # width of D's first convolution
     g_repeat_num: int = 6  # residual blocks of G

@@ -14,7 +14,7 @@ from paddle.nn.initializer import Constant, XavierUniform
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
-from shared_metrics.published import PlainFields
+from shared_metrics.published import Count, PlainFields
 
 MAX_DIM = 1024  # no layer is wider
 
@@ -33,10 +33,10 @@ class Architecture(PlainFields):
     d_base_dims: int = 64
     d_fc_dim: int = 1024  # hidden width of D's two heads
     n_layers: int = 5  # layers of encoder, decoder and D's trunk
-    shortcut_layers: int = 4  # stages of the decoder that get a skip of their side
-    inject_layers: int = 4  # stages of the decoder that get the difference again
+    shortcut_layers: Count = 4  # stages of the decoder that get a skip of their side
+    inject_layers: Count = 4  # stages of the decoder that get the difference again
     use_gru: bool = True  # selective transfer units in the skips
-    gru_n_layers: int = (
+    gru_n_layers: Count = (
         4  # skips with a unit, the deepest ones; the others are the encoder's features
     )
     pass_state: Literal["stu", "gru", "direct"] = "stu"  # what a unit hands on, see STU

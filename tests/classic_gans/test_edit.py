@@ -12,7 +12,7 @@ from PIL import Image
 
 from scripts import make_toy_data as toy
 from shared_metrics.errors import UserError
-from tests.classic_gans import rooms
+from tests.classic_gans import face_rooms as rooms
 from tests.conftest import ROOT
 
 RNG = np.random.default_rng

@@ -42,7 +42,7 @@ def test_plain_fields_survive_json():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"inputs": -1}, "inputs cannot be -1"),
+        ({"inputs": 0}, "inputs cannot be 0"),
         ({"inputs": 3.0}, "inputs cannot be 3.0"),
         ({"inputs": True}, "inputs cannot be True"),
         ({"inputs": "3\x1b[2J\n"}, r"inputs cannot be 3\\x1b\[2J\\n"),
@@ -80,8 +80,8 @@ def test_sizes_that_a_file_tells_are_looked_at(tmp_path):
     assert build("f", Architecture, inputs=5) == Architecture(inputs=5)
     with pytest.raises(UserError, match="^f: its shapes make no network .*--inputs 1: must exceed"):
         build("f", Architecture, inputs=1)
-    with pytest.raises(UserError, match="^f: its shapes make no network .*outputs cannot be -2"):
-        build("f", Architecture, outputs=-2)
+    with pytest.raises(UserError, match="^f: its shapes make no network .*outputs cannot be 0"):
+        build("f", Architecture, outputs=0)
 
 
 # ---- one read ----
