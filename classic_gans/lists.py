@@ -7,10 +7,8 @@ and a pair that is none must not train.
 import re
 from pathlib import Path
 
-from PIL import Image
-
 from shared_metrics.errors import UserError
-from shared_metrics.images import DAMAGE, list_images
+from shared_metrics.images import list_images, opened
 
 SHOWN = 3  # problems that an error names; the others it counts
 EXIF_ORIENTATION = 0x0112
@@ -39,12 +37,9 @@ def check_folder(root, flag="--data_dir"):
 
 def picture_size(path):
     """(width, height) as the file's header tells, turned as its EXIF says. Raises: UserError."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    except DAMAGE as error:
-        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from None
+    with opened(path) as image:
+        width, height = image.size
+        sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
     return (height, width) if sideways else (width, height)
 
 

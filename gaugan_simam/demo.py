@@ -24,7 +24,7 @@ from predict import network_flags
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import new_parser, not_negative
-from shared_metrics.images import DAMAGE
+from shared_metrics.images import opened
 from shared_metrics.testing import begin, latents
 
 PAGE = Path(__file__).with_name("demo.html")
@@ -156,20 +156,22 @@ def read_posted(data, arch):
 
 def read_file(data, arch):
     """Ids int64 (H, W), resized to the network's size, of a label map's file. Raises: UserError."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except DAMAGE:
-        raise UserError(
-            "this file is no picture; give a label map, such as a PNG with one id a pixel"
-        ) from None
-    if width * height > MOST_PIXELS:
-        raise UserError(
-            f"this map has {width}x{height} pixels, more than the {MOST_PIXELS} allowed; shrink it"
-        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "map"
         path.write_bytes(data)
+        try:
+            with opened(path) as image:
+                width, height = image.size
+        except UserError:
+            raise UserError(
+                "this file is no picture that can be read here; give a label map, such as a PNG "
+                "with one id a pixel"
+            ) from None
+        if width * height > MOST_PIXELS:
+            raise UserError(
+                f"this map has {width}x{height} pixels, more than the {MOST_PIXELS} allowed; "
+                "shrink it"
+            )
         try:
             labels = read_label(path, arch.label_nc, arch.contain_dontcare_label)
         except UserError as error:

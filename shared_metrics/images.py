@@ -3,8 +3,10 @@
 Pillow and numpy do it; matplotlib finds fonts for labels.
 """
 
+import contextlib
 import functools
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -20,6 +22,8 @@ SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif",
 ))
+# What a file may hold, whatever its name: Pillow would hand PostScript to a program.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "TGA", "AVIF")
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn; 256 MiB as RGB
 # Fonts with Chinese letters, from Linux, Windows and macOS.
 CJK_FONTS = (
@@ -61,6 +65,35 @@ def list_images(folder):
     return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
 
 
+@contextlib.contextmanager
+def opened(path, what="image"):
+    """A picture's file for a with-block: PIL image whose header is read, its pixels not yet.
+
+    Args: what, the word for it in errors.
+    Raises: UserError naming the file when it is no regular file, holds none of FORMATS or has too
+        many pixels, and for what Pillow raises on damage in the block.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise OSError("no regular file")
+        Image.init()  # fills OPEN; an older Pillow may lack one of the formats
+        with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:  # as its header declares them
+                raise UserError(
+                    f"{path}: {width}x{height} pixels, more than the {MAX_PIXELS} allowed; "
+                    "shrink or remove it"
+                )
+            yield image
+    except UserError:  # a ValueError, so DAMAGE would catch it
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except DAMAGE as error:
+        reason = " ".join(str(error).replace(str(path), "").split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a readable {what} ({reason}); replace or remove it") from None
+
+
 def read_rgb(path, min_side=None, rotate=False):
     """Read an image file as a fully loaded PIL image of mode RGB.
 
@@ -72,26 +105,12 @@ def read_rgb(path, min_side=None, rotate=False):
         rotate: turn the picture as its EXIF orientation says.
     Raises: UserError naming the file when it cannot be read whole or has too many pixels.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:  # as its header declares them
-                raise UserError(
-                    f"{path}: {width}x{height} pixels, more than the {MAX_PIXELS} allowed; "
-                    "shrink or remove it"
-                )
-            if min_side:
-                image.draft(None, (min_side, min_side))
-            if rotate:
-                image = ImageOps.exif_transpose(image)
-            return _to_rgb(image)
-    except UserError:  # a ValueError, so DAMAGE would catch it
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except DAMAGE as error:
-        reason = " ".join(str(error).replace(str(path), "").split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable image ({reason}); replace or remove it") from None
+    with opened(path) as image:
+        if min_side:
+            image.draft(None, (min_side, min_side))
+        if rotate:
+            image = ImageOps.exif_transpose(image)
+        return _to_rgb(image)
 
 
 def _to_rgb(image):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from shared_metrics.errors import UserError
-from shared_metrics.images import DAMAGE, MAX_PIXELS, SUFFIXES, list_images
+from shared_metrics.images import SUFFIXES, list_images, opened
 
 # What Cityscapes adds to the name that photo, labels and instances have in common.
 CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_instanceIds)$")
@@ -124,25 +124,12 @@ def read_ids(path):
     Raises: UserError naming the file when it is no such picture, is a JPEG (lossy), or cannot be
         read whole.
     """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            kind = image.format
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"{path}: {image.width}x{image.height} pixels, more than the {MAX_PIXELS} "
-                    "allowed"
-                )
-            raw = image.tile[0][3] if image.tile else None
-            ids = np.asarray(image)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except DAMAGE as error:
-        reason = " ".join(str(error).replace(str(path), "").split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable map ({reason}); replace or remove it") from None
-    if kind == "JPEG":
+    with opened(path, "map") as image:
+        mode = image.mode
+        kind = image.format
+        raw = image.tile[0][3] if image.tile else None
+        ids = np.asarray(image)
+    if kind in ("JPEG", "MPO"):
         raise UserError(f"{path}: a JPEG is no map, its compression changes ids; save maps as PNG")
     if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
         raise UserError(

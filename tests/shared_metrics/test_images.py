@@ -2,15 +2,17 @@
 
 import errno
 import os
+import re
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from shared_metrics import images
+from shared_metrics import images, label_maps
 from shared_metrics.errors import UserError
 
 
@@ -112,6 +114,32 @@ def png_header(width, height):
     header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(b"\0"))
     return b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b"")
+
+
+def test_a_file_starts_no_program(tmp_path, monkeypatch):
+    """PostScript under a picture's name; Pillow alone would hand it to Ghostscript."""
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: started.append(a))
+    Image.new("RGB", (4, 4)).save(tmp_path / "real.eps")
+    path = (tmp_path / "real.eps").rename(tmp_path / "x.png")
+    for read in (images.read_rgb, label_maps.read_ids):
+        with pytest.raises(UserError, match="x.png: not a readable .*cannot identify"):
+            read(path)
+    assert not started
+
+
+def test_what_is_no_regular_file_is_not_read():
+    with pytest.raises(UserError, match=rf"{os.devnull}: not a readable image \(no regular file\)"):
+        images.read_rgb(os.devnull)
+
+
+def test_every_reader_opens_pictures_through_images():
+    root = Path(images.__file__).parents[1]
+    folders = ("shared_metrics", "sagan", "acgan", "gaugan_simam", "classic_gans", "scripts")
+    files = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    assert len(files) > 50
+    calls = [p for p in files if re.search(r"Image\.open\(|imread\(", p.read_text("utf-8"))]
+    assert calls == [Path(images.__file__)]
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
