@@ -363,7 +363,7 @@ def test_a_test_is_not_overwritten(trained, drawn, run, data_dir):
         ("CGAN", ["--real", "x"], "--real x: is for --metrics"),
         ("Pix2pix", ["--direction", "BtoA"], "--direction BtoA: this generator was trained AtoB"),
         ("Pix2pix", ["--seeds", "1"], "--seeds: pictures are drawn from pictures"),
-        ("Pix2pix", ["--input", "none.png"], "none.png: not a readable image"),
+        ("Pix2pix", ["--input", "none.png"], "none.png: no such file"),
         ("CycleGAN", ["--dataset_dir", "none"], "none: no such folder"),
         ("CycleGAN", ["--direction=AtoB", "--input_style=B"], "name two directions"),
         ("CycleGAN", ["--model_net=CGAN"], "holds weights of CycleGAN, not of CGAN"),
