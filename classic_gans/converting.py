@@ -8,7 +8,7 @@ out.
 import re
 from pathlib import Path
 
-from shared_metrics import files, published
+from shared_metrics import files, process, published
 
 # The last part of PaddleCV's names, after the layers have ours.
 LEAVES = {
@@ -96,10 +96,15 @@ def source(path, data, family, room, names=()):
     return published.source(path, family, **about)
 
 
-def size_note(states, arch, image_size):
-    """The line on the image size, which D alone tells."""
+def size_note(states, arch, image_size, path):
+    """The line on the image size, which D alone tells; a warning where nobody has told it."""
     if "discriminator" in states:
         return []
+    if not image_size:
+        process.warn(
+            f"{path}: a generator alone does not tell its image size: taken for "
+            f"{arch.image_size} px; convert.py --image_size changes it"
+        )
     return [published.note("image_size", arch.image_size, bool(image_size))]
 
 

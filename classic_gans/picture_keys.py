@@ -19,12 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from parts import BARE, LEAF, LEAVES, paddlecv, split
-from shared_metrics import published
+from shared_metrics import process, published
 from shared_metrics.errors import UserError
 
 # What the authors' keys of a generator, and of a discriminator, begin with.
 GENERATOR = r"^(module\.)?model\.(model\.|\d+\.conv_block\.)"
 DISCRIMINATOR = r"^(module\.)?(model|net)\.0\.weight$"
+# The authors publish one generator of a CycleGAN alone, from A to B: latest_net_G.pth, called
+# horse2zebra.pth, cityscapes_label2photo.pth, style_monet.pth, ... where it is downloaded.
+SINGLE = re.compile(r"(latest|\d+)_net_G|([a-z]+_)?[a-z]+2[a-z]+(_[a-z]+)?|style_[a-z]+")
 
 
 # ---- PaddleCV's names: regular expression -> function of the match
@@ -158,7 +161,14 @@ def bare_name(state, names, path):
         return None
     candidates = [name for name in names if name.startswith(letter)]
     told = re.search(r"net_([GD]_[AB])\b", Path(path).stem)
-    return told[1] if told and told[1] in candidates else candidates[0]
+    if told and told[1] in candidates:
+        return told[1]
+    if len(candidates) > 1 and not SINGLE.fullmatch(Path(path).stem):
+        process.warn(
+            f"{path}: neither its keys nor its name tell {' or '.join(candidates)}: taken for "
+            f"{candidates[0]}; its authors' names, latest_net_{candidates[1]}.pth, tell the other"
+        )
+    return candidates[0]
 
 
 def plain_norms(state, path):

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from model import D_WIDTHS, G_WIDTHS, Architecture, Discriminator, Generator, architecture
-from shared_metrics import flags, published, weights
+from shared_metrics import flags, process, published, weights
 from shared_metrics.errors import UserError
 from shared_metrics.process import command
 
@@ -48,6 +48,9 @@ ENTRY = {
     "studiogan": r"blocks\.\d+\.0",
     "mmgen": r"conv_blocks\.\d+",
 }
+# What MMGeneration's published names tell of the ReLU in D's blocks, and of StudioGAN's weights.
+RELU = re.compile(r"(?:^|[_-])(wo|w)rel?uinplace")
+STUDIO = re.compile(r"cvt|convert-studio")
 # All other names, after the entries have theirs.
 RENAMES = {
     "atmosphere": {},
@@ -114,6 +117,7 @@ def read_published(path, discriminator="", ema=None, color_order="auto", data=No
         _fold_affine(states["generator"], notes)
     _drop_dead_skips(states.get("discriminator", {}), arch, notes)
     order = _color_order(family, path, color_order, notes)
+    _warn_of_name(family, path, states, color_order, changes)
     # Paddle draws orthogonal matrices even where no values are wanted: seconds for nothing.
     published.check_shapes(states, NETWORKS, replace(arch, init="xavier"), files)
     if order == "bgr":
@@ -314,14 +318,37 @@ def _assumed(family, path):
     """(skip_relu, colour order) of a file, by its family and name.
 
     An in-place ReLU makes skips of D's blocks take ReLU(x). MMGeneration trained on BGR; its names
-    tell of the ReLU (woReUinplace, wReLUinplace), and of weights converted from StudioGAN (cvt).
+    tell of the ReLU (woReUinplace, wReLUinplace), and of weights converted from StudioGAN
+    (convert-studio-rgb, cvt).
     """
     if family != "mmgen":
         return family in ("voletiv", "studiogan"), "rgb"
     name = Path(path).name.lower()
-    match = re.search(r"(?:^|[_-])(wo|w)rel?uinplace", name)
-    skip_relu = match[1] == "w" if match else "cvt" in name
-    return skip_relu, "rgb" if "cvt" in name else "bgr"
+    relu = RELU.search(name)
+    studio = bool(STUDIO.search(name))
+    return relu[1] == "w" if relu else studio, "rgb" if studio else "bgr"
+
+
+def _warn_of_name(family, path, states, color_order, changes):
+    """Say what nothing but a published name tells where the file has another name."""
+    name = Path(path).name
+    if family == "studiogan" and not re.match(r"model=G(_ema)?-", name):
+        process.warn(
+            f"{path}: raw or averaged, StudioGAN's name of the file tells, model=G-... or "
+            "model=G_ema-..., and this is neither: taken for raw"
+        )
+    if family != "mmgen" or RELU.search(name.lower()) or STUDIO.search(name.lower()):
+        return
+    guesses = []
+    if color_order == "auto":
+        guesses.append("images are BGR (--color_order)")
+    if "discriminator" in states and changes.get("skip_relu") is None:
+        guesses.append("skips of D's blocks take x (--skip_relu)")
+    if guesses:
+        process.warn(
+            f"{path}: is called as none of MMGeneration's published files, and no key tells: "
+            f"assuming that its {' and '.join(guesses)}; convert.py's flags change it"
+        )
 
 
 def _color_order(family, path, flag, notes):

@@ -161,6 +161,12 @@ def is_main():
     return rank() == 0
 
 
+def warn(text):
+    """Print a warning on stderr, once for all processes."""
+    if is_main():
+        print(f"warning: {text}", file=sys.stderr)
+
+
 def choose_device(name):
     """Select Paddle's device and return its name ("cpu", "gpu:0").
 
@@ -180,8 +186,7 @@ def choose_device(name):
     cards = paddle.device.cuda.device_count() if cuda else 0
     if name == "cpu" or (name == "auto" and not cards):
         if name == "auto" and cuda:
-            warning = "this Paddle can use a GPU but finds none; running on the CPU"
-            print(f"warning: {warning}", file=sys.stderr)
+            warn("this Paddle can use a GPU but finds none; running on the CPU")
         paddle.set_device("cpu")
         return "cpu"
     if not cuda:

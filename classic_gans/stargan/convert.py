@@ -65,7 +65,7 @@ def read_published(path, data=None, discriminator="", image_size=None, c2_dim=0)
     published.check_shapes(states, NETWORKS, arch, places)
     names = CELEBA_5 if (arch.c_dim, c2_dim) == (5, 0) else ()
     source = converting.source(path, data, family, "StarGAN", names)
-    notes = converting.size_note(states, arch, image_size)
+    notes = converting.size_note(states, arch, image_size, path)
     return published.Published(family, arch, states, source, notes)
 
 

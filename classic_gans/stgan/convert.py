@@ -48,5 +48,5 @@ def read_published(path, data=None, discriminator="", image_size=None):
     published.check_shapes(states, NETWORKS, arch, places)
     names = converting.CELEBA_13 if arch.c_dim == 13 else ()
     source = converting.source(path, data, family, "STGAN", names)
-    notes = converting.size_note(states, arch, image_size)
+    notes = converting.size_note(states, arch, image_size, path)
     return published.Published(family, arch, states, source, notes)

@@ -9,14 +9,13 @@
 """
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from shared_metrics import files, weights
 from shared_metrics.errors import UserError
-from shared_metrics.process import is_main
+from shared_metrics.process import warn
 from shared_metrics.runs.stop import NotFinite
 
 FORMAT = 1
@@ -238,7 +237,7 @@ def resume(which, folder):
         try:
             return path, load_checkpoint(path)
         except UserError as error:
-            _warn(f"--resume {which} skips {error}")
+            warn(f"--resume {which} skips {error}")
     if checkpoints:
         raise UserError(
             f"--resume {which}: none of the {len(checkpoints)} checkpoints in {path.parent} loads. "
@@ -256,16 +255,11 @@ def _warn_of_later(path, iteration, folder):
     """
     later = [p for n, p in _numbered(folder) if n > iteration and path.parent.samefile(folder)]
     if later:
-        _warn(
+        warn(
             f"--resume {path}: {len(later)} later checkpoint(s) stay in its folder, "
             f"up to {later[0].name}; --resume auto would take them. "
             "Delete them, or give another --output_dir."
         )
-
-
-def _warn(text):
-    if is_main():
-        print(f"warning: {text}", file=sys.stderr)
 
 
 def _numbered(folder):

@@ -1,5 +1,7 @@
 """convert.py: every family's files, written here, come back as the same numbers under our names."""
 
+import re
+
 import numpy as np
 import paddle
 import pytest
@@ -131,6 +133,35 @@ def test_old_files_with_statistics_of_instance_norm(convert, tmp_path):
     read = convert.read_published(tmp_path / "horse2zebra.pth", "cyclegan")
     assert_equal(read, {"generator_A": state})
     assert read.architecture == arch
+
+
+# What the authors' scripts fetch, as it is called there and where it lands.
+AUTHORS = [f"{name}.pth" for name in (
+    *("apple2orange", "orange2apple", "summer2winter_yosemite", "winter2summer_yosemite"),
+    *("horse2zebra", "zebra2horse", "monet2photo", "style_monet", "style_cezanne", "style_ukiyoe"),
+    *("style_vangogh", "sat2map", "map2sat", "cityscapes_photo2label", "cityscapes_label2photo"),
+    *("facades_photo2label", "facades_label2photo", "iphone2dslr_flower", "latest_net_G"),
+)]  # fmt: skip
+
+
+def test_a_generator_of_a_cyclegan_by_its_name(convert, tmp_path, capsys):
+    """Published alone, it draws B from A; nothing but its name tells G_A from G_B."""
+    from cyclegan.model import Architecture, Generator
+
+    state = random_state(Generator(Architecture("resnet_6block", g_base_dims=1), 3, 3))
+    weights.save(state, tmp_path / "file")
+
+    def read(name):
+        path = (tmp_path / "file").rename(tmp_path / name)
+        networks = list(convert.read_published(path, "CycleGAN").networks)
+        path.rename(tmp_path / "file")
+        return networks, capsys.readouterr().err
+
+    for name in [*AUTHORS, "latest_net_G_A.pth", "5_net_G_A.pth"]:
+        assert read(name) == (["generator_A"], ""), name
+    assert read("latest_net_G_B.pth") == (["generator_B"], "")
+    networks, warning = read("mine.pth")
+    assert networks == ["generator_A"] and re.match("warning: .*mine.pth: .*G_A or G_B", warning)
 
 
 def test_a_folder_of_four_networks(convert, tmp_path):

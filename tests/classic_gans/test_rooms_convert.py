@@ -69,7 +69,7 @@ def stargan_networks(changes=()):
     return arch, randomize(model.Generator(arch)), randomize(model.Discriminator(arch), 1)
 
 
-def test_yunjey(convert, tmp_path):
+def test_yunjey(convert, tmp_path, capsys):
     arch, G, D = stargan_networks()
     state = torch_layout(G)
     for key in [k for k, v in state.items() if v.ndim == 1 and k.endswith("weight")]:
@@ -83,8 +83,12 @@ def test_yunjey(convert, tmp_path):
     )
     assert result.architecture == arch and result.family == "yunjey"
     check(result, generator=G, discriminator=D)
+    assert capsys.readouterr().err == ""
     alone = convert("stargan").read_published(tmp_path / "200000-G.ckpt")
     assert alone.architecture.image_size == 128 and "image_size 128" in alone.notes[0]
+    assert re.match("warning: .*200000-G.ckpt: .*128 px; .*--image_size", capsys.readouterr().err)
+    convert("stargan").read_published(tmp_path / "200000-G.ckpt", image_size=256)
+    assert capsys.readouterr().err == ""
     check(alone, generator=G)
     with pytest.raises(UserError, match="holds discriminator weights only"):
         convert("stargan").read_published(tmp_path / "200000-D.ckpt")

@@ -61,6 +61,18 @@ def test_images_and_every_output_of_the_discriminator_are_paddlegans(gaugan, fil
                 )
 
 
+@pytest.mark.parametrize(
+    "name, iteration",
+    [("photopen.pdparams", None), ("n_g.pdparams", None), ("generator.pdparams", None)]
+    + [("iter_40_weight.pdparams", 40), ("latest_net_G.pth", None)],
+)
+def test_published_names(gaugan, tmp_path, name, iteration):
+    """PaddleGAN's are told by their keys whatever they are called; a name tells the iteration."""
+    weights.save(arrays(gaugan.model.Generator(tiny(gaugan.model, **SMALL))), tmp_path / name)
+    result = gaugan.convert.read_published(tmp_path / name)
+    assert (result.family, result.source["iteration"]) == ("photopen", iteration)
+
+
 # ---- files written by hand ----
 
 

@@ -135,21 +135,76 @@ def test_studiogans_averaged_generator_is_told_by_its_name(sagan, tmp_path):
         sagan.convert.read_published(path, ema=False)
 
 
-@pytest.mark.parametrize(
-    "name, bgr, skip_relu",
-    [
-        ("sagan_cifar10_32_lr2e-4_ndisc5_b64x1_woReUinplace_is-iter400000.pth", True, False),
-        ("sagan_cifar10_32_lr2e-4_ndisc5_b64x1_wReLUinplace_is-iter380000.pth", True, True),
-        ("sagan_32_cvt_studioGAN.pth", False, True),
-        ("mine.pth", True, False),
-    ],
-)
-def test_mmgen(sagan, tmp_path, name, bgr, skip_relu):
-    arch = sagan.model.architecture("mmgen", 32, 5, skip_relu=skip_relu, **SIZES)
+# The files that the tables of MMGeneration and MMagic link: name -> (BGR, skips take ReLU(x)).
+CIFAR = "sagan_cifar10_32_lr2e-4_ndisc5_b64x1_"
+IMAGENET = "sagan_imagenet1k_128_Glr1e-4_Dlr4e-4_ndisc1_b32x4_"
+BIGGAN = "sagan_128_woReLUinplace_noaug_bigGAN_imagenet1k_b32x8_Glr1e-4_Dlr-4e-4_ndisc1_"
+MMGEN_NAMES = {
+    f"{CIFAR}woReUinplace_is-iter400000_20210730_125743-4008a9ca.pth": (True, False),
+    f"{CIFAR}woReUinplace_fid-iter480000_20210730_125449-d50568a4.pth": (True, False),
+    f"{CIFAR}wReLUinplace_is-iter380000_20210730_124937-c77b4d25.pth": (True, True),
+    f"{CIFAR}wReLUinplace_fid-iter460000_20210730_125155-cbefb354.pth": (True, True),
+    f"{IMAGENET}woReLUinplace_is-iter980000_20210730_163140-cfbebfc6.pth": (True, False),
+    f"{IMAGENET}woReLUinplace_fid-iter950000_20210730_163431-d7916963.pth": (True, False),
+    f"{BIGGAN}20210818_210232-3f5686af.pth": (True, False),
+    "sagan_32_cifar10_convert-studio-rgb_20210730_153321-080da7e2.pth": (False, True),
+    "sagan_128_imagenet1k_convert-studio-rgb_20210730_153357-eddb0d1d.pth": (False, True),
+    "sagan_32_cvt_studioGAN.pth": (False, True),  # as their configurations are called
+}
+
+
+@pytest.mark.parametrize("name", MMGEN_NAMES)
+def test_mmgen_by_its_published_names(sagan, tmp_path, capsys, name):
+    """What no key tells: the colour order, and whether skips take ReLU(x). The averaged generator
+    of the BigGAN schedule is told by its keys.
+    """
+    bgr, skip_relu = MMGEN_NAMES[name]
+    averaged = "bigGAN" in name
+    form = "mmgen-biggan" if averaged else "mmgen"
+    arch = sagan.model.architecture(form, 32, 5, skip_relu=skip_relu, **SIZES)
     G, D = random_states(sagan.model, arch)
-    result = sagan.convert.read_published(save(tmp_path / name, mmgen_file(G, D, bgr)))
+    content = mmgen_file(G, D, bgr, G if averaged else None)
+    result = sagan.convert.read_published(save(tmp_path / name, content))
     assert_same(result, arch, G, D)
     assert (result.family, result.source["color_order"]) == ("mmgen", "bgr" if bgr else "rgb")
+    assert result.source["ema"] is averaged
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_that_does_not_tell_is_a_warning(sagan, tmp_path, capsys):
+    arch = sagan.model.architecture("mmgen", 32, 5, **SIZES)
+    G, D = random_states(sagan.model, arch)
+    path = save(tmp_path / "mine.pth", mmgen_file(G, D, True))
+    sagan.convert.main([str(path), str(tmp_path / "out.pdparams")])
+    assert_same(sagan.convert.read_published(path), arch, G, D)
+    for read in (
+        sagan.convert.read_weights,
+        sagan.convert.read_published,
+    ):  # test.py's, convert.py's
+        capsys.readouterr()
+        read(path)
+        warning = capsys.readouterr().err
+        assert warning.startswith(f"warning: {path}: ") and warning.count("\n") == 1
+        assert "--color_order" in warning and "--skip_relu" in warning
+    sagan.convert.read_published(path, color_order="bgr", skip_relu=False)
+    assert capsys.readouterr().err == ""  # told
+
+
+@pytest.mark.parametrize(
+    "name, averaged, told",
+    [
+        ("model=G-best-weights-step=90000.pth", False, True),
+        ("model=G_ema-best-weights-step=90000.pth", True, True),
+        ("mine.pth", False, False),
+    ],
+)
+def test_studiogan_by_its_published_names(sagan, tmp_path, capsys, name, averaged, told):
+    G, _ = random_states(sagan.model, sagan.model.architecture("studiogan", 32, 5, **SIZES))
+    state = {"state_dict": translate(G, STUDIOGAN_PLACES[0], OLD_STUDIOGAN_LAYERS)}
+    result = sagan.convert.read_published(save(tmp_path / name, state))
+    assert result.source["ema"] is averaged and result.source["color_order"] == "rgb"
+    assert result.source["iteration"] == (90000 if told else None)
+    assert ("raw or averaged" in capsys.readouterr().err) is not told
 
 
 @pytest.mark.parametrize("prefix", ["generator_ema.", "generator_ema.module."])
