@@ -9,6 +9,7 @@ import numpy as np
 
 from dataset import ClassFolder, center_crops
 from shared_metrics.errors import UserError
+from shared_metrics.files import file_names
 from shared_metrics.images import grid, save_png
 from shared_metrics.judges.accuracy import Classes, open_accuracy
 from shared_metrics.ms_ssim import choose_pairs, intra_class
@@ -151,9 +152,16 @@ def show_samples(gallery, classes, folder, class_folder):
     """
     save_png(gallery.grid(classes.name), folder / "grid.png")
     class_folder.mkdir(parents=True, exist_ok=True)
+    files = class_files(classes)
     for label, images in gallery.images.items():
         sheet = grid(np.stack(images), min(10, len(images)))
-        save_png(sheet, class_folder / f"{classes.name(label)}.png")
+        save_png(sheet, class_folder / files[label])
+
+
+def class_files(classes):
+    """The names of the classes' pictures, <class>.png."""
+    names = [classes.name(label) for label in range(classes.number)]
+    return [f"{name}.png" for name in file_names(names)]
 
 
 def show_latents(draw, noise, gallery, classes, folder):

@@ -174,7 +174,15 @@ def main(argv=None):
     args.pretrained_model = find_weights(args)
     testing.begin(args)
     from convert import read_weights
-    from evaluation import METRICS, Measures, open_real, show_latents, show_nearest, show_samples
+    from evaluation import (
+        METRICS,
+        Measures,
+        class_files,
+        open_real,
+        show_latents,
+        show_nearest,
+        show_samples,
+    )
 
     own, metrics = testing.chosen_metrics(args, METRICS)
     path = args.pretrained_model
@@ -186,7 +194,7 @@ def main(argv=None):
     output = testing.Output(
         args,
         patterns=[testing.NAMED, *PICTURES],
-        others=[class_folder / f"{classes.name(label)}.png" for label in range(classes.number)],
+        others=[class_folder / file for file in class_files(classes)],
         data=[args.real],
     )
     counts = data.counts if data is not None and args.labels == "data" else None

@@ -11,6 +11,7 @@ import paddle.nn.functional as F
 from model import with_labels
 from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.files import file_names
 from shared_metrics.images import grid, save_png, to_uint8
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.training import Run, Update, start_from
@@ -243,7 +244,7 @@ class Trainer:
     def sample_classes(self):
         """Write class_results/<class>.png, a hundred images of each class."""
         noise = self._rng("classes").standard_normal((100, self.arch.nz), dtype=np.float32)
-        for y, name in enumerate(self.data.classes):
+        for y, name in enumerate(file_names(self.data.classes)):
             picture = grid(self.generate(noise, np.full(100, y)), 10)
             self._save(picture, Path(self.args.class_result_path) / f"{name}.png")
 

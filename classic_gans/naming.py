@@ -3,15 +3,16 @@
 import os
 from pathlib import Path
 
+from shared_metrics import files
 from shared_metrics.errors import UserError
 
 
-def file_names(files):
+def file_names(paths):
     """What is drawn of each file is called: its path below their folder, without suffix.
 
     Raises: UserError where two would have one name.
     """
-    paths = [Path(file).absolute() for file in files]
+    paths = [Path(path).absolute() for path in paths]
     folder = os.path.commonpath([path.parent for path in paths])
     names = {}
     for path in paths:
@@ -19,4 +20,4 @@ def file_names(files):
         if name in names:
             raise UserError(f"{names[name]} and {path} would both be drawn as {name}; rename one")
         names[name] = path
-    return list(names)
+    return files.file_names(names)

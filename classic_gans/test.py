@@ -11,6 +11,7 @@ import sys
 import rooms
 from shared_metrics import process, testing
 from shared_metrics.errors import UserError
+from shared_metrics.files import shown
 from shared_metrics.flags import new_parser, original_words, truth
 
 # The way of each kind of model (KIND of its trainer): a module with `add_flags`, `run` and WORDS.
@@ -87,7 +88,7 @@ def main(argv=None):
         raise UserError("--init_model is missing: give a checkpoint or a file of weights")
     print(configured)
     for note in repeated_notes(args, state):
-        print(f"note: {note}")
+        print(shown(f"note: {note}"))
     process.choose_device("cpu" if args.use_gpu is False else args.device)
     from convert import find
 

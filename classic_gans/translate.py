@@ -25,6 +25,7 @@ from lists import (
 )
 from shared_metrics import testing, weights
 from shared_metrics.errors import UserError
+from shared_metrics.files import file_names
 from shared_metrics.flags import not_negative, truth
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, list_images, read_rgb, save_png, to_uint8
@@ -97,7 +98,7 @@ class Inputs:
                 problems.append(f"{files[name]} and {path} would be drawn as {name}")
             files[name] = path
         refuse(problems, "the pictures", "Each needs a name of its own, whatever its suffix")
-        return list(files)
+        return file_names(files)
 
     def __len__(self):
         return len(self.rows)

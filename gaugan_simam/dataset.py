@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
+from shared_metrics.files import shown
 from shared_metrics.flags import not_negative
 from shared_metrics.images import read_rgb, stacks
 from shared_metrics.label_maps import (
@@ -326,7 +327,7 @@ def main(argv=None):
             print(f"{i:>6} {pixels[i] / pixels.total():>8.2%} {maps[i]:>6}")
     if together:
         print(advice(together))
-    print("\n".join(f"problem: {line}" for line in problems) or "no problems found")
+    print("\n".join(shown(f"problem: {line}") for line in problems) or "no problems found")
     return 2 if problems else None
 
 

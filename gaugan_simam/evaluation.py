@@ -9,6 +9,7 @@ import numpy as np
 from dataset import PREPROCESS, PairFolder
 from shared_metrics import testing
 from shared_metrics.errors import UserError
+from shared_metrics.files import file_names
 from shared_metrics.images import grid
 from shared_metrics.judges.segmenter import Confusion, load_segmenter
 
@@ -61,6 +62,7 @@ def open_output(args, data):
     for name in names:
         if len(set(names)) < len(names) and names.count(name) > 1:
             raise UserError(f"{root}: two photos come out as {name}; rename one of them")
+    names = file_names(names)
     folder = Path(args.output_dir)
     earlier = {path.stem for path in (folder / "panels").glob("*.png")}
     images = [folder / "images" / f"{name}.png" for name in sorted(earlier | set(names))]

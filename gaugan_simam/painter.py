@@ -13,6 +13,7 @@ from dataset import resize_ids
 from model import Architecture, Encoder, Generator, semantics
 from shared_metrics import testing, weights
 from shared_metrics.errors import UserError
+from shared_metrics.files import shown
 from shared_metrics.images import read_rgb
 
 UNKNOWN = "unknown"
@@ -145,7 +146,7 @@ def load_painter(args):
     changes = {name: config[name] for name in FROM_CONFIG if name in config}
     painter = Painter(args.pretrained_model, args.use_ema, args.bn_stats, changes)
     for note in painter.state.get("notes", ()):
-        print(f"{painter.path}: {note}")
+        print(shown(f"{painter.path}: {note}"))
     arch = painter.arch.to_dict()
     odd = []
     for name, value in changes.items():

@@ -20,6 +20,7 @@ if (
 ):  # started by its path: modules here must not hide the standard library's `statistics`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from shared_metrics.files import shown
 from shared_metrics.flags import not_negative, positive
 from shared_metrics.process import (
     choose_device,
@@ -172,7 +173,7 @@ def readable(report):
     inception = report.get("inception")
     if inception and not inception["comparable"]:
         lines.append("comparable: False (random Inception weights)")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 if __name__ == "__main__":

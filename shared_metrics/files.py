@@ -4,13 +4,16 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 
 from shared_metrics.errors import UserError
 
+NAME_BYTES = 160  # of a file name that we make: file systems take 255, with suffix and pid
 SCALARS = (bool, int, float, complex, str, bytes, type(None))  # what a plain file may hold
 
 
@@ -53,12 +56,71 @@ def writing(path):
         raise UserError(f"{path}: cannot be written ({reason}); choose another folder") from error
 
 
+def shown(text):
+    """Text that may stand on a screen, in a log, in a picture: one line without control codes.
+
+    Names of files, classes and entries are others' words. Of these, what moves a cursor, turns the
+    direction of writing or is no UTF-8 becomes its Python escape.
+    """
+    return "".join(_escape(letter) if _hidden(letter) else letter for letter in str(text))
+
+
+def _hidden(letter):
+    """Whether a letter is a control code, half of a pair, unassigned, or ends a line."""
+    kind = unicodedata.category(letter)
+    return kind[0] == "C" or kind in ("Zl", "Zp")
+
+
+def _escape(letter):
+    return letter.encode("unicode_escape").decode()
+
+
+def file_name(name):
+    """A name out of a file (a class, an attribute, another file's) as the name of a file of ours,
+    without suffix: no separators, no leading dot, no control codes, at most NAME_BYTES bytes.
+    Harmless names stay as they are.
+    """
+    letters = []
+    for letter in str(name):
+        unsafe = letter in '/\\:*?"<>|' or _hidden(letter)
+        letters.append(f"%{ord(letter):02x}" if unsafe else letter)
+    text = "".join(letters) or "%"
+    if text[0] == ".":
+        text = f"%2e{text[1:]}"
+    encoded = text.encode()
+    if len(encoded) > NAME_BYTES:  # cut, and told apart from others cut alike
+        mark = hashlib.sha256(encoded).hexdigest()[:8]
+        text = encoded[: NAME_BYTES - 9].decode(errors="ignore") + f"-{mark}"
+    return text
+
+
+def file_names(names):
+    """`file_name` of each, no two of them alike, also where a file system knows no upper case."""
+    taken = set()
+    unique = []
+    for name in map(file_name, names):
+        candidate = name
+        number = 2
+        while _folded(candidate) in taken:
+            candidate = f"{name}~{number}"
+            number += 1
+        taken.add(_folded(candidate))
+        unique.append(candidate)
+    return unique
+
+
+def _folded(name):
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def save_json(obj, path):
-    """Write `obj` as indented JSON, atomically.
+    """Write `obj` as indented JSON, atomically; what is no UTF-8 in its texts as `shown` has it.
 
     Raises: UserError as `writing`; ValueError on NaN or infinity, which JSON has not.
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A backslash more: in JSON it stands for itself.
+    text = re.sub("[\x7f-\x9f\ud800-\udfff]", lambda match: "\\" + _escape(match[0]), text)
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from shared_metrics.errors import UserError
-from shared_metrics.files import writing
+from shared_metrics.files import shown, writing
 
 # fmt: off
 SUFFIXES = frozenset((
@@ -221,10 +221,11 @@ def grid(images, columns, padding=2, row_labels=None, column_labels=None):
 
 def _label(text):
     """The text in black on white, uint8 (h, w, 3)."""
-    font = _font(str(text).isascii())
-    _, _, right, bottom = font.getbbox(str(text))
+    text = shown(text)
+    font = _font(text.isascii())
+    _, _, right, bottom = font.getbbox(text)
     image = Image.new("RGB", (int(right) + 4, int(bottom) + 4), "white")
-    ImageDraw.Draw(image).text((2, 2), str(text), fill="black", font=font)
+    ImageDraw.Draw(image).text((2, 2), text, fill="black", font=font)
     return np.asarray(image)
 
 

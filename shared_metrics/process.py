@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from shared_metrics.errors import UserError
+from shared_metrics.files import shown
 
 # glibc's malloc.h: variable the user may have set, parameter number, value that keeps freed memory
 MALLOPT = {
@@ -419,6 +420,9 @@ def command(main):
 
     @functools.wraps(main)
     def run(*args, **kwargs):
+        # Names that the screen's encoding lacks must not end what is done: escaped.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         program = Path(sys.argv[0]).name
         try:
             code = main(*args, **kwargs)
@@ -440,5 +444,7 @@ def command(main):
 
 def _one_line(error):
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = " ".join(str(error).split()) or type(error).__name__
+    return shown(text)

@@ -25,7 +25,7 @@ import numpy as np
 
 from shared_metrics import weights
 from shared_metrics.errors import UserError
-from shared_metrics.files import file_sha256
+from shared_metrics.files import file_sha256, shown
 from shared_metrics.runs import checkpoint
 from shared_metrics.unpickle import printable
 
@@ -342,7 +342,7 @@ def convert(p, read, describe, argv=None):
     published = read(src, **args)
     weights.save(published.saved(), dst)
     first, *lines = describe(published)
-    print(f"{src}: {first}")
+    print(shown(f"{src}: {first}"))
     for line in (*lines, *published.notes):
-        print(f"  {line}")
+        print(shown(f"  {line}"))
     print(f"wrote {dst}")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.files import file_sha256
+from shared_metrics.files import file_name, file_sha256, shown
 from shared_metrics.flags import YES_NO, not_negative, positive, ranges
 from shared_metrics.images import grid, save_png, to_uint8
 from shared_metrics.protocols import PROTOCOLS
@@ -365,7 +365,7 @@ class Output:
         for name, image in zip(names, images, strict=True):
             while len(self.jobs) > 4 * self.workers:  # no more pictures wait in memory than these
                 self.jobs.popleft().result()
-            self.jobs.append(self.pool.submit(save_png, image, place / f"{name}.png"))
+            self.jobs.append(self.pool.submit(save_png, image, place / f"{file_name(name)}.png"))
 
     def __exit__(self, kind, error, trace):
         self.pool.shutdown(cancel_futures=kind is not None)
@@ -377,7 +377,7 @@ class Output:
         """Write and show the record. Args: own, the names of the paper's own scores."""
         write_record(self.folder / "results.json", record)
         for line in report(record, own):
-            print(line)
+            print(shown(line))
         names = [self.folder / name for name in ("images", "grid.png", "results.json")]
         print(f"{record['samples']['number']} images in {', '.join(map(str, names))}")
 

@@ -9,6 +9,7 @@ import paddle
 import paddle.nn.functional as F
 
 from shared_metrics.errors import UserError
+from shared_metrics.files import shown
 from shared_metrics.images import middle_square
 from shared_metrics.judges.classifier import Classifier, fit, load_small
 from shared_metrics.judges.pictures import Pictures, in_order, split
@@ -117,7 +118,7 @@ def open_data(args):
     chosen, held_out = split(len(paths), args.held_out, args.seed)
     data = part(chosen, shift=True, flip=True)
     for name, positive in zip(classes, data.labels.sum(0).astype(int), strict=True):
-        print(f"{name}: {positive:,} of {len(data):,}")
+        print(shown(f"{name}: {positive:,} of {len(data):,}"))
         if positive in (0, len(data)):
             raise UserError(
                 f"--attributes {name}: all of the {len(data)} pictures to train on have the same "

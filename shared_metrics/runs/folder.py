@@ -5,6 +5,7 @@ from pathlib import Path
 
 from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.files import shown
 from shared_metrics.runs import checkpoint
 from shared_metrics.runs.stop import lock_folder
 
@@ -52,4 +53,4 @@ def _tell_differences(before, now):
     for name in sorted(now.keys() & before.keys() - {"resume", "output_dir"}):
         if now[name] != before[name]:
             change = f"was {before[name]} in the checkpoint and is {now[name]} now"
-            print(f"resume: --{name} {change}", flush=True)
+            print(shown(f"resume: --{name} {change}"), flush=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from shared_metrics.files import atomic_path
+from shared_metrics.files import atomic_path, shown
 
 ROW = re.compile(rb"^\S+ \S+ iteration (\d+)/")
 
@@ -77,7 +77,7 @@ class RunLog:
         self._bar.update(iteration - self._bar.n)
         self._guard(self._append, "log.jsonl", json.dumps(row) + "\n")
         for name, value in scalars.items():
-            self._visual("add_scalar", name, value, iteration)
+            self._visual("add_scalar", shown(name), value, iteration)
 
     def skipped(self, reasons):
         """Tell the reasons that came since the last call.
@@ -91,7 +91,7 @@ class RunLog:
     def image(self, tag, picture, iteration):
         """Show a picture, uint8 (H, W, 3), in VisualDL."""
         if self.enabled:
-            self._visual("add_image", tag, picture, iteration)
+            self._visual("add_image", shown(tag), picture, iteration)
 
     def close(self):
         """Draw curves.png and close what is open."""
@@ -111,6 +111,7 @@ class RunLog:
                 (self.folder / name).unlink(missing_ok=True)
 
     def _line(self, text):
+        text = shown(text)
         self._guard(_print, text)
         self._guard(self._append, "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 

@@ -430,3 +430,16 @@ def test_a_discriminators_file_is_told(acgan):
     args = acgan.test.parse_args([])
     with pytest.raises(UserError, match="netD.pth: holds a discriminator"):
         acgan.test.load_generator({"discriminator": {}}, args, "netD.pth")
+
+
+def test_class_names_of_a_file_lead_nowhere(acgan, tmp_path, capsys):
+    """Names in a well signed checkpoint that point outside, or that no UTF-8 holds."""
+    undecodable = b"caf\xe9".decode(errors="surrogateescape")
+    names = ("../../../victim", str(tmp_path / "absolute"), f"{undecodable}\x1b[2J")
+    path, out = saved(acgan, tmp_path / "ckpt", classes=names), tmp_path / "a" / "b" / "out"
+    acgan.test.main(
+        f"--pretrained_model {path} --output_dir {out} --seeds 0-1 --device cpu".split()
+    )
+    assert {place.name for place in tmp_path.iterdir()} == {"ckpt", "a"}
+    assert len(list((out / "class_results").iterdir())) == len(set(record_of(out)["classes"])) == 3
+    assert "\x1b" not in capsys.readouterr().out
