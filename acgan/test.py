@@ -216,7 +216,7 @@ def main(argv=None):
 
     result = scores.result()  # before what takes time of its own
     of_paper = measures.result()
-    record = testing.make_record(args, state, kind, RECIPES, result, of_paper)
+    record = testing.make_record(args, state, generator, kind, RECIPES, result, of_paper)
     record["samples"] |= testing.about_seeds(args, seeds, labels)
     record["samples"]["latents"] += ", the class's one-hot over its first entries"
     record["checkpoint"]["epoch"] = state.get("source", {}).get("epoch", args.which_epoch)

@@ -329,7 +329,7 @@ def run(args, state, room):
     result = scores.result()
     result["notes"] += notes
     of_paper = measures.result()
-    record = testing.make_record(args, state, "raw", room.RECIPES, result, of_paper)
+    record = testing.make_record(args, state, generator, "raw", room.RECIPES, result, of_paper)
     asked = {"set": args.set or {}, "attr_int": list(args.attr_int)}
     record["samples"] |= {"seed": args.seed, "data": folder, **asked}
     return output, record, of_paper["scores"]

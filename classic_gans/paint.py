@@ -276,6 +276,8 @@ def run(args, state, room):
     result = scores.result()
     result["notes"] += notes
     of_paper = measures.result()
-    record = testing.make_record(args, state, "raw", room.RECIPES, result, of_paper)
+    record = testing.make_record(
+        args, state, painter.generator, "raw", room.RECIPES, result, of_paper
+    )
     record["samples"] |= {"seed": args.seed, "data": folder}
     return output, record, of_paper["scores"]

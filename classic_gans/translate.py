@@ -363,7 +363,9 @@ def run(args, state, room):
                 panels.update(numbers, results)
 
     own = {"scores": distances.result()}
-    record = testing.make_record(args, state, "raw", room.RECIPES, scores.result(), own)
+    record = testing.make_record(
+        args, state, translator.there, "raw", room.RECIPES, scores.result(), own
+    )
     record["samples"] |= {"seed": args.seed, "direction": direction, "mode": translator.mode}
     record["samples"]["data"] = args.input or args.test_list or str(root)
     save_png(panels.grid(), output.folder / "grid.png")

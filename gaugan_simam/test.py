@@ -127,7 +127,9 @@ def main(argv=None):
 
     result = scores.result()  # before what takes time of its own
     of_paper = measures.result()
-    record = testing.make_record(args, state, painter.kind, RECIPES, result, of_paper)
+    record = testing.make_record(
+        args, state, painter.generator, painter.kind, RECIPES, result, of_paper
+    )
     record |= {"paper": "gaugan_simam", "architecture": state["architecture"]}
     drawn = latents is not None and not args.style_image
     seeds = testing.choose_seeds(args, len(data))

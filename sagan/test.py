@@ -222,7 +222,9 @@ def main(argv=None):
 
     recipe = None if "source" in state else args.recipe
     judged = accuracy.result(name) if accuracy else {"scores": {}}
-    record = testing.make_record(args, state, kind, RECIPES, scores.result(), judged, recipe)
+    record = testing.make_record(
+        args, state, generator, kind, RECIPES, scores.result(), judged, recipe
+    )
     record["samples"] |= testing.about_seeds(args, seeds, labels)
     record |= {"paper": "sagan", "classes": classes, "published": []}
     for where, inception_score, fid, how in PUBLISHED.get(record["recipe"], []):

@@ -12,6 +12,7 @@ the folder it writes, grids, the record. The loop stays in the paper's own test.
 
 import argparse
 import shlex
+import shutil
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.files import file_name, file_sha256, shown
+from shared_metrics.files import file_name, file_sha256, shown, writing
 from shared_metrics.flags import YES_NO, not_negative, positive, ranges
 from shared_metrics.images import grid, save_png, to_uint8
 from shared_metrics.protocols import PROTOCOLS
@@ -30,6 +31,7 @@ from shared_metrics.results import write_record
 
 SEEDS = 2**32  # numpy takes seeds below
 NAMED = "images/seed*_class*.png"  # what `file_names` gives
+WRITTEN = ("grid.png", "results.json", "training.jsonl")  # besides
 SHOWN = 20  # more classes than these are not shown one by one
 
 
@@ -323,8 +325,9 @@ class Output:
     Nothing is touched before the `with` block: a start that fails keeps what is there.
 
     Args:
-        args: output_dir, overwrite, num_workers.
-        patterns: which files in the folder a test writes, besides grid.png and results.json.
+        args: output_dir, overwrite, num_workers; pretrained_model, whose training's log.jsonl the
+            folder shall hold too, as training.jsonl.
+        patterns: which files in the folder a test writes, besides WRITTEN.
         others: paths of further files that this test will write.
         data: folders of the user's, or "", which the pictures must not mix with.
     Raises: UserError where this would replace or mix with such files and --overwrite is not given,
@@ -333,13 +336,14 @@ class Output:
 
     def __init__(self, args, patterns=(NAMED,), others=(), data=()):
         self.folder = Path(args.output_dir)
+        self.log = Path(args.pretrained_model).parent.parent / "log.jsonl"  # of RUN/checkpoints/
         self.workers = args.num_workers
         self.jobs = deque()
         places = {self.folder / "images"} | {self.folder / Path(p).parent for p in patterns}
         for place in places:
             _check_apart(self.folder, place.resolve(), data)
         self.old = []
-        for pattern in (*patterns, "results.json", "grid.png"):
+        for pattern in (*patterns, *WRITTEN):
             self.old += sorted(self.folder.glob(pattern))
         self.old += [path for path in others if path.exists()]
         if self.old and not args.overwrite:
@@ -375,6 +379,9 @@ class Output:
 
     def finish(self, record, own=()):
         """Write and show the record. Args: own, the names of the paper's own scores."""
+        if self.log.is_file():
+            with writing(self.folder / "training.jsonl") as temporary:
+                shutil.copyfile(self.log, temporary)
         write_record(self.folder / "results.json", record)
         for line in report(record, own):
             print(shown(line))
@@ -426,12 +433,12 @@ class Gallery:
 # ---- what is recorded ----
 
 
-def make_record(args, state, kind, recipes, result, own=None, recipe=None):
+def make_record(args, state, generator, kind, recipes, result, own=None, recipe=None):
     """The record of a test but for what is the paper's alone: `paper`, `published`, ...
 
-    Args: state, the dict that convert.py reads; kind, "ema" or "raw"; recipes, of the paper;
-        result, of `scoring.Scores`; own, what the paper itself measures: its `scores`, and further
-        entries; recipe, that of weights that do not tell it.
+    Args: state, the dict that convert.py reads; generator, the Layer that has drawn; kind, "ema" or
+        "raw"; recipes, of the paper; result, of `scoring.Scores`; own, what the paper itself
+        measures: its `scores`, and further entries; recipe, that of weights that do not tell it.
     """
     own = own or {"scores": {}}
     trained = state.get("args", {})
@@ -447,6 +454,7 @@ def make_record(args, state, kind, recipes, result, own=None, recipe=None):
         "dataset": "/".join(Path(path).parts[-2:]) if path else "unknown",
         "recipe": recipe,
         "departures": departures,
+        "parameters": sum(p.size for p in generator.parameters() if not p.stop_gradient),
         "checkpoint": {
             "file": Path(args.pretrained_model).name,
             "sha256": _sha256(args.pretrained_model, source),

@@ -39,6 +39,7 @@ class RunLog:
         self._warned = set()  # kinds of failure that were told once
         self._skipped = 0  # how many reasons were told
         self._visualdl = None  # opened by the first entry; False once that failed
+        self._before = 0.0  # seconds that the run took before this process
         self._begun = time.monotonic()
         self._last = self._begun
         if not enabled:
@@ -51,11 +52,11 @@ class RunLog:
         if self.enabled:
             self._line(text)
 
-    def row(self, iteration, scalars, images=0):
-        """Log one iteration.
+    def row(self, iteration, scalars, images=0, group="loss"):
+        """Log one iteration, with the seconds that the run has taken, over all its resumes.
 
         Args: iteration, steps taken; scalars, dict name -> float; images, how many were trained on
-            since the last row.
+            since the last row; group, under which VisualDL shows the scalars: "loss" or "score".
         """
         if not self.enabled:
             return
@@ -72,12 +73,15 @@ class RunLog:
         if images:
             words.append(f"{rate:.1f} images/s")
             row["images_per_second"] = round(rate, 2)
+        row["seconds"] = round(self._before + now - self._begun, 1)
         words.append(f"{_clock(left)} left")
         self._line("  ".join(words))
         self._bar.update(iteration - self._bar.n)
         self._guard(self._append, "log.jsonl", json.dumps(row) + "\n")
         for name, value in scalars.items():
-            self._visual("add_scalar", shown(name), value, iteration)
+            self._visual("add_scalar", shown(f"{group}/{name}"), value, iteration)
+        if images:
+            self._visual("add_scalar", "speed/images_per_second", rate, iteration)
 
     def skipped(self, reasons):
         """Tell the reasons that came since the last call.
@@ -91,7 +95,7 @@ class RunLog:
     def image(self, tag, picture, iteration):
         """Show a picture, uint8 (H, W, 3), in VisualDL."""
         if self.enabled:
-            self._visual("add_image", shown(tag), picture, iteration)
+            self._visual("add_image", shown(f"images/{tag}"), picture, iteration)
 
     def close(self):
         """Draw curves.png and close what is open."""
@@ -109,6 +113,8 @@ class RunLog:
                 _cut_after(self.folder / name, self.start)
             else:
                 (self.folder / name).unlink(missing_ok=True)
+        if resume:
+            self._before = _seconds(self.folder / "log.jsonl")
 
     def _line(self, text):
         text = shown(text)
@@ -141,6 +147,7 @@ class RunLog:
         for row in rows:
             names |= dict.fromkeys(row)
         names.pop("iteration", None)
+        names.pop("seconds", None)
         if not names:
             return
         lines = math.ceil(len(names) / 2)  # two curves side by side
@@ -214,6 +221,12 @@ def _cut_after(path, iteration):
                 break
             keep += len(line)
         file.truncate(keep)
+
+
+def _seconds(path):
+    """What the last row tells; 0 of logs that do not."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return json.loads(lines[-1]).get("seconds", 0.0) if lines else 0.0
 
 
 def _row_number(line):

@@ -342,7 +342,7 @@ class Run:
 
     def values(self, values):
         """Log further numbers of this iteration, {name: float}, as a row of their own."""
-        self._log.row(self.iteration, values)
+        self._log.row(self.iteration, values, group="score")
 
     def picture(self, name, picture, folder=None):
         """Write uint8 (H, W, 3) as <output_dir>/NAME/iter_*.png, and show it in VisualDL.

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from visualdl import LogReader
 
 from shared_metrics import weights
 from tests.conftest import ROOT, run_cli
@@ -92,16 +93,28 @@ def assert_same_state(a, b):
 
 
 def rows(out):
-    """The losses of each logged iteration, without the speed."""
+    """The losses of each logged iteration, without speed and time."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("images_per_second", None)
+        line.pop("seconds", None)
     return lines
+
+
+def assert_same_tags(out):
+    """VisualDL shows every paper under the same tags, which lays papers over each other."""
+    (record,) = (out / "log").iterdir()
+    kinds = LogReader(file_path=str(record)).get_tags()
+    tags = [*kinds["scalar"], *kinds.get("image", ())]
+    assert "speed/images_per_second" in tags
+    groups = {tag.partition("/")[0] for tag in tags}
+    assert "loss" in groups and groups <= {"loss", "score", "images", "speed"}, tags
 
 
 def test_resume_is_bit_identical_whatever_the_workers(any_paper_run):
     spec, data, tmp = any_paper_run
     run_cli(spec.folder, *spec.flags(data, tmp / "whole", 4))
+    assert_same_tags(tmp / "whole")
     for workers in (0, 2):
         out = tmp / f"workers{workers}"
         run_cli(spec.folder, *spec.flags(data, out, 2, num_workers=workers))

@@ -35,6 +35,7 @@ def test_rows_go_to_screen_and_files(tmp_path, capsys):
         assert word in out
     assert "it/s" not in err  # no bar: stderr is no terminal
     values = [(r["iteration"], r["d_loss"], r["g_loss"]) for r in rows(tmp_path)]
+    assert all(r["images_per_second"] > 0 and r["seconds"] >= 0 for r in rows(tmp_path))
     assert values == [(10, 0.1, 10.0), (20, 0.05, 20.0)]
     text = (tmp_path / "log.txt").read_text()
     assert "made of paper" in text and text.count("iteration ") == 2
@@ -65,17 +66,32 @@ def test_resume_drops_an_unfinished_last_line_even_where_no_row_is_later(tmp_pat
     assert [r["iteration"] for r in rows(tmp_path)] == [10, 20]
 
 
+def test_the_seconds_of_a_run_go_on_after_a_resume(tmp_path, no_curves):
+    """Those of the last row that is kept, not those that were trained in vain."""
+    kept = '{"iteration": 10, "seconds": 3600.0}\n{"iteration": 20, "seconds": 7200.0}\n'
+    (tmp_path / "log.jsonl").write_text(kept)
+    write(tmp_path, [20], start=10, resume=True)
+    assert 3600 <= rows(tmp_path)[-1]["seconds"] < 3700
+    (tmp_path / "log.jsonl").write_text('{"iteration": 10}\n')  # of before rows had seconds
+    write(tmp_path, [20], start=10, resume=True)
+    assert rows(tmp_path)[-1]["seconds"] < 100
+
+
 def test_visualdl_gets_scalars_and_pictures(tmp_path, no_curves):
     visualdl = pytest.importorskip("visualdl")
     log = RunLog(tmp_path, total=10)
     log.row(3, {"d_loss": 0.5})
+    log.row(3, {"fid": 9.5}, group="score")
     log.image("samples", np.full((8, 8, 3), 200, np.uint8), 3)
     log.close()
     write(tmp_path, [4], start=3, resume=True)  # goes on in the same record
     (record,) = (tmp_path / "log").iterdir()
     reader = visualdl.LogReader(file_path=str(record))
-    assert [(d.id, d.value) for d in reader.get_data("scalar", "d_loss")] == [(3, 0.5), (4, 0.25)]
-    assert len(reader.get_data("image", "samples")) == 1
+    losses = reader.get_data("scalar", "loss/d_loss")
+    assert [(d.id, d.value) for d in losses] == [(3, 0.5), (4, 0.25)]
+    assert [d.value for d in reader.get_data("scalar", "score/fid")] == [9.5]
+    assert [d.id for d in reader.get_data("scalar", "speed/images_per_second")] == [4]
+    assert len(reader.get_data("image", "images/samples")) == 1
 
 
 def test_without_visualdl_one_warning_and_all_else_written(tmp_path, monkeypatch, capsys):
@@ -100,7 +116,12 @@ def test_nan_is_shown_and_stays_valid_json(tmp_path, capsys):
     log.row(2, {"d_loss": 1.0})
     log.close()
     assert "d_loss nan" in capsys.readouterr().out
-    assert rows(tmp_path)[0] == {"iteration": 1, "d_loss": None, "fid": None}
+    assert rows(tmp_path)[0] | {"seconds": 0} == {
+        "iteration": 1,
+        "d_loss": None,
+        "fid": None,
+        "seconds": 0,
+    }
     assert (tmp_path / "curves.png").exists()
 
 

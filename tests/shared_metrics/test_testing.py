@@ -13,6 +13,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.image_sets import open_source
 from shared_metrics.process import command, rng
 from tests.conftest import ROOT
+from tests.shared_metrics.test_results import record as record_of
 from tests.shared_metrics.test_scoring import StandIn, folder_of, pictures
 
 PAPERS = ("sagan", "acgan", "gaugan_simam")
@@ -89,8 +90,9 @@ def test_seeds_that_cannot_be_drawn():
 # ---- the folder ----
 
 
-def output(folder, overwrite=False, **how):
+def output(folder, overwrite=False, model="run/checkpoints/iter_0000001.pdparams", **how):
     args = argparse.Namespace(output_dir=str(folder), overwrite=overwrite, num_workers=2)
+    args.pretrained_model = str(model)
     return testing.Output(args, **how)
 
 
@@ -104,6 +106,21 @@ def test_pictures_are_written_while_the_caller_draws(tmp_path):
         drawn = np.asarray(Image.open(tmp_path / "out" / "images" / f"{name}.png"))
         assert np.array_equal(drawn, image)
     assert names[12] == "seed00012_class003"
+
+
+def test_the_log_of_the_training_lies_beside_the_record(tmp_path):
+    """As training.jsonl, so that a test into the run's own folder leaves the log alone."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "log.jsonl").write_text('{"iteration": 1}\n')
+    for folder in (tmp_path / "out", run):
+        with output(folder, model=run / "checkpoints" / "iter_0000001.pdparams") as out:
+            out.write(["a"], pictures(1, size=(4, 4)))
+        out.finish(record_of(), ())
+        assert (folder / "training.jsonl").read_text() == '{"iteration": 1}\n'
+    assert (run / "log.jsonl").exists()
+    with pytest.raises(UserError, match="training.jsonl|results.json"):
+        output(tmp_path / "out")
 
 
 def test_a_picture_that_cannot_be_written_ends_the_test(tmp_path):
@@ -288,6 +305,7 @@ def test_records_agree(paper, tmp_path, monkeypatch, capsys):
         assert (checkpoint["weights"], checkpoint["bn_stats"]) == ("raw", "batch")
         assert record["samples"]["number"] == 3 and record["samples"]["resolution"] == "32x32"
         assert record["notes"] and record["departures"] is not None
+        assert record["parameters"] > 1000
         checkpoint.pop("epoch", None)  # acgan counts epochs, as the original does
         records.append(record)
     assert [record["dataset"] for record in records] == ["unknown", "toy/train", "somewhere/toy"]
