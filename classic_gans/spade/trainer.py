@@ -136,7 +136,8 @@ def add_flags(parser):
     add("--lambda_vgg", type=amount, default=10.0, help="weight of the perceptual loss")
     add("--lambda_kld", type=amount, default=0.05, help="weight of the encoder's KL divergence")
     add("--vgg19_pretrain", default="",
-        help="VGG19 weights of the perceptual loss, any known file; none: train without it")
+        help="VGG19 weights of the perceptual loss, any known file or PaddleCV's folder; none: "
+             "train without it")
     add("--n_samples", type=positive, default=8, help="pairs on a sample sheet")
 # fmt: on
 

@@ -5,6 +5,7 @@ import re
 import paddle.nn.functional as F
 from paddle import nn
 
+import parts
 from shared_metrics import fast, weights
 from shared_metrics.errors import UserError
 
@@ -49,11 +50,11 @@ class VGG19(nn.Layer):
 
 def load_vgg(path):
     """VGG19 with the weights of a file of PaddleClas, PaddleGAN, PaddleCV, paddle.vision or
-    torchvision.
+    torchvision, or of PaddleCV's folder with one raw file a variable.
 
     Raises: UserError naming what is missing or does not fit.
     """
-    data = weights.load(path)
+    data = parts.contents(path)
     state = {}
     for key, value in data.items() if isinstance(data, dict) else ():
         name = our_name(str(key))

@@ -14,6 +14,7 @@ from shared_metrics import process, weights
 from shared_metrics.errors import UserError
 from tests.classic_gans import face_rooms as rooms
 from tests.classic_gans.networks import arrays, conv, randomize, tensor
+from tests.shared_metrics.fluid import variable
 
 RNG = np.random.default_rng
 
@@ -407,3 +408,20 @@ def test_vgg19_out_of_any_known_file(trainer, tmp_path, monkeypatch, bias, name)
     weights.save({"x": np.zeros(3)}, tmp_path / "none.pdparams")
     with pytest.raises(UserError, match="holds no convolutions of a known VGG19"):
         spade.vgg.load_vgg(tmp_path / "none.pdparams")
+
+
+def test_vgg19_out_of_paddlecvs_folder(trainer, tmp_path, monkeypatch):
+    """vgg19_spade.tar.gz: a raw file for each variable, those of the linear layers among them."""
+    import spade.vgg
+
+    monkeypatch.setattr(spade.vgg, "WIDTHS", (2, 3, 4, 5, 6))
+    vgg = randomize(spade.vgg.VGG19(False))
+    state = vgg_state(vgg, lambda b, n, leaf: f"vgg19_conv{b}_{n}_weights")
+    for name, value in (state | {"vgg19_fc6_weights": np.zeros((4, 4), "f4")}).items():
+        (tmp_path / name).write_bytes(variable(value))
+    loaded = arrays(spade.vgg.load_vgg(tmp_path))
+    for name, value in arrays(vgg).items():
+        np.testing.assert_array_equal(loaded[name], value, err_msg=name)
+    (tmp_path / "vgg19_conv3_2_weights").unlink()
+    with pytest.raises(UserError, match="--vgg19_pretrain .*conv3_2.weight"):
+        spade.vgg.load_vgg(tmp_path)
