@@ -135,9 +135,7 @@ def main(argv=None):
     paddle.seed(args.seed)  # the first weights
     networks = Generator(arch), Discriminator(arch)
     trainer = Trainer(*networks, arch=arch, args=args, dataset=data, held_out=held_out)
-    images = args.batch_size * process.world_size()
-    length = f"{trainer.total:,} iterations of {images} images, {trainer.per_epoch:,} an epoch"
-    notes = [configured, *run_notes(args, RECIPES[args.recipe]), length, describe(data)]
+    notes = [configured, *run_notes(args, RECIPES[args.recipe]), describe(data)]
     if args.pretrained_model:
         state = read_weights(args.pretrained_model)
         notes += trainer.start_from(state, args.pretrained_model)

@@ -14,6 +14,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.files import file_names
 from shared_metrics.images import grid, save_png, to_uint8
 from shared_metrics.runs.ema import ema_update
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
 # Fields of Architecture that shapes tell, or that have no part in what the weights mean.
@@ -62,9 +63,8 @@ class Trainer:
         self.data = dataset
         self.held_out = held_out
         self.rank = process.rank()
-        # At least 1: data that fill no batch are refused later, by name (`loader.Batches`).
-        self.per_epoch = max(1, len(dataset) // (args.batch_size * process.world_size()))
-        self.total = args.iterations or args.niter * self.per_epoch
+        self.epochs = Epochs(len(dataset), args.batch_size, process.world_size())
+        self.per_epoch = self.epochs.per_epoch
         self.update_G = self._update(self.G, args.g_lr)
         self.update_D = self._update(self.D, args.d_lr)
         self.G_ema = copy.deepcopy(self.G) if args.ema_decay else None
@@ -76,6 +76,11 @@ class Trainer:
         }
         n = arch.num_classes
         self.shown = [i * n // min(n, 10) for i in range(min(n, 10))]  # classes in sample grids
+
+    @property
+    def total(self):
+        """Iterations in all: --iterations, or those of --niter."""
+        return self.args.iterations or self.epochs.end(self.args.niter)
 
     def _update(self, network, rate):
         a = self.args
@@ -190,13 +195,13 @@ class Trainer:
         }
         return Run(
             a,
-            self.total,
+            lambda: self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
             about=about,
             check=self.check,
             real=self.data,
-            per_epoch=self.per_epoch,
+            epochs=self.epochs,
             save_epochs=a.save_freq,
             checkpoints=a.check_path,
             visualdl=a.log_path,

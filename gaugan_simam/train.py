@@ -262,14 +262,13 @@ def load_perceptual(args):
     return None, f"warning: {line}"
 
 
-def length_note(args, trainer):
-    """One line: how long, and from when on the rates fall."""
-    pairs = args.batch_size * process.world_size()
-    line = f"{trainer.total:,} iterations of {pairs} pairs, {trainer.per_epoch:,} an epoch"
-    first, number = trainer.decay()
-    if number and first < trainer.total:
-        line += f", the rates falling to 0 in the {number:,} from {first:,} on"
-    return line
+def decay_note(args):
+    """One line: where the rates fall, or ""."""
+    if args.decay_iterations:
+        return f"the rates fall to 0 in the last {args.decay_iterations:,} iterations"
+    if args.niter_decay:
+        return f"the rates fall to 0 in {args.niter_decay:,} epochs, after {args.niter:,}"
+    return ""
 
 
 def recipe_note(args):
@@ -313,7 +312,7 @@ def main(argv=None):
     G = Generator(arch)
     D = Discriminator(arch)
     trainer = Trainer(G, D, arch, args, data, pairs, encoder, vgg)
-    notes = [*run_notes(args, RECIPES[args.recipe]), length_note(args, trainer), recipe_note(args)]
+    notes = [*run_notes(args, RECIPES[args.recipe]), decay_note(args), recipe_note(args)]
     if args.config_file:
         notes += config.notes(config.load_config(args.config_file, args.opt))
     notes += [configured, describe(data), about_pairs, about_vgg, sync_note(arch)]

@@ -13,6 +13,7 @@ from model import semantics
 from shared_metrics import process
 from shared_metrics.images import grid, to_uint8
 from shared_metrics.runs.ema import ema_update
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.training import Run, Update, start_from
 from vgg import perceptual_loss
@@ -95,7 +96,7 @@ class Trainer:
     Args: arch, `model.Architecture`; args, the flags of train.py; dataset, `dataset.PairFolder` to
         train on; held_out, its like without randomness for sample sheets and scores; encoder, None
         without use_vae; vgg, None without perceptual loss.
-    Attributes: per_epoch, iterations an epoch; total, iterations in all.
+    Attributes: per_epoch, iterations an epoch.
     """
 
     def __init__(
@@ -110,9 +111,8 @@ class Trainer:
         self.data = dataset
         self.held_out = held_out
         self.rank = process.rank()
-        self.per_epoch = max(1, len(dataset) // (args.batch_size * process.world_size()))
-        epochs = args.epochs or args.niter + args.niter_decay
-        self.total = args.iterations or epochs * self.per_epoch
+        self.epochs = Epochs(len(dataset), args.batch_size, process.world_size())
+        self.per_epoch = self.epochs.per_epoch
         drawing = {"generator": self.G}
         if self.E is not None:
             drawing["encoder"] = self.E
@@ -126,6 +126,12 @@ class Trainer:
             "encoder": self.E,
         }
         self.foreign = None  # (source, state) of PaddleGAN's checkpoint to go on from
+
+    @property
+    def total(self):
+        """Iterations in all: --iterations, or those of --epochs, or --niter and --niter_decay."""
+        a = self.args
+        return a.iterations or self.epochs.end(a.epochs or a.niter + a.niter_decay)
 
     def _update(self, networks, rate):
         a = self.args
@@ -142,7 +148,7 @@ class Trainer:
         a = self.args
         if a.decay_iterations:
             return self.total - a.decay_iterations, a.decay_iterations
-        return a.niter * self.per_epoch, a.niter_decay * self.per_epoch
+        return self.epochs.end(a.niter), a.niter_decay * self.per_epoch
 
     def set_rates(self, iteration):
         """The rates of this iteration: constant, then falling linearly to 0."""
@@ -266,7 +272,7 @@ class Trainer:
     def _run(self, notes):
         return Run(
             self.args,
-            self.total,
+            lambda: self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
             about={"paper": "gaugan_simam", "architecture": self.arch.to_dict()},
@@ -274,6 +280,7 @@ class Trainer:
             begin=self.foreign,
             real=self.held_out,
             eval_samples=self._eval_samples(),
+            epochs=self.epochs,
             notes=notes,
         )
 

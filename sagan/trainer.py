@@ -11,6 +11,7 @@ from shared_metrics import files, process
 from shared_metrics.errors import UserError
 from shared_metrics.images import grid, read_rgb, to_uint8
 from shared_metrics.runs.ema import ema_update
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
 # Fields of Architecture that shapes tell, or that only the first weights depend on.
@@ -204,7 +205,7 @@ class Trainer:
         Raises: NotFinite when a loss is NaN.
         """
         with self._run(notes) as run:
-            batches = self._batches(run)
+            batches = run.batches(self.data, shuffle=not self.args.dont_shuffle)
             for iteration in run:
                 run.log(self.train_step(iteration, batches))
                 if run.due(self.args.sample_every, last=True):
@@ -229,15 +230,16 @@ class Trainer:
             },
             check=self.check,
             real=self.data,
+            epochs=self._epochs(),
             # G's updates take no real images.
             images=a.batch_size * a.d_steps_per_iter * process.world_size(),
             notes=notes,
         )
 
-    def _batches(self, run):
+    def _epochs(self):
         a = self.args
-        how = {"shuffle": not a.dont_shuffle, "drop_last": not a.dont_drop_last}
-        return run.batches(self.data, per_iteration=a.d_steps_per_iter, **how)
+        how = {"drop_last": not a.dont_drop_last, "per_iteration": a.d_steps_per_iter}
+        return Epochs(len(self.data), a.batch_size, process.world_size(), **how)
 
     def generate(self, z, y):
         """Images uint8 (N, H, W, 3) of the averaged G, or of G where there is none, in eval mode.

@@ -12,7 +12,7 @@ from dataset import describe, rgb
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import positive
-from shared_metrics.runs.loader import batches_per_epoch
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
 from .model import Architecture, Discriminator, Generator
@@ -77,8 +77,13 @@ class Trainer:
         self.update_G = Update(self.G, args.learning_rate, **adam)
         self.update_D = Update(self.D, args.learning_rate, **adam)
         size = (args.batch_size, process.world_size(), args.drop_last)
-        self.per_epoch = batches_per_epoch(len(self.data), *size)
-        self.total = args.iterations or args.epoch * self.per_epoch
+        self.epochs = Epochs(len(self.data), *size)
+        self.per_epoch = self.epochs.per_epoch
+
+    @property
+    def total(self):
+        """Iterations in all: --iterations, or those of --epoch."""
+        return self.args.iterations or self.epochs.end(self.args.epoch)
 
     def describe(self):
         """One line on the data for the log."""
@@ -141,7 +146,7 @@ class Trainer:
         """
         a = self.args
         with self._run(notes) as run:
-            batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
+            batches = run.batches(self.data, shuffle=a.shuffle)
             for iteration in run:
                 run.log(self.train_step(iteration, *next(batches)))
                 if run.due(a.sample_every, epochs=int(a.run_test)):
@@ -155,13 +160,13 @@ class Trainer:
         about = {"classes": self.data.classes, "batches_per_epoch": self.per_epoch}
         return Run(
             self.args,
-            self.total,
+            lambda: self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
             about={"paper": "cgan", "architecture": self.arch.to_dict(), **about},
             check=self.check,
             real=self.data,
-            per_epoch=self.per_epoch,
+            epochs=self.epochs,
             save_epochs=int(self.args.save_checkpoints),
             notes=notes,
         )

@@ -11,7 +11,7 @@ from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import amount
 from shared_metrics.images import grid, to_uint8
-from shared_metrics.runs.loader import batches_per_epoch
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
 from .model import Architecture, Discriminator, Generator
@@ -98,8 +98,13 @@ class Trainer:
         self.update_G = Update(self.G, args.learning_rate, **adam)
         self.update_D = Update(self.D, args.learning_rate, **adam)
         size = (args.batch_size, process.world_size(), args.drop_last)
-        self.per_epoch = batches_per_epoch(len(self.data), *size)
-        self.total = args.iterations or args.epoch * self.per_epoch
+        self.epochs = Epochs(len(self.data), *size)
+        self.per_epoch = self.epochs.per_epoch
+
+    @property
+    def total(self):
+        """Iterations in all: --iterations, or those of --epoch."""
+        return self.args.iterations or self.epochs.end(self.args.epoch)
 
     def describe(self):
         """One line on the data for the log."""
@@ -110,7 +115,7 @@ class Trainer:
 
     def set_rates(self, iteration):
         """Both rates: constant, then falling linearly, epoch by epoch."""
-        share = translation.rate_share(self.args, iteration // self.per_epoch)
+        share = translation.rate_share(self.args, self.epochs.done(iteration))
         for update in (self.update_G, self.update_D):
             update.set_rate(share * self.args.learning_rate)
 
@@ -168,7 +173,7 @@ class Trainer:
         """
         a = self.args
         with self._run(notes) as run:
-            batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
+            batches = run.batches(self.data, shuffle=a.shuffle)
             for iteration in run:
                 run.log(self.train_step(iteration, *next(batches)))
                 if run.due(a.sample_every, epochs=int(a.run_test)):
@@ -183,7 +188,7 @@ class Trainer:
         about = {"direction": self.args.direction, "mode": self.mode}
         return Run(
             self.args,
-            self.total,
+            lambda: self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
             about={
@@ -195,7 +200,7 @@ class Trainer:
             check=self.check,
             real=self.held_out,
             eval_samples=min(self.args.eval_samples, len(self.held_out)),
-            per_epoch=self.per_epoch,
+            epochs=self.epochs,
             save_epochs=int(self.args.save_checkpoints),
             notes=notes,
         )

@@ -17,7 +17,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.flags import YES_NO, amount, not_negative, positive, truth
 from shared_metrics.images import grid, to_uint8
 from shared_metrics.label_maps import find_folders, pair
-from shared_metrics.runs.loader import batches_per_epoch
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
 from .model import PRESETS, UPSAMPLINGS, Architecture, Discriminator, Encoder, Generator, semantics
@@ -226,9 +226,14 @@ class Trainer:
         self.update_G = Update(learned, self.rates[0] * args.learning_rate, **how)
         self.update_D = Update(self.D, self.rates[1] * args.learning_rate, **how)
         size = (args.batch_size, process.world_size(), args.drop_last)
-        self.per_epoch = batches_per_epoch(len(self.data), *size)
-        epochs = args.epoch or args.niter + args.niter_decay
-        self.total = args.iterations or epochs * self.per_epoch
+        self.epochs = Epochs(len(self.data), *size)
+        self.per_epoch = self.epochs.per_epoch
+
+    @property
+    def total(self):
+        """Iterations in all: --iterations, or those of --epoch, or --niter and --niter_decay."""
+        a = self.args
+        return a.iterations or self.epochs.end(a.epoch or a.niter + a.niter_decay)
 
     def describe(self):
         """One line on the data for the log."""
@@ -240,7 +245,7 @@ class Trainer:
         a = self.args
         share = 1.0
         if a.niter_decay:
-            over = iteration // self.per_epoch - a.niter
+            over = self.epochs.done(iteration) - a.niter
             share = max(0.0, 1.0 - max(0, over) / a.niter_decay)
         for update, rate in zip((self.update_G, self.update_D), self.rates, strict=True):
             update.set_rate(share * rate * a.learning_rate)
@@ -320,7 +325,7 @@ class Trainer:
         """
         a = self.args
         with self._run(notes) as run:
-            batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
+            batches = run.batches(self.data, shuffle=a.shuffle)
             for iteration in run:
                 run.log(self.train_step(iteration, batches))
                 if run.due(a.sample_every, epochs=int(a.run_test), last=True):
@@ -333,7 +338,7 @@ class Trainer:
         a = self.args
         return Run(
             a,
-            self.total,
+            lambda: self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
             about={
@@ -345,7 +350,7 @@ class Trainer:
             check=self.check,
             real=self.data,
             eval_samples=min(a.eval_samples, len(self.held_out)),
-            per_epoch=self.per_epoch,
+            epochs=self.epochs,
             save_epochs=int(a.save_checkpoints),
             notes=notes,
         )

@@ -9,7 +9,7 @@ import faces
 from editing import Editor
 from shared_metrics import process
 from shared_metrics.flags import amount, not_negative, positive
-from shared_metrics.runs.loader import batches_per_epoch
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
 from .model import Architecture, Discriminator, Generator
@@ -190,8 +190,14 @@ class Trainer:
         self.networks = {"generator": self.G, "discriminator": self.D}
         self.editor = Editor(self.G, condition, self.about)
         size = (args.batch_size, process.world_size(), args.drop_last)
-        self.per_epoch = batches_per_epoch(len(sets[0]), *size)
-        self.total = args.iterations or args.epoch * self.per_epoch or args.num_iters
+        self.epochs = [Epochs(len(data), *size) for data in sets]
+        self.per_epoch = self.epochs[0].per_epoch
+
+    @property
+    def total(self):
+        """Iterations in all: --iterations, or those of --epoch, or --num_iters."""
+        a = self.args
+        return a.iterations or (self.epochs[0].end(a.epoch) if a.epoch else a.num_iters)
 
     def describe(self):
         """One line on the data for the log."""
@@ -292,9 +298,8 @@ class Trainer:
         """
         a = self.args
         with self._run(notes) as run:
-            streams = [
-                run.batches(data, shuffle=a.shuffle, drop_last=a.drop_last) for data in self.sets
-            ]
+            sets = zip(self.sets, self.epochs, strict=True)
+            streams = [run.batches(*each, shuffle=a.shuffle) for each in sets]
             for iteration in run:
                 run.log(self.train_step(iteration, streams))
                 if run.due(a.sample_every, epochs=int(a.run_test), last=True):
@@ -308,7 +313,7 @@ class Trainer:
         a = self.args
         return Run(
             a,
-            self.total,
+            lambda: self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
             about={
@@ -320,7 +325,7 @@ class Trainer:
             check=self.check,
             real=self.sets[0],
             eval_samples=min(a.eval_samples, len(self.held_out)),
-            per_epoch=self.per_epoch,
+            epochs=self.epochs,
             save_epochs=int(a.save_checkpoints),
             images=a.batch_size * len(self.sets) * process.world_size(),
             notes=notes,

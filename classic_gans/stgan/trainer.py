@@ -9,7 +9,7 @@ import faces
 from editing import Editor
 from shared_metrics import process
 from shared_metrics.flags import amount, not_negative, positive, share, truth
-from shared_metrics.runs.loader import batches_per_epoch
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
 from .model import Architecture, Discriminator, Generator
@@ -166,8 +166,13 @@ class Trainer:
         self.networks = {"generator": self.G, "discriminator": self.D}
         self.editor = Editor(self.G, condition, self.about)
         size = (args.batch_size, process.world_size(), args.drop_last)
-        self.per_epoch = batches_per_epoch(len(self.data), *size)
-        self.total = args.iterations or args.epoch * self.per_epoch
+        self.epochs = Epochs(len(self.data), *size)
+        self.per_epoch = self.epochs.per_epoch
+
+    @property
+    def total(self):
+        """Iterations in all: --iterations, or those of --epoch."""
+        return self.args.iterations or self.epochs.end(self.args.epoch)
 
     def describe(self):
         """One line on the data for the log."""
@@ -175,7 +180,7 @@ class Trainer:
 
     def set_rates(self, iteration):
         """Both rates fall to a tenth after every `lr_decay_epoch` epochs."""
-        share = 0.1 ** (iteration // self.per_epoch // self.args.lr_decay_epoch)
+        share = 0.1 ** (self.epochs.done(iteration) // self.args.lr_decay_epoch)
         self.update_G.set_rate(share * self.args.g_lr)
         self.update_D.set_rate(share * self.args.d_lr)
 
@@ -250,7 +255,7 @@ class Trainer:
         """
         a = self.args
         with self._run(notes) as run:
-            batches = run.batches(self.data, shuffle=a.shuffle, drop_last=a.drop_last)
+            batches = run.batches(self.data, shuffle=a.shuffle)
             for iteration in run:
                 run.log(self.train_step(iteration, batches))
                 if run.due(a.sample_every, epochs=int(a.run_test), last=True):
@@ -264,7 +269,7 @@ class Trainer:
         a = self.args
         return Run(
             a,
-            self.total,
+            lambda: self.total,
             self.networks,
             updates={"g": self.update_G, "d": self.update_D},
             about={
@@ -276,7 +281,7 @@ class Trainer:
             check=self.check,
             real=self.data,
             eval_samples=min(a.eval_samples, len(self.held_out)),
-            per_epoch=self.per_epoch,
+            epochs=self.epochs,
             save_epochs=int(a.save_checkpoints),
             notes=notes,
         )

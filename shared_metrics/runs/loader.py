@@ -14,12 +14,7 @@ import numpy as np
 
 from shared_metrics.errors import UserError
 from shared_metrics.process import rng
-
-
-def batches_per_epoch(number, batch_size, world=1, drop_last=True):
-    """How many batches of `batch_size` images a process has in an epoch of `number` images."""
-    whole, rest = divmod(number, batch_size * world)
-    return whole + (not drop_last and rest >= world)
+from shared_metrics.runs.epochs import Epochs, batches_per_epoch
 
 
 class Batches:
@@ -41,6 +36,7 @@ class Batches:
         drop_last: False adds the epoch's last, smaller batch.
         skip_bad: an item that raises UserError is replaced by the next one (cyclic) instead of
             stopping the run.
+        epochs: their `Epochs`, where a run goes on that had other batches before.
     Attributes: batches_per_epoch; skipped, {index: reason} of the bad items met so far.
     Raises: UserError when the images do not fill one batch, when an item cannot be read, when
         shapes differ.
@@ -58,6 +54,7 @@ class Batches:
         shuffle=True,
         drop_last=True,
         skip_bad=False,
+        epochs=None,
     ):
         self.dataset = dataset
         self.seed = seed
@@ -74,6 +71,7 @@ class Batches:
                 f"--batch_size {batch_size}{ranks}: "
                 f"the data has only {len(dataset)} image(s). Lower it."
             )
+        self._epochs = epochs or Epochs(len(dataset), batch_size, world, drop_last)
         self.skipped = {}
         # Prefetching crosses the end of an epoch, so two orders are in use there.
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
@@ -117,8 +115,7 @@ class Batches:
 
     def _batch(self, k):
         """Batch k of the whole training, this rank's share of it."""
-        epoch, position = divmod(k, self.batches_per_epoch)
-        start = position * self.global_size
+        epoch, start = self._epochs.place(k)
         together = self._order(epoch)[start : start + self.global_size]
         mine = [int(i) for i in np.array_split(together, self.world)[self.rank]]
         items = [self._item(epoch, i) for i in mine]

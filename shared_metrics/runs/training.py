@@ -22,6 +22,7 @@ from shared_metrics import files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
 from shared_metrics.runs import checkpoint
+from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.evaluation import Evaluation, open_networks
 from shared_metrics.runs.folder import run_folder
 from shared_metrics.runs.loader import Batches
@@ -129,7 +130,7 @@ class Run:
 
     Args:
         args: the flags that every run has (`flags.run_flags`), --batch_size, --num_workers, ...
-        total: iterations in all.
+        total: iterations in all, or a function that tells them once a checkpoint is read.
         networks: {name in the checkpoint: Layer or None}, averaged generators among them.
         updates: {"g": Update, "d": Update}: "optimizer_g", "scaler_g", ... in the checkpoint.
         about: plain values that a checkpoint holds besides: "architecture", "classes", ...
@@ -139,8 +140,8 @@ class Run:
         begin: (source, state) of a foreign checkpoint to go on from; it may lack optimizers.
         real: data set whose `pictures(skip_bad)` the scores of --eval_every compare with.
         eval_samples: generated images an evaluation, if not --eval_samples.
-        per_epoch: iterations an epoch, for what is due by epochs; save_epochs: epochs between
-            checkpoints where --save_every is 0.
+        epochs: `Epochs` of the data, or a list of those of several data sets: the first tells what
+            is due by epochs; save_epochs: epochs between checkpoints where --save_every is 0.
         images: images that an iteration trains on, over all processes (default: one batch each).
         checkpoints, visualdl: folders, if not <output_dir>/checkpoints and <output_dir>/log.
         notes: lines for the head of the log.
@@ -161,7 +162,7 @@ class Run:
         begin=None,
         real=None,
         eval_samples=None,
-        per_epoch=0,
+        epochs=(),
         save_epochs=0,
         images=None,
         checkpoints=None,
@@ -178,7 +179,7 @@ class Run:
         self.begin = begin
         self.real = real
         self.eval_samples = eval_samples or args.eval_samples
-        self.per_epoch = per_epoch
+        self.epochs = [epochs] if isinstance(epochs, Epochs) else list(epochs)
         self.save_epochs = save_epochs
         self.images = images or args.batch_size * process.world_size()
         self.folder = Path(args.output_dir)
@@ -208,14 +209,17 @@ class Run:
                 self._load(*self.begin, whole=False)
             elif checkpoint_to_load:
                 self._load(*checkpoint_to_load)
+            if callable(self.total):
+                self.total = self.total()
             # Averaged generators belong to no Update, which makes its own networks alike.
             process.broadcast_layers(*self.networks.values())
             self._signals = stack.enter_context(StopSignals())
             self._log = stack.enter_context(closing(self._open_log()))
-            for note in self.notes:
+            for note in filter(None, self.notes):
                 self._log.info(note)
+            self._log.info(self._length())
             if self.iteration >= self.total:
-                self._log.info(f"iteration {self.iteration} is done already: raise --iterations")
+                self._log.info(f"iteration {self.iteration} is done already: raise the length")
             if self.is_main:
                 files.save_json(vars(self.args), self.folder / "args.json")
             if self.args.eval_every and self.is_main:
@@ -226,6 +230,12 @@ class Run:
 
     def __exit__(self, *error):
         return self._stack.__exit__(*error)
+
+    def _length(self):
+        line = f"{self.total:,} iterations of {self.images:,} images"
+        if self.epochs and self.epochs[0].per_iteration == 1:
+            line += f", {self.epochs[0].per_epoch:,} an epoch"
+        return line
 
     def _open_log(self):
         return RunLog(
@@ -253,23 +263,25 @@ class Run:
             resumed=self.iteration > 0,
         )
 
-    def batches(self, data, per_iteration=1, **how):
+    def batches(self, data, epochs=None, shuffle=True):
         """This process's batches of a data set, from the iteration on at which the run is.
 
-        Args: per_iteration, how many an iteration takes; how, see `loader.Batches`: shuffle,
-            drop_last.
+        Args: epochs, its `Epochs`, if not the first of the run's; shuffle, see `loader.Batches`.
         """
         args = self.args
+        epochs = epochs or self.epochs[0]
         loader = Batches(
             data,
             args.batch_size,
             args.seed,
-            start=self.iteration * per_iteration,
+            start=self.iteration * epochs.per_iteration,
             rank=process.rank(),
             world=process.world_size(),
             workers=args.num_workers,
+            shuffle=shuffle,
+            drop_last=epochs.drop_last,
             skip_bad=args.skip_bad_images,
-            **how,
+            epochs=epochs,
         )
         self._loaders.append(self._stack.enter_context(loader))
         return loader
@@ -322,10 +334,11 @@ class Run:
     def _is_due(self, every, epochs):
         if every:
             return self.iteration % every == 0
-        if not epochs or not self.per_epoch:
+        if not epochs:
             return False
-        epoch, rest = divmod(self.iteration, self.per_epoch)
-        return rest == 0 and (epoch - 1) % epochs == 0
+        done = self.epochs[0].done(self.iteration)
+        ended = done > self.epochs[0].done(self.iteration - 1)
+        return ended and (done - 1) % epochs == 0
 
     def _write_row(self):
         if self._row_at == self.iteration:
@@ -397,6 +410,7 @@ class Run:
         for name, extra in self.extras.items():
             state[name] = extra.state()
         state |= {"iteration": self.iteration, "best": self.best, "args": vars(self.args)}
+        state["epochs"] = [epochs.state(self.iteration) for epochs in self.epochs]
         return state | self.about
 
     def _load(self, source, state, whole=True):
@@ -422,6 +436,9 @@ class Run:
                 extra.load(state[name])
         self.iteration = state["iteration"]
         self.best = state.get("best", {})
+        # A checkpoint of before they were counted tells none: the sizes count as unchanged.
+        for epochs, before in zip(self.epochs, state.get("epochs", ()), strict=False):
+            self.notes.append(epochs.go_on(self.iteration, before, source))
         self._latest = source
 
     def _average_buffers(self):

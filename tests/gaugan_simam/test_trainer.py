@@ -325,6 +325,17 @@ def test_the_rates_fall_linearly(gaugan, tmp_path, length, total, rates):
         assert trainer.update_D.optimizer.get_lr() == pytest.approx(4e-4 * share)
 
 
+def test_the_rates_fall_at_the_same_epochs_where_the_batch_changes(gaugan, tmp_path):
+    """Three of four epochs are done, in half as many iterations as they would take now."""
+    trainer = make(gaugan, tmp_path, "--iterations 0 --niter 2 --niter_decay 2")
+    before = trainer.epochs.state(6) | {"batch_size": 2 * trainer.args.batch_size}
+    assert trainer.epochs.go_on(3, before, "a.pdparams")
+    assert trainer.total == 3 + 2
+    for iteration, share in {3: 0.5, 4: 0.25}.items():
+        trainer.set_rates(iteration)
+        assert trainer.update_G.optimizer.get_lr() == pytest.approx(1e-4 * share)
+
+
 def test_moments_reach_the_optimizers(gaugan, tmp_path):
     trainer = make(gaugan, tmp_path, "--beta1 0.25 --beta2 0.75")
     for update in (trainer.update_G, trainer.update_D):

@@ -11,6 +11,8 @@ import pytest
 from shared_metrics import flags
 from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
+from shared_metrics.runs.epochs import Epochs
+from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.training import Run, Update, start_from
 
 
@@ -57,6 +59,7 @@ class Toy:
         self.net.bias.set_value(paddle.zeros([1]))
         self.update = Update(self.net, 0.1, beta1=0.5, beta2=0.9)
         self.pool = Pool()
+        self.epochs = Epochs(len(Numbers()), args.batch_size)
         self.seen = []
         self.due = []
 
@@ -67,6 +70,7 @@ class Toy:
             networks={"generator": self.net, "generator_ema": None},
             updates={"g": self.update},
             extras={"pool": self.pool},
+            epochs=self.epochs,
             **self.how,
         )
 
@@ -169,7 +173,7 @@ def test_rows_hold_means_and_what_is_due_comes_with_its_row(tmp_path):
 def test_epochs_as_the_unit_of_saving(tmp_path):
     """After the epochs 0, 2, 4, ...: four iterations an epoch."""
     args = make_args(tmp_path, "--save_every", 0, "--keep_checkpoints", 0)
-    Toy(args, total=18, per_epoch=4, save_epochs=2).train()
+    Toy(args, total=18, save_epochs=2).train()
     saved = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert [int(p.stem[5:]) for p in saved] == [4, 12, 18]
 
@@ -187,6 +191,25 @@ def test_a_run_in_two_parts_sees_and_holds_what_one_in_a_whole_does(tmp_path):
         states.append(checkpoint.load_checkpoint(path))
     for part in ("generator", "pool", "optimizer_g"):
         np.testing.assert_equal(states[0][part], states[1][part])
+
+
+def test_a_length_in_epochs_goes_on_where_the_batch_changes(tmp_path, capsys):
+    """Six of two are an epoch and a half: of four, one more ends it and two are the third."""
+    flags = ("--save_every", 0, "--keep_checkpoints", 0)
+    Toy(make_args(tmp_path, *flags), total=6).train()
+    toy = Toy(make_args(tmp_path, "--resume", "--batch_size", 4, *flags), save_epochs=1)
+    toy.total = lambda: toy.epochs.end(3)
+    toy.train()
+    assert [iteration for iteration, *_ in toy.seen] == [6, 7, 8]
+    seen = [number for _, x, _ in toy.seen for number in x]
+    first = Batches(Numbers(), 2, 0)
+    before = [number for _ in range(6) for number in next(first)[0].ravel()]
+    assert sorted(before[8:] + seen[:4]) == sorted(seen[4:]) == list(range(8))
+    saved = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert [int(p.stem[5:]) for p in saved] == [6, 7, 9]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "4 in all" in line]
+    assert "before: 8 images, batch 2 x 1 process(es), 2 in all" in line
+    assert "after 1 epoch(s) and 4 images" in line
 
 
 def test_a_resumed_run_keeps_its_seed_unless_another_is_asked_for(tmp_path):
