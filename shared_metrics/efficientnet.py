@@ -142,7 +142,7 @@ def load_efficientnet(source, shapes):
     expected = {**shapes, **CLASSIFIER}
     weights.check_keys(expected, state, what="EfficientNet-Lite0", source=path)
     state = {key: np.ascontiguousarray(value, np.float32) for key, value in state.items()}
-    weights.check_finite(state, path)
+    weights.check_values(state, "EfficientNet-Lite0", path)
     name = f"pip package {PACKAGE}" if source == "auto" else str(source)
     return state, {"source": name, "sha256": file_sha256(path), "comparable": True}
 

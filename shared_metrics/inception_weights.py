@@ -86,7 +86,7 @@ def load_inception(source, shapes):
     expected = shapes if headless else {**shapes, **CLASSIFIER}
     weights.check_keys(expected, state, what="FID Inception network", source=source)
     state = {key: np.ascontiguousarray(value, np.float32) for key, value in state.items()}
-    weights.check_finite(state, source)
+    weights.check_values(state, "FID Inception network", source)
     return state, {"source": str(source), "sha256": trunk_sha256(state), "comparable": True}
 
 

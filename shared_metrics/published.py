@@ -241,8 +241,9 @@ def rename(state, table, torch=False, transposed=r"(?!)", dropped=r"\bnum_batche
             name = re.sub(pattern, replacement, name)
         if torch and value.ndim == 2 and re.fullmatch(transposed, name):
             value = value.T
-        # whose copies of a number, [], are of shape [1]
-        result[_new(name, result)] = np.ascontiguousarray(value, np.float32)
+        with np.errstate(over="ignore"):  # an infinity, which check_shapes tells
+            # whose copies of a number, [], are of shape [1]
+            result[_new(name, result)] = np.ascontiguousarray(value, np.float32)
     return result
 
 
@@ -293,7 +294,7 @@ def check_shapes(states, networks, arch, files):
 
     Args: states, {network: {our name: array}}; networks, {network: class, or function of arch};
         files, {network: its file}.
-    Raises: UserError, see weights.check_keys.
+    Raises: UserError, see weights.check_keys and check_values.
     """
     import paddle
 
@@ -301,7 +302,9 @@ def check_shapes(states, networks, arch, files):
         with paddle.LazyGuard():  # parameters with shapes and no values, in milliseconds
             tensors = networks[name](arch).state_dict()
         shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-        weights.check_keys(shapes, state, f"{name}, in the names used here", files[name])
+        what = f"{name}, in the names used here"
+        weights.check_keys(shapes, state, what, files[name])
+        weights.check_values(state, what, files[name])
 
 
 def note(name, value, chosen, flag=None):

@@ -6,6 +6,7 @@ Nothing here imports Paddle or torch; arrays are numpy's.
 import mmap
 import os
 import pickle
+import re
 import struct
 import zipfile
 import zlib
@@ -25,6 +26,8 @@ DAMAGE = (
     RuntimeError, TypeError, ValueError, pickle.PickleError, struct.error, zipfile.BadZipFile,
     zlib.error,
 )
+
+VARIANCE = re.compile(r"(_variance|running_var)$")
 
 SAFETENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": torch_files.BFLOAT16,
@@ -144,21 +147,22 @@ def check_keys(expected, state, what, source):
 
     Args: expected, {name: shape}; state, {name: array}; what, the network ("generator"), and
         source, the file, both for the message.
-    Raises: UserError, one line: counts and first 8 names of missing, unexpected and mis-shaped
-        entries, both shapes.
+    Raises: UserError, one line: counts and first 8 names of entries that are missing, unexpected,
+        no numbers or mis-shaped, both shapes.
     """
     if not isinstance(state, dict):
         raise UserError(
             f"{source}: holds a {type(state).__name__} where the {what}'s named weights should be"
         )
-    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+    shapes = {name: _shape(value) for name, value in state.items()}
     misshaped = []
     for name, shape in expected.items():
-        if name in shapes and shapes[name] != tuple(shape):
+        if shapes.get(name) is not None and shapes[name] != tuple(shape):
             misshaped.append(f"{name}: file {shapes[name]}, network {tuple(shape)}")
     faults = {
         "missing": [name for name in expected if name not in shapes],
         "unexpected": [printable(name) for name in shapes if name not in expected],
+        "without numbers": [n for n in expected if n in shapes and shapes[n] is None],
         "of another shape": misshaped,
     }
     problems = []
@@ -173,19 +177,36 @@ def check_keys(expected, state, what, source):
         )
 
 
-def check_finite(state, source):
-    """UserError naming the first of the arrays ({name: array}) that holds NaN or infinity."""
-    for name, array in state.items():
-        if not np.isfinite(array).all():
+def _shape(value):
+    """That of an array of real numbers, or of a number; None for all else."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return value.shape
+    return () if isinstance(value, (int, float)) else None
+
+
+def check_values(state, what, source):
+    """Refuse numbers that no network can have; for what and source see `check_keys`.
+
+    Raises: UserError naming the first entry of {name: array} with NaN, infinity or, among
+        BatchNorm's variances, a negative number.
+    """
+    for name, values in state.items():
+        fault = ""
+        if not np.isfinite(values).all():
+            fault = "NaN or infinite values"
+        elif VARIANCE.search(name) and (np.asarray(values) < 0).any():
+            fault = "a negative variance"
+        if fault:
             raise UserError(
-                f"{source}: {name} holds NaN or infinite values; download the file again"
+                f"{source}: {name} of the {what} holds {fault}; the file is damaged, or its "
+                "training diverged: give another"
             )
 
 
 def load_into(layer, state, what, source):
     """Put `state` ({name: array}) into a Paddle layer, all or nothing.
 
-    Names and shapes must fit: see `check_keys`, also for `what` and `source`.
+    Names, shapes and values must fit: see `check_keys` and `check_values`.
     """
     own = layer.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
@@ -193,5 +214,7 @@ def load_into(layer, state, what, source):
     arrays = {}
     for name, tensor in own.items():
         dtype = str(tensor.dtype).split(".")[-1]  # "paddle.float32" -> "float32"
-        arrays[name] = np.asarray(state[name], dtype=dtype)
+        with np.errstate(over="ignore"):  # told below
+            arrays[name] = np.asarray(state[name], dtype=dtype)
+    check_values(arrays, what, source)
     layer.set_state_dict(arrays)

@@ -74,6 +74,7 @@ def load_optimizer_state(optimizer, layer, state, source):
     for accumulator, tensors in optimizer._accumulators.items():
         own[accumulator] = {names[parameter]: t for parameter, t in tensors.items()}
     weights.check_keys(_shapes(own), _flat(state), what="optimizer", source=source)
+    weights.check_values(_flat(state), what="optimizer", source=source)
     with paddle.no_grad():
         for accumulator, tensors in own.items():
             for name, tensor in tensors.items():

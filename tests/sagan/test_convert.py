@@ -385,6 +385,10 @@ def wrong_width(state):
     state["generator.noise2feat.weight_orig"] = np.zeros((16, 6), "float32")
 
 
+def not_finite(state):
+    state["generator.to_rgb.bn.bias"][1] = np.inf
+
+
 def no_table(state):
     del state["generator.conv_blocks.0.norm_1.weight_embedding.weight_orig"]
 
@@ -400,6 +404,7 @@ def no_table(state):
         ),
         (stranger, "unexpected keys beside generator and discriminator: encoder"),
         (wrong_width, "its shapes make no network"),
+        (not_finite, r"bn\.bias of the generator.* holds NaN or infinite values"),
         (no_table, r"lacks block1\.cond_bn1\.gain\.weight"),
     ],
 )

@@ -190,7 +190,7 @@ def test_file_of_other_weights_tells_its_own_sha256(tmp_path, shapes):
         ),
         (
             lambda state: state.update({"_bn1.weight": np.full(1280, np.nan)}),
-            "_bn1.weight holds NaN",
+            "_bn1.weight of the EfficientNet-Lite0 holds NaN",
         ),
     ],
 )

@@ -338,6 +338,26 @@ def test_load_into_is_all_or_nothing():
         assert tensor.dtype == paddle.float32 and (tensor.numpy() == 2).all()
 
 
+@pytest.mark.parametrize(
+    "name, value, fault",
+    [
+        ("0.weight", np.nan, "NaN or infinite"),
+        ("0.bias", 1e300, "NaN or infinite"),  # in float32
+        ("1._variance", -1e-3, "a negative variance"),
+    ],
+)
+def test_load_into_refuses_numbers_that_no_network_has(name, value, fault):
+    paddle = pytest.importorskip("paddle")
+    layer = paddle.nn.Sequential(paddle.nn.Linear(2, 3), paddle.nn.BatchNorm1D(3))
+    state = {key: np.ones(tensor.shape) for key, tensor in layer.state_dict().items()}
+    state[name].flat[1] = value
+    with pytest.raises(UserError, match=f"^G.pth: {name} of the generator holds {fault}"):
+        weights.load_into(layer, state, what="generator", source="G.pth")
+    state[name] = ["1.5", "2.5", "3.5"]
+    with pytest.raises(UserError, match=rf"G.pth: .* 1 without numbers \({name}\)"):
+        weights.load_into(layer, state, what="generator", source="G.pth")
+
+
 def test_the_modules_import_neither_paddle_nor_torch():
     code = "import sys, shared_metrics.weights, shared_metrics.images\n"
     code += "assert not {'paddle', 'torch'} & set(sys.modules)"
