@@ -267,20 +267,6 @@ def edited(args, editor, x, labels, others):
     return to_uint8(editor.draw(x, labels, others))
 
 
-def measure(measures, editor, x, labels):
-    """Let `face_measures.Measures` take a batch of faces."""
-    if measures.wanted("psnr", "ssim"):
-        measures.reconstructed(to_uint8(x), to_uint8(editor.draw(x, labels, labels)))
-    if not measures.wanted(*face_measures.JUDGED):
-        return
-    own = len(measures.names)
-    for i, target in enumerate(editor.edits(labels)[:own]):
-        drawn = to_uint8(editor.draw(x, labels, target, [i]))
-        names = measures.names
-        rivals = attributes.rivals(names[i], names, editor.about["exclusive"])
-        measures.edited(i, drawn, labels[:, :own], target[:, :own], rivals)
-
-
 def run(args, state, room):
     """Draw, write, score. Args: state, of convert.read_weights; room, the trainer module.
 
@@ -324,7 +310,7 @@ def run(args, state, room):
             if args.set:
                 output.write([f"edit_{subjects.names[i]}" for i in chosen[part]], images)
             scores.update(images)
-            measure(measures, editor, x, labels)
+            face_measures.measure(measures, editor, x, labels)
 
     result = scores.result()
     result["notes"] += notes

@@ -19,6 +19,7 @@ class Editor:
         about: what the checkpoint keeps: "selected_attrs", "exclusive", "choices", see attributes;
             "first", see attributes.edits; "thres_int", intensity of an attribute in training.
         test_int: intensity of an attribute that was changed.
+    Attributes: names, of all attributes; own_names, of those that the faces at hand can have.
     """
 
     def __init__(self, generator, condition, about, test_int=1.0):
@@ -26,6 +27,7 @@ class Editor:
         self.condition = condition
         self.about = about
         self.names = about["selected_attrs"]
+        self.own_names = self.names[: about["first"] or None]
         self.test_int = test_int
 
     # ---- labels ----

@@ -4,7 +4,9 @@ left of a face that was to stay as it is, and what a judge of attributes sees in
 
 import numpy as np
 
+import attributes
 from shared_metrics.errors import UserError
+from shared_metrics.images import to_uint8
 
 METRICS = ("psnr", "ssim", "accuracy", "preservation")
 JUDGED = ("accuracy", "preservation")
@@ -115,3 +117,26 @@ class Measures:
         if self.wanted(*JUDGED):
             result |= {"per_class": by_name, "judge": self.judge.info}
         return result
+
+
+def measure(measures, editor, x, labels):
+    """Let `Measures` take a batch of faces."""
+    if measures.wanted("psnr", "ssim"):
+        measures.reconstructed(to_uint8(x), to_uint8(editor.draw(x, labels, labels)))
+    if not measures.wanted(*JUDGED):
+        return
+    own = len(measures.names)
+    for i, target in enumerate(editor.edits(labels)[:own]):
+        drawn = to_uint8(editor.draw(x, labels, target, [i]))
+        names = measures.names
+        rivals = attributes.rivals(names[i], names, editor.about["exclusive"])
+        measures.edited(i, drawn, labels[:, :own], target[:, :own], rivals)
+
+
+def quality(editor, judge, x, labels):
+    """{"judge_accuracy", "judge_preservation"} of faces (N, 3, S, S) with each attribute changed in
+    turn, see `Measures`: numbers for the log that stand still where attributes do.
+    """
+    measures = Measures(JUDGED, editor.own_names, judge)
+    measure(measures, editor, x, labels)
+    return {f"judge_{name}": value for name, value in measures.result()["scores"].items()}

@@ -40,6 +40,9 @@ def add_flags(parser, selected, split, n_samples):
              "official by --partition; all")
     add("--partition", default="", help="list_eval_partition.txt (default: the data set's own)")
     add("--n_samples", type=positive, default=n_samples, help="faces on a sample sheet")
+    add("--attribute_judge", default="",
+        help="a file of `python -m shared_metrics.judges attributes`: what it sees in the edited "
+             "faces of each sample sheet is logged")
 # fmt: on
 
 

@@ -5,6 +5,7 @@ import paddle
 import paddle.nn.functional as F
 
 import attributes
+import face_measures
 import faces
 from editing import Editor
 from shared_metrics import process
@@ -157,6 +158,7 @@ class Trainer:
         self.update_D = Update(self.D, args.d_lr, beta1=0.5, beta2=0.999, amp=args.amp)
         self.networks = {"generator": self.G, "discriminator": self.D}
         self.editor = Editor(self.G, condition, self.about)
+        self.judge = face_measures.open_judge(args.attribute_judge, self.editor.own_names)
         size = (args.batch_size, process.world_size(), args.drop_last)
         self.epochs = Epochs(len(self.data), *size)
         self.per_epoch = self.epochs.per_epoch
@@ -252,6 +254,8 @@ class Trainer:
                 run.log(self.train_step(iteration, batches))
                 if run.due(a.sample_every, epochs=int(a.run_test), last=True):
                     run.picture("samples", self.editor.sheet(*self.shown))
+                    if self.judge is not None:
+                        run.values(face_measures.quality(self.editor, self.judge, *self.shown))
                 if run.due(a.eval_every):
                     how = (run.eval_samples, a.batch_size, a.seed)
                     run.score(self.editor.fakes(self.held_out, *how))

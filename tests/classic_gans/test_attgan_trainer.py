@@ -3,6 +3,7 @@ steps against the authors', written out again.
 """
 
 import copy
+import json
 
 import numpy as np
 import paddle.nn.functional as F
@@ -322,6 +323,36 @@ def test_a_resumed_run_is_the_whole_one_bit_for_bit(trainer, tmp_path):
     # A sheet and a checkpoint an epoch, of three iterations.
     sheets = sorted(path.name for path in (tmp_path / "whole" / "samples").iterdir())
     assert sheets == [f"iter_000000{i}.png" for i in (3, 6, 7)]
+
+
+class Judge:
+    """Sees of the attributes what the mean of a face is: all, or none."""
+
+    classes = ["Male", "Smiling", "Black_Hair"]
+    info = {"judge": "toy"}
+
+    def predict(self, images):
+        return np.tile(images.mean((1, 2, 3))[:, None] > 127, (1, 3)).astype("f4")
+
+
+def test_what_a_judge_sees_in_each_sheets_faces_is_logged(trainer, tmp_path, monkeypatch):
+    import face_measures
+
+    monkeypatch.setattr(face_measures, "open_judge", lambda path, names: path and Judge())
+    words = ["--attribute_judge", "f", "--iterations", "2", "--sample_every", "2"]
+    ours = make(trainer, tmp_path, *words)
+    ours.shown = (ours.shown[0], np.float32([[1, 1, 0], [0, 0, 0]]))
+    ours.G.forward = lambda x, condition: x * 0 + 1.0  # a face with all attributes
+    ours.train_step = lambda iteration, batches: {}
+    assert ours.train() == 0
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().split("\n")[:-1]
+    ]
+    (row,) = [row for row in rows if "judge_accuracy" in row]
+    # Each attribute is to come in one or both faces, and to go in the others.
+    assert row["judge_accuracy"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    # Of the two others of each, the first face has one or both, the second none.
+    assert row["judge_preservation"] == pytest.approx((1 / 4 + 1 / 4 + 2 / 4) / 3)
 
 
 def test_weights_of_other_attributes_and_networks_are_refused(trainer, tmp_path):
