@@ -55,6 +55,14 @@ def test_defaults_are_the_specifications(run):
     images = {"batch_size": 1, "epoch": 200, "image_size": 286, "crop_size": 256}
     images |= {"g_base_dims": 64, "d_base_dims": 64, "net_D": "basic", "d_nlayers": 3}
     images |= {"crop_type": "random", "flip": True}
+    faces = {"batch_size": 32, "image_size": 128, "crop_size": 170, "epoch": 200}
+    faces |= {"gan_mode": "wgan"}
+    faces |= {"g_base_dims": 64, "d_base_dims": 64, "g_lr": 2e-4, "d_lr": 2e-4, "n_samples": 16}
+    faces |= {"num_discriminator_time": 5, "lambda_cls": 10, "lambda_rec": 100, "lambda_gp": 10}
+    faces |= {"thres_int": 0.5, "d_fc_dim": 1024, "n_layers": 5, "dis_norm": "instance_norm"}
+    thirteen = "Bald,Bangs,Black_Hair,Blond_Hair,Brown_Hair,Bushy_Eyebrows,Eyeglasses,Male,"
+    thirteen += "Mouth_Slightly_Open,Mustache,No_Beard,Pale_Skin,Young"
+    faces |= {"selected_attrs": thirteen, "lr_decay_epoch": 100, "split": "attgan"}
     noise = {"noise_size": 100, "num_generator_time": 1, "batch_size": 128, "epoch": 20}
     own = {
         "CGAN": noise,
@@ -66,11 +74,29 @@ def test_defaults_are_the_specifications(run):
         | {"net_G": "resnet_9block", "gan_mode": "lsgan", "dropout": False}
         | {"norm_type": "instance_norm", "lambda_A": 10, "lambda_B": 10}
         | {"lambda_identity": 0.5, "pool_size": 50, "serial_batches": False},
+        "StarGAN": {"batch_size": 16, "image_size": 128, "crop_size": 178, "gan_mode": "wgan"}
+        | {"selected_attrs": "Black_Hair,Blond_Hair,Brown_Hair,Male,Young", "n_critic": 5}
+        | {"g_lr": 1e-4, "d_lr": 1e-4, "num_iters": 200_000, "lr_update_step": 1000}
+        | {"g_repeat_num": 6, "d_repeat_num": 6, "g_base_dims": 64, "d_base_dims": 64}
+        | {"lambda_cls": 1, "lambda_rec": 10, "lambda_gp": 10, "split": "yunjey"},
+        "AttGAN": faces | {"slope": 0.2, "fc_slope": 0.2, "shortcut_layers": 1, "inject_layers": 1},
+        "STGAN": faces
+        | {"use_gru": True, "gru_n_layers": 4, "shortcut_layers": 4, "inject_layers": 4}
+        | {"bn_eps": 1e-3, "bn_momentum": 0.999, "pass_state": "stu"},
+        "SPADE": {"load_width": 1124, "load_height": 612, "crop_width": 1024, "crop_height": 512}
+        | {"label_nc": 36, "no_instance": False, "ngf": 64, "ndf": 64, "num_D": 2, "d_nlayers": 4}
+        | {"lambda_feat": 10, "lambda_vgg": 10, "lambda_kld": 0.05, "vgg19_pretrain": ""}
+        | {"batch_size": 1, "niter": 100, "niter_decay": 100, "no_TTUR": False, "d_padding": 2},
     }
+    import rooms
+
     for name, values in own.items():
-        args = vars(defaults(run, name))
+        args = defaults(run, name)
+        if name == "SPADE":
+            args = rooms.room(name).with_preset(args)
         for flag, value in (common | values).items():
-            assert args[flag] == value, (name, flag)
+            if flag in values or hasattr(args, flag):
+                assert getattr(args, flag) == value, (name, flag)
 
 
 def test_the_originals_words(run):
