@@ -195,6 +195,7 @@ def main(argv=None):
         args,
         patterns=[testing.NAMED, *PICTURES],
         others=[class_folder / file for file in class_files(classes)],
+        folders={"--class_result_path": class_folder},
         data=[args.real],
     )
     counts = data.counts if data is not None and args.labels == "data" else None

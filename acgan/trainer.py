@@ -20,6 +20,9 @@ from shared_metrics.runs.training import Run, Update, start_from
 # Fields of Architecture that shapes tell, or that have no part in what the weights mean.
 FREE = ("imsize", "num_classes", "nz", "ngf", "ndf", "init", "dropout", "activation_noise")
 
+# What a run writes outside its --output_dir, if these flags say so.
+FOLDERS = ("check_path", "result_path", "class_result_path", "log_path")
+
 
 def source_loss(logits, real):
     """-E[log P(S = real)] or -E[log P(S = fake)], a half of -L_S (eq. 2).
@@ -205,6 +208,7 @@ class Trainer:
             save_epochs=a.save_freq,
             checkpoints=a.check_path,
             visualdl=a.log_path,
+            folders={f"--{name}": getattr(a, name) for name in FOLDERS},
             notes=notes,
         )
 

@@ -15,6 +15,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.files import writing
 from shared_metrics.flags import new_parser, original_words
 from shared_metrics.images import list_images
+from shared_metrics.outputs import check_file, check_folder, lock_folders
 
 ORIGINAL = {"--weight_path": "--pretrained_model", "--bn_mode": "--bn_stats"}
 FORMATS = {  # Pillow's, by suffix
@@ -90,7 +91,7 @@ def choose_latents(args, painter, number):
 
 def targets(label_path, output_path, overwrite):
     """[(label map, picture to write)]. Raises UserError where a map would be overwritten, or
-    pictures unasked.
+    pictures unasked, and where they cannot be written.
     """
     source = Path(label_path).expanduser()
     output = Path(output_path).expanduser()
@@ -104,6 +105,9 @@ def targets(label_path, output_path, overwrite):
         )
     if output.exists() and source.exists() and output.samefile(source):
         raise UserError(f"--output_path {output}: is the label map itself; give another name")
+    check_folder(output.parent, "--output_path")
+    if output.parent.is_dir():  # else it is made for the picture
+        check_file(output, "--output_path", overwrite)
     return [(source, output)]
 
 
@@ -115,6 +119,7 @@ def _folder_targets(source, output, overwrite):
         )
     if output.exists() and output.samefile(source):
         raise UserError(f"--output_path {output}: holds the maps; give another folder")
+    check_folder(output, "--output_path", reads=[source])
     files = list_images(source)
     if not files:
         raise UserError(f"--semantic_label_path {source}: no images in this folder")
@@ -147,14 +152,15 @@ def save_picture(image, path, size=None):
 def main(argv=None):
     """Draw the maps of --semantic_label_path."""
     args = parse_args(argv)
+    pairs = targets(args.semantic_label_path, args.output_path, args.overwrite)
     testing.begin(args)
     from painter import load_painter
 
     painter = load_painter(args)
     arch = painter.arch
-    pairs = targets(args.semantic_label_path, args.output_path, args.overwrite)
     latents = choose_latents(args, painter, len(pairs))
-    with ThreadPoolExecutor(args.num_workers) as pool:
+    folders = {"--output_path": args.output_path} if Path(args.semantic_label_path).is_dir() else {}
+    with lock_folders(folders), ThreadPoolExecutor(args.num_workers) as pool:
         for part in testing.parts(len(pairs), args.batch_size):
             maps, pictures = zip(*pairs[part], strict=True)
             labels = [read_label(file, arch.label_nc, arch.contain_dontcare_label) for file in maps]

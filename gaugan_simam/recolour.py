@@ -19,6 +19,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.files import writing
 from shared_metrics.flags import not_negative
 from shared_metrics.images import list_images, read_rgb
+from shared_metrics.outputs import check_folder, lock_folders
 
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif")
 MOST = 1000  # colours that a palette may hold; far more are a photo's
@@ -149,6 +150,14 @@ def list_colours(files):
     )
 
 
+def convert(targets, palette, others, write):
+    """Read the masks of {label map: mask}, and write the maps where that is asked for."""
+    for target, path in tqdm(targets.items(), disable=None, leave=False, unit="mask"):
+        ids = to_ids(read_colours(path), palette, path, others)
+        if write:
+            save_map(ids, palette, target)
+
+
 def main(argv=None):
     """Print the palette, or write the maps. Nothing that exists is replaced."""
     args = parse_args(argv)
@@ -162,6 +171,7 @@ def main(argv=None):
         raise UserError("--output_dir is missing: give a folder for the label maps")
     if args.others is not None and args.others >= 2**16:
         raise UserError(f"--others {args.others}: give a whole number from 0 to 65535")
+    check_folder(Path(args.output_dir).expanduser(), reads=[args.masks])
     palette, targets = read_palette(args.palette), {}
     for path in files:
         target = Path(args.output_dir).expanduser() / path.relative_to(args.masks).with_suffix(
@@ -172,11 +182,9 @@ def main(argv=None):
         if target in targets:
             raise UserError(f"{path}: {targets[target].name} bears the same name; keep one of them")
         targets[target] = path
-    for write in (False, True):  # all are read before the first is written
-        for target, path in tqdm(targets.items(), disable=None, leave=False, unit="mask"):
-            ids = to_ids(read_colours(path), palette, path, args.others)
-            if write:
-                save_map(ids, palette, target)
+    convert(targets, palette, args.others, write=False)  # all are read before the first is written
+    with lock_folders({"--output_dir": Path(args.output_dir).expanduser()}):
+        convert(targets, palette, args.others, write=True)
     print(f"{len(targets)} label maps in {args.output_dir}; now: python dataset.py")
 
 

@@ -22,6 +22,7 @@ if (
 
 from shared_metrics.files import shown
 from shared_metrics.flags import not_negative, positive
+from shared_metrics.outputs import check_file
 from shared_metrics.process import (
     choose_device,
     command,
@@ -31,6 +32,7 @@ from shared_metrics.process import (
     rank,
     world_size,
 )
+from shared_metrics.statistics import FORMATS
 
 COMMANDS = {  # name: (metrics, help)
     "evaluate": (None, "several scores in one pass"),
@@ -67,8 +69,9 @@ def add_flags(add, name):
     add("images", help="folder of images, or .npz / .npy of uint8 (N, H, W, 3)")
     if name == "stats":
         add("-o", "--output", required=True, help="statistics file to write")
-        add("--format", default="npz",
-            help="npz (pytorch-fid, clean-fid, StudioGAN), mmgen, mmagic or stylegan")
+        add("--overwrite", action="store_true", help="replace a file that is there")
+        add("--format", default="npz", choices=FORMATS,
+            help="npz: of pytorch-fid, clean-fid, StudioGAN; the others' pickles")
         add("--keep", type=not_negative, default=0,
             help="features to keep in the file; kid and pr need about 10000")
         add("--network", default="inception", choices=["inception", "efficientnet"],
@@ -102,6 +105,8 @@ def add_flags(add, name):
 
 def main(argv=None):
     args = parse_args(argv)
+    if args.command == "stats" and is_main():
+        args.output = str(check_file(args.output, "-o", args.overwrite, reads=[args.images]))
     configured = configure_cpu()
     device = choose_device(args.device)
     init_distributed()

@@ -17,6 +17,11 @@ NAME_BYTES = 160  # of a file name that we make: file systems take 255, with suf
 SCALARS = (bool, int, float, complex, str, bytes, type(None))  # what a plain file may hold
 
 
+def temporary_path(path):
+    """Where this process writes what is to become `path`."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Give a temporary path beside `path`, of the same suffix; once written it becomes `path`.
@@ -26,7 +31,7 @@ def atomic_path(path):
     `.NAME.PID.tmp.SUFFIX`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_path(path)
     try:
         yield temporary
         with open(temporary, "r+b") as file:

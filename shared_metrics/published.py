@@ -26,6 +26,7 @@ import numpy as np
 from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256, shown
+from shared_metrics.outputs import check_file
 from shared_metrics.runs import checkpoint
 from shared_metrics.unpickle import printable
 
@@ -326,6 +327,7 @@ def parser(doc, src, dst, **further):
     p.add_argument("dst", help=dst)
     for network, text in further.items():
         p.add_argument(f"--{network}", default="", help=text)
+    p.add_argument("--overwrite", action="store_true", help="replace DST where it is there")
     p.set_defaults(further=tuple(further))
     return p
 
@@ -338,10 +340,8 @@ def convert(p, read, describe, argv=None):
     """
     args = vars(p.parse_args(argv))
     src = args.pop("src")
-    dst = Path(args.pop("dst"))
-    for file in (src, *(args[network] for network in args.pop("further"))):
-        if file and dst.exists() and Path(file).exists() and dst.samefile(file):
-            raise UserError(f"{dst}: is the source itself; give another name to write to")
+    reads = (src, *(args[network] for network in args.pop("further")))
+    dst = check_file(args.pop("dst"), overwrite=args.pop("overwrite"), reads=reads)
     published = read(src, **args)
     weights.save(published.saved(), dst)
     first, *lines = describe(published)

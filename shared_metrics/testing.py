@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.files import file_name, file_sha256, shown, writing
 from shared_metrics.flags import YES_NO, not_negative, positive, ranges
 from shared_metrics.images import grid, save_png, to_uint8
+from shared_metrics.outputs import check_folder, lock_folders
 from shared_metrics.protocols import PROTOCOLS
 from shared_metrics.results import write_record
 
@@ -329,35 +331,49 @@ class Output:
             folder shall hold too, as training.jsonl.
         patterns: which files in the folder a test writes, besides WRITTEN.
         others: paths of further files that this test will write.
-        data: folders of the user's, or "", which the pictures must not mix with.
+        folders: {flag: folder} of those of them that lie elsewhere.
+        data: files and folders of the user's, or "", which the pictures must not mix with.
     Raises: UserError where this would replace or mix with such files and --overwrite is not given,
-        or mix with the data.
+        or mix with the data; where a folder cannot be written, or another test writes there.
     """
 
-    def __init__(self, args, patterns=(NAMED,), others=(), data=()):
+    def __init__(self, args, patterns=(NAMED,), others=(), folders=None, data=()):
         self.folder = Path(args.output_dir)
         self.log = Path(args.pretrained_model).parent.parent / "log.jsonl"  # of RUN/checkpoints/
+        self.folders = {"--output_dir": self.folder, **(folders or {})}
+        for flag, folder in self.folders.items():
+            check_folder(folder, flag, reads=data)
         self.workers = args.num_workers
         self.jobs = deque()
         places = {self.folder / "images"} | {self.folder / Path(p).parent for p in patterns}
         for place in places:
             _check_apart(self.folder, place.resolve(), data)
-        self.old = []
-        for pattern in (*patterns, *WRITTEN):
-            self.old += sorted(self.folder.glob(pattern))
-        self.old += [path for path in others if path.exists()]
-        if self.old and not args.overwrite:
-            first = self.old[0]
-            beside = sum(path.parent == first.parent for path in self.old)
+        self.patterns = (*patterns, *WRITTEN)
+        self.others = list(others)
+        self.overwrite = args.overwrite
+        self.locks = ExitStack()
+        self._earlier()
+
+    def _earlier(self):
+        """What an earlier test has left. Raises: UserError where it is not to be replaced."""
+        old = []
+        for pattern in self.patterns:
+            old += sorted(self.folder.glob(pattern))
+        old += [path for path in self.others if path.exists()]
+        if old and not self.overwrite:
+            first = old[0]
+            beside = sum(path.parent == first.parent for path in old)
             what = first.name if first.parent == self.folder else f"{beside} {first.parent.name}"
             raise UserError(
                 f"--output_dir {self.folder}: holds {what} already; this would replace "
-                f"{len(self.old)} files, such as {first}. Name another, or give --overwrite"
+                f"{len(old)} files, such as {first}. Name another, or give --overwrite"
             )
+        return old
 
     def __enter__(self):
-        """Take away what an earlier test has left."""
-        for path in self.old:
+        """Hold the folders until `finish`, and take away what an earlier test has left."""
+        self.locks.enter_context(lock_folders(self.folders))
+        for path in self._earlier():  # once more: another test may have ended meanwhile
             path.unlink(missing_ok=True)
         self.pool = ThreadPoolExecutor(self.workers)
         return self
@@ -373,7 +389,9 @@ class Output:
 
     def __exit__(self, kind, error, trace):
         self.pool.shutdown(cancel_futures=kind is not None)
-        if kind is None:
+        if kind is not None:
+            self.locks.close()
+        else:
             for job in self.jobs:
                 job.result()  # raises what went wrong in its thread
 
@@ -383,6 +401,7 @@ class Output:
             with writing(self.folder / "training.jsonl") as temporary:
                 shutil.copyfile(self.log, temporary)
         write_record(self.folder / "results.json", record)
+        self.locks.close()
         for line in report(record, own):
             print(shown(line))
         names = [self.folder / name for name in ("images", "grid.png", "results.json")]
@@ -390,10 +409,10 @@ class Output:
 
 
 def _check_apart(folder, place, data):
-    """UserError when pictures at `place` would lie among the data, or around them."""
+    """UserError when the data lie among the pictures at `place`."""
     for own in data:
         own = Path(own).expanduser().resolve() if own else None
-        if own and own.is_dir() and (own.is_relative_to(place) or place.is_relative_to(own)):
+        if own and own.is_dir() and own.is_relative_to(place):
             raise UserError(
                 f"--output_dir {folder}: the data themselves lie in {own}; name another folder"
             )

@@ -10,12 +10,10 @@
 
 import argparse
 import importlib
-import os
-from pathlib import Path
 
-from shared_metrics.errors import UserError
 from shared_metrics.flags import amount, not_negative, positive, share
 from shared_metrics.judges.pairs import PREPROCESS
+from shared_metrics.outputs import check_file
 from shared_metrics.process import choose_device, command, configure_cpu
 
 
@@ -89,25 +87,22 @@ def _judge(judges, name, what, **defaults):
 # fmt: on
 
 
+def sources(args):
+    """The files and folders that the judge's flags name."""
+    names = ("data_path", "val_path", "images", "labels", "list")
+    return [getattr(args, name, "") for name in names]
+
+
 def main(argv=None):
     """Read the data, train, save."""
     args = parse_args(argv)
-    check_output(Path(args.output), args.overwrite)
+    args.output = str(check_file(args.output, "--output", args.overwrite, reads=sources(args)))
     print(configure_cpu())  # before Paddle is imported
     choose_device(args.device)
     import paddle
 
     paddle.seed(args.seed)
     importlib.import_module(f"shared_metrics.judges.{args.judge}").train(args)
-
-
-def check_output(path, overwrite):
-    """Raise UserError when the file could not be written at the end, or would replace another."""
-    folder = path.absolute().parent
-    if not folder.is_dir() or path.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--output {path}: give the name of a file in a folder that can be written")
-    if path.exists() and not overwrite:
-        raise UserError(f"--output {path}: is there already; give --overwrite to replace it")
 
 
 if __name__ == "__main__":

@@ -6,19 +6,20 @@ from pathlib import Path
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
+from shared_metrics.outputs import lock_folders
 from shared_metrics.runs import checkpoint
-from shared_metrics.runs.stop import lock_folder
 
 
 @contextmanager
-def run_folder(args, checkpoints=None):
-    """Hold `args.output_dir` for one run and find what `args.resume` asks for.
+def run_folder(args, checkpoints=None, folders=None):
+    """Hold `args.output_dir` and what else a run writes, and find what `args.resume` asks for.
 
     Under the launcher every rank finds the same checkpoint; rank 0 alone locks and writes.
-    Args: checkpoints, where the run keeps its checkpoints (default: <output_dir>/checkpoints).
+    Args: checkpoints, where the run keeps its checkpoints (default: <output_dir>/checkpoints);
+        folders, {flag: folder} of what else it writes.
     Yields: (path, checkpoint dict) to go on from, or None for a new run.
-    Raises: UserError when another run holds the folder, or when it holds checkpoints that are not
-        those to go on from.
+    Raises: UserError when another run holds one of the folders, or when there are checkpoints that
+        are not those to go on from.
     """
     folder = Path(args.output_dir)
     checkpoints = Path(checkpoints or folder / "checkpoints")
@@ -34,8 +35,7 @@ def run_folder(args, checkpoints=None):
     if not process.is_main():
         yield _resume(args, checkpoints)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder):
+    with lock_folders({"--output_dir": folder, **(folders or {}), "checkpoints": checkpoints}):
         newest = _resume(args, checkpoints)
         if newest:
             _tell_differences(newest[1].get("args", {}), vars(args))

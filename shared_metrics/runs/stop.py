@@ -1,12 +1,8 @@
-"""How a run ends: signals read at the step boundary, the NaN guard, one run a folder."""
+"""How a run ends: signals read at the step boundary, the NaN guard."""
 
-import contextlib
 import math
 import os
 import signal
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from shared_metrics.errors import UserError
 from shared_metrics.process import launched, world_size
@@ -107,24 +103,3 @@ def weight_sums(**parameters):
         for name, tensors in parameters.items():
             sums[f"weights of {name}"] = float(sum(p.sum() for p in tensors))
     return sums
-
-
-@contextlib.contextmanager
-def lock_folder(folder):
-    """Hold the run folder for this process, e.g. `with lock_folder(output_dir):`.
-
-    The system frees it even on kill -9. Raises: UserError when another run holds it.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(folder) / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise UserError(
-            f"--output_dir {folder}: another run is writing there; "
-            "wait for its end or give another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

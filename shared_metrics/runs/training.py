@@ -143,7 +143,8 @@ class Run:
         epochs: `Epochs` of the data, or a list of those of several data sets: the first tells what
             is due by epochs; save_epochs: epochs between checkpoints where --save_every is 0.
         images: images that an iteration trains on, over all processes (default: one batch each).
-        checkpoints, visualdl: folders, if not <output_dir>/checkpoints and <output_dir>/log.
+        checkpoints, visualdl: folders, if not <output_dir>/checkpoints and <output_dir>/log;
+            folders: {flag: folder} of all that it writes elsewhere, these among them.
         notes: lines for the head of the log.
     Attributes: iteration, how many are done; exit_code, 0 or 128 + the signal that ended the run;
         is_main, whether this process writes.
@@ -167,6 +168,7 @@ class Run:
         images=None,
         checkpoints=None,
         visualdl=None,
+        folders=None,
         notes=(),
     ):
         self.args = args
@@ -185,6 +187,7 @@ class Run:
         self.folder = Path(args.output_dir)
         self.checkpoints = Path(checkpoints or self.folder / "checkpoints")
         self.visualdl = visualdl
+        self.folders = folders
         self.notes = list(notes)
         self.iteration = 0
         self.best = {}
@@ -204,7 +207,9 @@ class Run:
     def __enter__(self):
         # Should a line here fail, what the lines before it opened is closed again.
         with ExitStack() as stack:
-            checkpoint_to_load = stack.enter_context(run_folder(self.args, self.checkpoints))
+            checkpoint_to_load = stack.enter_context(
+                run_folder(self.args, self.checkpoints, self.folders)
+            )
             if self.begin:
                 self._load(*self.begin, whole=False)
             elif checkpoint_to_load:

@@ -224,6 +224,17 @@ def test_ids_out_of_range_are_told_with_the_file(gaugan, tmp_path):
     assert not (tmp_path / "o.png").exists()
 
 
+def test_a_picture_that_is_there_is_replaced_only_when_asked(gaugan, tmp_path):
+    save_png(blocks(32), tmp_path / "L.png")
+    (tmp_path / "o.png").write_bytes(b"mine")
+    words = [str(tmp_path / "L.png"), str(tmp_path / "o.png")]
+    with pytest.raises(UserError, match="o.png: is there already; .*--overwrite"):
+        gaugan.predict.targets(*words, overwrite=False)
+    assert gaugan.predict.targets(*words, overwrite=True) == [
+        (tmp_path / "L.png", tmp_path / "o.png")
+    ]
+
+
 def test_a_folder_never_overwrites_its_maps(gaugan, tmp_path):
     (tmp_path / "maps").mkdir()
     for name in ("a.png", "a.bmp"):

@@ -11,7 +11,7 @@ from paddle import nn
 from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.judges import pictures, training
-from shared_metrics.judges.__main__ import check_output, main
+from shared_metrics.judges.__main__ import main
 from tests.conftest import run_cli
 
 
@@ -108,19 +108,14 @@ def test_held_out_pictures_are_drawn_once_for_a_seed():
         pictures.split(10, 0.01, seed=1)
 
 
-def test_output_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+def test_output_that_cannot_be_written_is_told_before_the_work(tmp_path):
     there = tmp_path / "judge.pdparams"
-    check_output(there, overwrite=False)
     there.write_bytes(b"mine")
-    check_output(there, overwrite=True)
-    with pytest.raises(UserError, match="judge.pdparams: is there already; give --overwrite"):
-        check_output(there, overwrite=False)
-    for wrong in (tmp_path, tmp_path / "none" / "judge.pdparams"):
-        with pytest.raises(UserError, match="name of a file in a folder that can be written"):
-            check_output(wrong, overwrite=True)
-    monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(UserError, match="in a folder that can be written"):
-        check_output(tmp_path / "new", overwrite=False)
+    flags = ["classifier", "--data_path", tmp_path / "a", "--val_path", tmp_path / "b", "--output"]
+    for output in (there, tmp_path, tmp_path / "none" / "judge.pdparams"):
+        with pytest.raises(UserError, match=f"--output {output}: "):
+            main([*map(str, flags), str(output)])
+    assert there.read_bytes() == b"mine"
 
 
 def test_a_file_is_kept_and_told_from_others(tmp_path):

@@ -141,11 +141,23 @@ def test_user_errors_are_one_line(quick, tmp_path, capsys):
             ("kid", good, "--real", tmp_path / "clean.npz", "--protocol", "clean"),
             "keeps no features",
         ),
-        (("stats", good, "-o", tmp_path / "no" / "s.npz"), "s.npz: cannot be written"),
+        (("stats", good, "-o", tmp_path / "no" / "s.npz"), "-o .*s.npz: cannot be written"),
+        (("stats", good, "-o", tmp_path / "clean.npz"), "clean.npz: is there already"),
+        (("stats", good, "-o", good / "s.npz"), "s.npz: the data themselves lie in"),
     ):
         with pytest.raises(UserError, match=message) as error:
             run(capsys, *args)
         assert "\n" not in str(error.value)
+
+
+def test_stats_never_writes_over_what_it_reads(quick, tmp_path, capsys):
+    np.save(tmp_path / "mine.npy", pictures(6))
+    before = (tmp_path / "mine.npy").read_bytes()
+    with pytest.raises(UserError, match="mine.npy: is the source itself"):
+        run(capsys, "stats", tmp_path / "mine.npy", "-o", tmp_path / "mine.npy", "--overwrite")
+    assert (tmp_path / "mine.npy").read_bytes() == before
+    with pytest.raises(SystemExit):
+        run(capsys, "stats", tmp_path / "mine.npy", "-o", tmp_path / "s", "--format", "nonsense")
 
 
 def test_a_damaged_picture_leaves_no_statistics(quick, tmp_path, capsys):

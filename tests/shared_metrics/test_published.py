@@ -327,7 +327,9 @@ def test_convert_writes_one_file_and_tells(convert, tmp_path):
     about = {"file": "重 g.pth", "sha256": sha256, "family": "old", "iteration": 7}
     assert written["source"] == about
     assert published.own(written, dst) is written
-    assert "eps 1e-05 (not in the file" in convert(src, dst)
+    with pytest.raises(UserError, match="out.pdparams: is there already; .*--overwrite"):
+        convert(src, dst)
+    assert "eps 1e-05 (not in the file" in convert(src, dst, "--overwrite")
 
 
 def test_no_source_is_overwritten(convert, tmp_path):

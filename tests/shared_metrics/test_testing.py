@@ -144,6 +144,23 @@ def test_what_an_earlier_test_left_is_not_replaced_unasked(tmp_path, name):
         assert not (tmp_path / name).exists() and mine.read_text() == "kept"
 
 
+def test_two_tests_never_write_one_folder(tmp_path):
+    """Neither at once, nor one that began to look before the other ended."""
+    first = output(tmp_path / "a", folders={"--class_result_path": tmp_path / "c"})
+    late = output(tmp_path / "a")
+    other = output(tmp_path / "b", folders={"--class_result_path": tmp_path / "c"})
+    with first:
+        first.write(["x"], pictures(1))
+        with pytest.raises(UserError, match="--output_dir .*a: another run is writing there"):
+            late.__enter__()
+        with pytest.raises(UserError, match="--class_result_path .*c: another run"):
+            other.__enter__()
+    (tmp_path / "a" / "grid.png").write_text("first's")
+    first.locks.close()  # as `finish`
+    with pytest.raises(UserError, match="would replace 1 files, such as .*grid.png"):
+        late.__enter__()
+
+
 def test_pictures_never_mix_with_the_data(tmp_path):
     data = folder_of(tmp_path / "images" / "real", pictures(2))
     for folder in (tmp_path, data, data / "a"):
