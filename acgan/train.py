@@ -30,6 +30,13 @@ ORIGINAL = {
     "--workers": "--num_workers",
     "--aux_loss": "--class_loss",
 }
+# Flag of a folder that a run writes: where that is by itself, in --output_dir.
+FOLDERS = {
+    "check_path": "checkpoints",
+    "result_path": "results",
+    "class_result_path": "class_results",
+    "log_path": "log",
+}
 
 
 # fmt: off
@@ -89,9 +96,8 @@ def parser():
     add("--save_freq", type=positive, default=5,
         help="epochs between checkpoints and sample grids, "
              "where --save_every, --sample_every are 0")
-    for name, folder in (("check", "checkpoints"), ("result", "results"),
-                         ("class_result", "class_results"), ("log", "log")):
-        add(f"--{name}_path", default="", help=f"if not OUTPUT_DIR/{folder}")
+    for name, folder in FOLDERS.items():
+        add(f"--{name}", default="", help=f"if not OUTPUT_DIR/{folder}")
     original_words(p, ORIGINAL)
     return p
 # fmt: on
@@ -103,11 +109,8 @@ def parse_args(argv=None):
     words = parser().parse_args(argv)  # without the recipe's values
     if words.niter and words.iterations is None:
         args.iterations = 0  # epochs that the user asks for go before a recipe's iterations
-    out = Path(args.output_dir)
-    args.check_path = args.check_path or str(out / "checkpoints")
-    args.result_path = args.result_path or str(out / "results")
-    args.class_result_path = args.class_result_path or str(out / "class_results")
-    args.log_path = args.log_path or str(out / "log")
+    for name, folder in FOLDERS.items():
+        setattr(args, name, getattr(args, name) or str(Path(args.output_dir) / folder))
     if not args.niter and not args.iterations:
         raise UserError("--niter 0: nothing to train; give --niter epochs or --iterations")
     return args
@@ -118,7 +121,9 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    configured = begin(args)  # before Paddle is imported
+    configured = begin(
+        args, reads=[args.data_path, args.held_out], writes=FOLDERS
+    )  # before Paddle is imported
     import paddle
 
     from convert import read_weights

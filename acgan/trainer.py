@@ -20,9 +20,6 @@ from shared_metrics.runs.training import Run, Update, start_from
 # Fields of Architecture that shapes tell, or that have no part in what the weights mean.
 FREE = ("imsize", "num_classes", "nz", "ngf", "ndf", "init", "dropout", "activation_noise")
 
-# What a run writes outside its --output_dir, if these flags say so.
-FOLDERS = ("check_path", "result_path", "class_result_path", "log_path")
-
 
 def source_loss(logits, real):
     """-E[log P(S = real)] or -E[log P(S = fake)], a half of -L_S (eq. 2).
@@ -196,6 +193,12 @@ class Trainer:
             "class_total": self.data.class_total,
             "batches_per_epoch": self.per_epoch,
         }
+        folders = {
+            "--check_path": a.check_path,
+            "--result_path": a.result_path,
+            "--class_result_path": a.class_result_path,
+            "--log_path": a.log_path,
+        }
         return Run(
             a,
             lambda: self.total,
@@ -208,7 +211,7 @@ class Trainer:
             save_epochs=a.save_freq,
             checkpoints=a.check_path,
             visualdl=a.log_path,
-            folders={f"--{name}": getattr(a, name) for name in FOLDERS},
+            folders=folders,
             notes=notes,
         )
 

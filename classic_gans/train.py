@@ -33,6 +33,7 @@ ORIGINAL = {
     "--max_iter": "--iterations",
     "--g_base_dim": "--g_base_dims",
 }
+FOLDERS = ("image_dir", "label_dir", "instance_dir", "rafd_image_dir")  # of data, in some rooms
 CROPS = {"centor": "center", "center": "center", "random": "random"}
 
 
@@ -161,7 +162,8 @@ def main(argv=None):
     configured = process.configure_cpu()  # before the room imports Paddle
     room = rooms.room(name)
     args, notes = parse_args(argv, name, room)
-    begin(args)
+    folders = [getattr(args, name, "") for name in FOLDERS]
+    begin(args, reads=[Path(args.data_dir, args.dataset), *folders])
     trainer = room.Trainer(args)
     recipe = {"batch_size": args.batch_size} | recipes_of(room).get(args.recipe, {})
     notes = [configured, *run_notes(args, recipe), trainer.describe(), *notes]

@@ -295,7 +295,9 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    configured = begin(args)  # before Paddle is imported
+    folders = [args.data_path, args.test_data_path]
+    folders += [args.image_dir, args.label_dir, args.instance_dir]
+    configured = begin(args, reads=folders)  # before Paddle is imported
     import paddle
 
     from convert import read_weights

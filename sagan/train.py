@@ -145,7 +145,7 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    configured = begin(args)  # before Paddle is imported
+    configured = begin(args, reads=[args.data_path])  # before Paddle is imported
     import paddle
 
     from convert import read_weights

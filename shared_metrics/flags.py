@@ -6,6 +6,7 @@ import sys
 
 from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.outputs import check_folder
 
 YES_NO = argparse.BooleanOptionalAction  # --flag and --no-flag
 
@@ -104,13 +105,18 @@ def with_recipe(parser, recipes, argv, values=None):
     return args
 
 
-def begin(args):
-    """Ready the process for a run: CPU threads, device, process group.
+def begin(args, reads=(), writes=()):
+    """Ready the process for a run: its folders, CPU threads, device, process group.
 
     Call it before Paddle is imported.
+    Args: reads, files and folders of the run's data, "" for none; writes, flags (without dashes) of
+        the folders that it writes besides --output_dir.
     Returns: the line that tells what was set.
-    Raises: UserError for a device that is not there, and for --amp on a CPU.
+    Raises: UserError for a folder that cannot be written or lies in the data, for a device that is
+        not there, and for --amp on a CPU.
     """
+    for name in ("output_dir", *writes) if process.is_main() else ():
+        check_folder(getattr(args, name), f"--{name}", reads=[*reads, args.real_stats])
     configured = process.configure_cpu()
     device = process.choose_device(args.device)
     if args.amp != "none" and device == "cpu":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared_metrics import process, weights
+from shared_metrics import outputs, process, weights
 from shared_metrics.runs import checkpoint
 from shared_metrics.runs.log import RunLog
 from tests.acgan.test_convert import published, random_states, write
@@ -189,6 +189,27 @@ def test_the_four_folders_are_where_the_flags_say(train, data, tmp_path):
     assert files(tmp_path / "check") == {"iter_0000001.pdparams", "iter_0000002.pdparams"}
     state = weights.load(tmp_path / "check" / "iter_0000002.pdparams")
     assert state["class_indices"] == [0, 2]
+
+
+def test_two_runs_never_share_a_folder_of_checkpoints(train, data, tmp_path):
+    """Each would take the other's for its own, and delete them."""
+    shared = tmp_path / "shared"
+    flags = ["--dataroot", data, "--iterations", 1, "--check_path", shared]
+    with outputs.lock_folders({"--check_path": shared}):  # as the first run does
+        code, _, stderr = train(*flags, "--output_dir", tmp_path / "second")
+    assert code == 2
+    one_line(stderr, "--check_path", "another run is writing there")
+    assert train(*flags, "--output_dir", tmp_path / "second")[0] == 0
+
+
+@pytest.mark.parametrize("flag", ["--output_dir", "--result_path"])
+def test_a_run_never_writes_among_its_data(train, data, tmp_path, flag):
+    out = ["--output_dir", tmp_path / "out"] if flag != "--output_dir" else []
+    for place in (data, data / "a"):
+        code, _, stderr = train("--dataroot", data, *out, flag, place)
+        assert code == 2
+        one_line(stderr, f"{flag} {place}", "the data themselves lie in")
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_classes_are_refused_on_resume(train, data, tmp_path):
