@@ -403,7 +403,7 @@ def test_command_without_a_discriminator(acgan, tmp_path, capsys):
     with pytest.raises(SystemExit):
         acgan.convert.main([str(g_path), str(tmp_path / "none.pdparams"), "--num_classes", "0"])
     assert "--num_classes: '0': expected a whole number of at least 1" in capsys.readouterr().err
-    acgan.convert.main([str(d_path), str(tmp_path / "out.pdparams")])
+    acgan.convert.main([str(d_path), str(tmp_path / "out.pdparams"), "--overwrite"])
     assert "G: none in the file" in capsys.readouterr().out
 
 

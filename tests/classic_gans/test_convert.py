@@ -377,7 +377,7 @@ def test_the_command(resnet, tmp_path):
     saved = weights.load(out)
     assert saved["architecture"]["net_G"] == "resnet_6block"
     assert saved["source"]["model_net"] == "CycleGAN" and "generator_A" in saved
-    failed = run_cli("classic_gans", "convert.py", source, out, code=2)
+    failed = run_cli("classic_gans", "convert.py", source, f"{out}.new", code=2)
     assert "give --model_net" in failed.stderr and failed.stderr.count("\n") == 1
     same = ["convert.py", "--model_net=CycleGAN", source, source]
     assert "is the source itself" in run_cli("classic_gans", *same, code=2).stderr
