@@ -17,7 +17,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Normal
 
-from shared_metrics import fast
+from shared_metrics import fast, process
 from shared_metrics.errors import UserError
 from shared_metrics.published import PlainFields
 
@@ -311,8 +311,9 @@ def _param_free_norm(C, arch):
     kind = arch.norm_parts()[1]
     if kind == "instance":
         return _instance_norm(C, affine=arch.variant == "photopen")  # PaddleGAN's has parameters
-    norm = nn.SyncBatchNorm if kind == "syncbatch" and _synchronised() else nn.BatchNorm2D
-    return norm(C, weight_attr=False, bias_attr=False)
+    if kind == "syncbatch" and _synchronised():
+        return process.constant_affine(nn.SyncBatchNorm(C, weight_attr=False, bias_attr=False))
+    return nn.BatchNorm2D(C, weight_attr=False, bias_attr=False)
 
 
 class SPADE(nn.Layer):

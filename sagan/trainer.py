@@ -66,18 +66,12 @@ def gradient_penalty(discriminator, real, fake, y, mix):
 def synchronise_norms(generator):
     """G with BatchNorm statistics over all cards.
 
-    Paddle's kernel wants a scale and a shift; conditional BatchNorm has none of its own, so it gets
-    constants, which no checkpoint holds.
+    Conditional BatchNorm has no scale and shift of its own, which Paddle's kernel wants.
     """
     generator = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(generator)
     for layer in generator.sublayers():
         if isinstance(layer, paddle.nn.SyncBatchNorm) and layer.weight is None:
-            for name, value in (("weight", 1.0), ("bias", 0.0)):
-                # A buffer may not bear the name of a parameter, be it None.
-                layer._parameters.pop(name, None)
-                layer.__dict__.pop(name, None)
-                constant = paddle.full(layer._mean.shape, value)
-                layer.register_buffer(name, constant, persistable=False)
+            process.constant_affine(layer)
     return generator
 
 

@@ -307,6 +307,21 @@ def broadcast_layers(*layers):
                 paddle.assign(copy, tensor)
 
 
+def constant_affine(norm):
+    """Give a SyncBatchNorm without affine map a scale of 1 and a shift of 0, which Paddle's kernel
+    wants, as constants: no optimizer trains them, and no checkpoint holds them.
+    """
+    import paddle
+
+    for name, value in (("weight", 1.0), ("bias", 0.0)):
+        # A buffer may not bear the name of a parameter, be it None.
+        norm._parameters.pop(name, None)
+        norm.__dict__.pop(name, None)
+        constant = paddle.full(norm._mean.shape, value)
+        norm.register_buffer(name, constant, persistable=False)
+    return norm
+
+
 def average_buffers(layer):
     """Average the floating-point state that no gradient trains over the ranks.
 

@@ -14,7 +14,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Normal
 
-from shared_metrics import fast
+from shared_metrics import fast, process
 from shared_metrics.errors import UserError
 from shared_metrics.published import Count, PlainFields
 
@@ -154,8 +154,10 @@ def batch_norm(channels):
     Paddle's CPU has no such kernel.
     """
     shared = paddle.distributed.get_world_size() > 1 and paddle.device.get_device()[:3] == "gpu"
-    norm = nn.SyncBatchNorm if shared else nn.BatchNorm2D
-    return norm(channels, weight_attr=False, bias_attr=False)
+    if shared:
+        norm = nn.SyncBatchNorm(channels, weight_attr=False, bias_attr=False)
+        return process.constant_affine(norm)
+    return nn.BatchNorm2D(channels, weight_attr=False, bias_attr=False)
 
 
 def normalize(x):

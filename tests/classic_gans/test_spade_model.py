@@ -69,6 +69,18 @@ def test_keys_are_the_published_ones(model):
     assert arrays(model.Discriminator(tiny(model))).keys() == keys
 
 
+def test_several_gpus_have_the_same_keys(model, monkeypatch):
+    """SyncBatchNorm's kernel wants a scale and a shift: constants, which no checkpoint holds."""
+    one = arrays(model.Generator(tiny(model)))
+    monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:0")
+    several = model.Generator(tiny(model))
+    assert arrays(several).keys() == one.keys()
+    norm = several.head_0.norm_0.param_free_norm
+    assert isinstance(norm, paddle.nn.SyncBatchNorm)
+    assert norm.weight.tolist() == [1.0] * 32 and norm.bias.tolist() == [0.0] * 32
+
+
 def test_spade_layer_by_hand(model):
     """norm(x) (1 + gamma) + beta, by the batch's statistics, then by the running ones."""
     layer = randomize(model.SPADE(4, 3))

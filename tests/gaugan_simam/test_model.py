@@ -181,6 +181,20 @@ def test_syncbatch_is_batch_on_the_cpu_and_a_note_says_so(model):
     assert list(states[0]) == list(states[1])
 
 
+def test_several_gpus_have_the_same_keys(model, monkeypatch):
+    """SyncBatchNorm's kernel wants a scale and a shift: constants, which no checkpoint holds."""
+    import paddle
+
+    arch = tiny(model, norm_G="spectralspadesyncbatch3x3")
+    one = model.SPADEResBlock(2, 2, arch).state_dict()
+    monkeypatch.setattr(model, "_synchronised", lambda: True)
+    several = model.SPADEResBlock(2, 2, arch)
+    assert list(several.state_dict()) == list(one)
+    norm = several.spade_0.param_free_norm
+    assert isinstance(norm, paddle.nn.SyncBatchNorm)
+    assert norm.weight.tolist() == [1.0, 1.0] and norm.bias.tolist() == [0.0, 0.0]
+
+
 def test_vae_branch_trains(model):
     """KLD is finite, its gradient and the image's reach the encoder, and G listens to z."""
     import paddle
