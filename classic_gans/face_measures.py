@@ -100,20 +100,26 @@ class Measures:
         self.kept[:, i] += right[others].sum(), others.sum()
 
     def result(self):
-        """{"scores": {metric: number}, "per_class": {attribute: {...}} where a judge was asked}."""
+        """{"scores": {metric: number}, "per_class": {attribute: {...}} where a judge was asked,
+        "notes": why a metric that is asked for has no number}.
+        """
         values = {}
         if self.psnr:
             values = {"psnr": float(np.mean(self.psnr)), "ssim": float(np.mean(self.ssim))}
         by_name = {}
+        notes = []
         for metric, counts in (("accuracy", self.changed), ("preservation", self.kept)):
             tried = np.flatnonzero(counts[1])
             shares = counts[0, tried] / counts[1, tried]
             if len(tried):
                 values[metric] = float(shares.mean())
+            elif metric in self.metrics:
+                what = "to change" if metric == "accuracy" else "to keep"
+                notes.append(f"no {metric}: none of these faces has an attribute {what}")
             for i, share in zip(tried, shares.tolist(), strict=True):
                 by_name.setdefault(self.names[i], {})[metric] = share
         scores = {name: value for name, value in values.items() if name in self.metrics}
-        result = {"scores": scores}
+        result = {"scores": scores, "notes": notes}
         if self.wanted(*JUDGED):
             result |= {"per_class": by_name, "judge": self.judge.info}
         return result

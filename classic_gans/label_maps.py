@@ -8,9 +8,17 @@ from PIL import Image
 
 from shared_metrics.errors import UserError
 from shared_metrics.images import read_rgb, stacks
-from shared_metrics.label_maps import allowed, out_of_range, read_ids, resize_ids, wrong_size
+from shared_metrics.label_maps import (
+    UNKNOWN,
+    allowed,
+    doubts,
+    out_of_range,
+    read_ids,
+    resize_ids,
+    unknown_ids,
+    wrong_size,
+)
 
-UNKNOWN = 255  # in the files; label_nc in the arrays
 CHECKED = 32  # items that are read at start, so that a mistake common to all is told at once
 
 
@@ -100,6 +108,12 @@ class LabelledPhotos:
         """Read some items, evenly spread. Raises: UserError as `load`."""
         for index in np.unique(np.linspace(0, len(self) - 1, CHECKED).astype(int)):
             self.load(int(index), np.random.default_rng(0))
+
+    def doubts(self):
+        """Lines on label maps that show fewer than two classes."""
+        if self.zero_is_unknown:
+            return doubts(self.items, {0, self.label_nc + 1})
+        return doubts(self.items, unknown_ids(self.label_nc, self.contain_dontcare_label))
 
     def load(self, index, rng=None):
         """One item; rng for the crop's place and the mirror.

@@ -192,13 +192,17 @@ class Measures:
             self.confusion.update(labels, self.segmenter.predict(images))
 
     def result(self):
-        """{"scores": {...}}, and what is known of the segmenter."""
+        """{"scores": {...}}, what is known of the segmenter, and notes where it has no score."""
         scores = {"l1": float(np.mean(self.differences))} if self.differences else {}
         if self.segmenter is None:
             return {"scores": scores}
-        scores["miou"] = self.confusion.miou()
-        scores["pixel_accuracy"] = self.confusion.pixel_accuracy()
-        return {"scores": scores, "segmenter": self.segmenter.info}
+        why = self.confusion.nothing()
+        scores |= self.confusion.scores()
+        return {
+            "scores": scores,
+            "segmenter": self.segmenter.info,
+            "notes": [why] if why else [],
+        }
 
 
 def open_segmenter(args, arch):
@@ -274,7 +278,7 @@ def run(args, state, room):
     titles = ["label", "generated", "real"][: 2 + with_photos]
     save_png(grid(np.stack(cells), len(titles), column_labels=titles), output.folder / "grid.png")
     result = scores.result()
-    result["notes"] += notes
+    result["notes"] += [*notes, *data.doubts()]
     of_paper = measures.result()
     record = testing.make_record(
         args, state, painter.generator, "raw", room.RECIPES, result, of_paper

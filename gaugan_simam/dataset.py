@@ -15,13 +15,17 @@ from shared_metrics.files import shown
 from shared_metrics.flags import not_negative
 from shared_metrics.images import read_rgb, stacks
 from shared_metrics.label_maps import (
+    UNKNOWN,
     allowed,
+    doubts,
+    few_classes,
     find_folders,
     out_of_range,
     pair,
     read_ids,
     read_label,
     resize_ids,
+    unknown_ids,
     wrong_size,
 )
 
@@ -130,6 +134,10 @@ class PairFolder:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, train=False)
         return other
+
+    def doubts(self):
+        """Lines on label maps that show fewer than two classes, see `label_maps.doubts`."""
+        return doubts(self.items, unknown_ids(self.label_nc, self.contain_dontcare_label))
 
     def _pixels(self, index, rng=None):
         """(labels, instances, PIL photo), resized and cropped at one place."""
@@ -265,14 +273,10 @@ def _wrong_ids(file, ids, label_nc, contain_dontcare_label):
 
 def advice(pixels):
     """What to give as --label_nc for data with these ids {id: pixels}."""
-    classes = [i for i in pixels if i != 255 or max(pixels) > 255]
-    if set(pixels) == {0, 255}:
-        return (
-            "only 0 and 255 occur: a black-and-white mask. 255 would mean unknown; save the second "
-            "class as 1"
-        )
-    if not classes:
-        return "no class occurs, only 255 (unknown)"
+    classes = {i for i in pixels if i != UNKNOWN or max(pixels) > UNKNOWN}
+    line = few_classes(set(pixels), classes)
+    if line:
+        return line
     top = max(classes)
     unknown = "255 never occurs"
     if len(classes) < len(pixels):

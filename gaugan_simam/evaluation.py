@@ -118,7 +118,7 @@ class Measures:
 
     def result(self):
         """What a record tells of them: scores, and with a segmenter what it is and iou {class id:
-        {"iou", "iou_real"}} of the classes that occur.
+        {"iou", "iou_real"}} of the classes that occur, or a note on why there is none.
         """
         scores = {}
         ious = {}
@@ -126,12 +126,14 @@ class Measures:
             scores["l1"] = self.difference / self.number
         if not self.segmenter:
             return {"scores": scores}
+        result = {"scores": scores, "segmenter": self.segmenter.info, "iou": ious}
+        if self.real.nothing():
+            return result | {"notes": [self.real.nothing()]}
         for suffix, confusion in (("", self.generated), ("_real", self.real)):
-            scores[f"miou{suffix}"] = confusion.miou()
-            scores[f"pixel_accuracy{suffix}"] = confusion.pixel_accuracy()
+            scores |= confusion.scores(suffix)
             for label, value in confusion.ious().items():
                 ious.setdefault(str(label), {})[f"iou{suffix}"] = value
-        return {"scores": scores, "segmenter": self.segmenter.info, "iou": ious}
+        return result
 
 
 def open_segmenter(args, arch):

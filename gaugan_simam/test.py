@@ -126,6 +126,7 @@ def main(argv=None):
             sheet.update(panels)
 
     result = scores.result()  # before what takes time of its own
+    result["notes"] += data.doubts()
     of_paper = measures.result()
     record = testing.make_record(
         args, state, painter.generator, painter.kind, RECIPES, result, of_paper

@@ -318,6 +318,7 @@ def main(argv=None):
     if args.config_file:
         notes += config.notes(config.load_config(args.config_file, args.opt))
     notes += [configured, describe(data), about_pairs, about_vgg, sync_note(arch)]
+    notes += [f"warning: {line}" for line in data.doubts()]
     if foreign:
         state, about_state = foreign
         notes += about_state + trainer.go_on(state, args.resume)

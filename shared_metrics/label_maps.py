@@ -3,6 +3,7 @@ photo is whose, their ids as they are.
 """
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from shared_metrics.images import SUFFIXES, list_images, opened
 # What Cityscapes adds to the name that photo, labels and instances have in common.
 CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_instanceIds)$")
 GRAY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..255
+UNKNOWN = 255  # in files, where it is no class
+LOOKED_AT = 32  # maps, at the start: what is common to all is told then
 
 
 def find_folders(
@@ -159,6 +162,45 @@ def read_label(path, label_nc, contain_dontcare_label=True):
             "label_nc; `python dataset.py` (in gaugan_simam) lists all ids"
         )
     return labels
+
+
+def few_classes(ids, classes):
+    """What to say of maps that show fewer than two classes, so that nothing is learnt or measured
+    of them; "" where they show more.
+
+    Args: ids, the set of those in the files; classes, the set of classes that these stand for.
+    """
+    if ids == {0, UNKNOWN}:
+        return (
+            "only 0 and 255 occur: a black-and-white mask. 255 would mean unknown; save the second "
+            "class as 1"
+        )
+    if not classes:
+        return f"no class occurs, only {', '.join(map(str, sorted(ids)))} (unknown)"
+    return f"only class {min(classes)} occurs" if len(classes) == 1 else ""
+
+
+def unknown_ids(label_nc, contain_dontcare_label):
+    """The set of ids that stand for unknown in files."""
+    if not contain_dontcare_label:
+        return set()
+    return {label_nc, UNKNOWN} if label_nc <= UNKNOWN else {label_nc}
+
+
+def doubts(items, unknown):
+    """What to say at the start of the label maps of a data set: lines, none where all is well.
+
+    Reads LOOKED_AT of them, evenly spread; one that cannot be read is left to who trains on it.
+    Args: items, as `pair` returns them; unknown, the set of ids that are no class.
+    """
+    ids = set()
+    chosen = np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).astype(int))
+    for index in chosen:
+        with suppress(UserError):
+            ids.update(np.unique(read_ids(items[index][1])).tolist())
+    line = few_classes(ids, ids - unknown) if ids else ""
+    folder = items[0][1].parent
+    return [f"{folder}: in {len(chosen)} of {len(items)} label maps {line}"] if line else []
 
 
 def out_of_range(ids, label_nc, contain_dontcare_label):

@@ -75,7 +75,7 @@ class FeatureScores:
 
     def _new_score(self, number):
         protocol = self.network.protocol
-        splits = min(self.splits, number)
+        splits = max(1, min(self.splits, number // 2))  # IS of a single image is 1 whatever it is
         return InceptionScore(number, splits, protocol.is_seed, protocol.is_equal_splits)
 
     def update(self, images, numbers):

@@ -457,7 +457,8 @@ def make_record(args, state, generator, kind, recipes, result, own=None, recipe=
 
     Args: state, the dict that convert.py reads; generator, the Layer that has drawn; kind, "ema" or
         "raw"; recipes, of the paper; result, of `scoring.Scores`; own, what the paper itself
-        measures: its `scores`, and further entries; recipe, that of weights that do not tell it.
+        measures: its `scores`, `notes` on them, and further entries; recipe, that of weights that
+        do not tell it.
     """
     own = own or {"scores": {}}
     trained = state.get("args", {})
@@ -485,7 +486,9 @@ def make_record(args, state, generator, kind, recipes, result, own=None, recipe=
         "environment": process.environment(),
         "command": "python test.py " + shlex.join(args.command),
     }
-    return own | result | record | {"scores": own["scores"] | result["scores"]}
+    record["scores"] = own["scores"] | result["scores"]
+    record["notes"] = [*result.get("notes", ()), *own.get("notes", ())]
+    return own | result | record
 
 
 def _sha256(path, source):

@@ -324,7 +324,8 @@ class Trainer:
         Raises: NotFinite when a loss is NaN.
         """
         a = self.args
-        with self._run(notes) as run:
+        warnings = [f"warning: {line}" for line in self.data.doubts()]
+        with self._run([*notes, *warnings]) as run:
             batches = run.batches(self.data, shuffle=a.shuffle)
             for iteration in run:
                 run.log(self.train_step(iteration, batches))

@@ -131,7 +131,13 @@ def open_classifier(args):
             "classifier`, or ImageNet weights; or --classifier efficientnet"
         )
     if args.classifier != "efficientnet":
-        return load_classifier(args.classifier, args.classifier_model)
+        classifier = load_classifier(args.classifier, args.classifier_model)
+        if classifier.classes and len(classifier.classes) < 2:
+            raise UserError(
+                f"--classifier {args.classifier}: knows one class alone, and would see it in "
+                "everything; train one on two or more"
+            )
+        return classifier
     if args.classifier_model:
         raise UserError(
             f"--classifier_model {args.classifier_model}: is for a file of ImageNet weights, not "

@@ -34,13 +34,18 @@ class AttributeClassifier(Classifier):
         return F.binary_cross_entropy_with_logits(logits, paddle.to_tensor(labels))
 
     def scores(self, data, batch_size):
-        """{"accuracy": {attribute: share of the `Pictures` where it is seen as it is}}."""
+        """{"accuracy": {attribute: share of the `Pictures` where it is seen as it is}}, without
+        those that all of them have, or none: to answer always the same would be perfect.
+        """
         right = [
             (self.predict(images) > 0.5) == (labels > 0.5)
             for images, labels in in_order(data, batch_size)
         ]
         shares = np.concatenate(right).mean(0).tolist()
-        return {"accuracy": dict(zip(self.classes, shares, strict=True))}
+        accuracy = dict(zip(self.classes, shares, strict=True))
+        for name in _constant(data):
+            del accuracy[name]
+        return {"accuracy": accuracy}
 
 
 def load_attributes(path):
@@ -124,7 +129,17 @@ def open_data(args):
                 f"--attributes {name}: all of the {len(data)} pictures to train on have the same "
                 "value; leave it out or give more pictures"
             )
-    return data, part(held_out)
+    held_out = part(held_out)
+    for name in _constant(held_out):
+        print(f"{name}: all of the {len(held_out)} held-out pictures have the same value, so no "
+              "accuracy of it")  # fmt: skip
+    return data, held_out
+
+
+def _constant(data):
+    """The attributes of `Pictures` that all of them have, or none."""
+    same = (data.labels == data.labels[0]).all(0)
+    return [name for name, constant in zip(data.classes, same, strict=True) if constant]
 
 
 def train(args):

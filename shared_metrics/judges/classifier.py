@@ -187,6 +187,11 @@ def open_data(args):
     names = class_names(args.data_path, "--data_path")
     if args.classes != "all":
         names = [names[i] for i in choose(names, args.classes, f"--data_path {args.data_path}")]
+    if len(names) < 2:
+        raise UserError(
+            f"--data_path {args.data_path}: {names[0]} is its only class; give two or more, a "
+            "folder each, to tell apart"
+        )
     # Every class must be among the held-out ones, which may have more.
     choose(class_names(args.val_path, "--val_path"), names, f"--val_path {args.val_path}")
 

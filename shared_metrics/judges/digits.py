@@ -54,6 +54,10 @@ def open_data(args):
             f"--labels {args.labels}: {len(labels)} labels for {len(images)} images of "
             f"{args.images}; give the two files of one set"
         )
+    if labels.min() == labels.max():
+        raise UserError(
+            f"--labels {args.labels}: all are {labels[0]}; give two digits or more to tell apart"
+        )
     classes = [str(digit) for digit in range(labels.max() + 1)]
     grey = np.repeat(images[..., None], 3, axis=3)
     pictures = resized(grey, args.imsize, args.imsize)

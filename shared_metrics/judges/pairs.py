@@ -7,7 +7,15 @@ from PIL import Image
 
 from shared_metrics.errors import UserError
 from shared_metrics.images import read_rgb
-from shared_metrics.label_maps import find_folders, pair, read_label, resize_ids, wrong_size
+from shared_metrics.label_maps import (
+    doubts,
+    find_folders,
+    pair,
+    read_label,
+    resize_ids,
+    unknown_ids,
+    wrong_size,
+)
 
 PREPROCESS = ("scale_shortside_and_crop", "resize_and_crop", "scale_width_and_crop", "fixed")
 
@@ -48,6 +56,10 @@ class Pairs:
 
     def __len__(self):
         return len(self.items)
+
+    def doubts(self):
+        """Lines on label maps that show fewer than two classes, see `label_maps.doubts`."""
+        return doubts(self.items, unknown_ids(self.label_nc, self.contain_dontcare_label))
 
     def load(self, index, rng):
         """Photo uint8 (crop_size, crop_size, 3) and its labels int64 (crop_size, crop_size) in

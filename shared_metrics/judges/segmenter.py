@@ -105,7 +105,7 @@ class Confusion:
     union.
 
     Pixels of unknown truth do not count. Where the network sees an id that is no class, the pixel
-    is wrong.
+    is wrong. Of fewer than two true classes there is nothing to tell apart, and no score.
     Args: num_classes, ids 0 to num_classes - 1; ignore, further ids whose pixels do not count.
     """
 
@@ -123,17 +123,26 @@ class Confusion:
         cells = labels[counted] * (K + 1) + column[counted]
         self.counts += np.bincount(cells, minlength=K * (K + 1)).reshape(K, K + 1)
 
+    def scores(self, suffix=""):
+        """{"pixel_accuracy", "miou"}, the names with the suffix; {} where `nothing` says why."""
+        if self.nothing():
+            return {}
+        return {f"pixel_accuracy{suffix}": self.pixel_accuracy(), f"miou{suffix}": self.miou()}
+
+    def nothing(self):
+        """Why there is no score; "" where there is one."""
+        known = np.flatnonzero(self.counts.sum(1)).tolist()
+        if len(known) > 1:
+            return ""
+        what = f"only class {known[0]}" if known else f"no class 0 to {self.num_classes - 1}"
+        return (
+            f"no mIoU, no pixel accuracy: {what} occurs in the maps (255 is unknown), and to see "
+            "it everywhere would be perfect; give maps of two classes or more"
+        )
+
     def pixel_accuracy(self):
-        """Share of the pixels of known class whose class is seen. Raises UserError when there are
-        none.
-        """
-        total = self.counts.sum()
-        if not total:
-            raise UserError(
-                f"mIoU: no pixel of these maps is of a class 0 to {self.num_classes - 1} that "
-                "counts; give other maps"
-            )
-        return float(np.trace(self.counts) / total)
+        """Share of the pixels of known class whose class is seen."""
+        return float(np.trace(self.counts) / self.counts.sum())
 
     def ious(self):
         """{class: intersection / union} of the classes that occur, in the truth or in what is
@@ -145,7 +154,6 @@ class Confusion:
 
     def miou(self):
         """Mean of `ious`: classes absent from truth and prediction are left out."""
-        self.pixel_accuracy()  # raises when nothing was counted
         return float(np.mean(list(self.ious().values())))
 
 
@@ -208,6 +216,8 @@ def train(args):
     held_out = Pairs(args.val_path or args.data_path, "val", **settings)
     network = UNet(args.label_nc, args.width)
     judge = Segmenter(ask(network), HALF, HALF, info={})
+    for line in {*data.doubts(), *held_out.doubts()}:
+        print(f"warning: {line}")
 
     def loss(photos, labels):
         logits = network(paddle.to_tensor(normalized(photos, HALF, HALF)))
@@ -218,7 +228,9 @@ def train(args):
         confusion = Confusion(args.label_nc)
         for photos, labels in in_order(pairs, batch_size):
             confusion.update(labels, judge.predict(photos))
-        return {"pixel_accuracy": confusion.pixel_accuracy(), "miou": confusion.miou()}
+        if confusion.nothing():
+            print(confusion.nothing())
+        return confusion.scores()
 
     result = training.fit(network, data, held_out, loss=loss, scores=scores, args=args)
     about = {

@@ -78,7 +78,7 @@ def in_words(scores):
     for name, value in scores.items():
         parts = value if isinstance(value, dict) else {name.replace("_", " "): value}
         words += [f"{part} {number:.4f}" for part, number in parts.items()]
-    return ", ".join(words)
+    return ", ".join(words) or "no score"
 
 
 def save(kind, network, about, scores, args):

@@ -29,6 +29,11 @@ class Evaluation:
     def __init__(self, folder, real, networks, eval_samples, pictures, count, log, resumed):
         self.networks = _fitting(networks, real)
         self.number = eval_samples
+        if eval_samples < 2:
+            raise UserError(
+                f"--eval_every: {eval_samples} image to score, of one there is no FID or IS; give "
+                "more test data, or a larger --eval_samples"
+            )
         only = [network for network, _ in self.networks]
         cached = [folder / file_of(network) for network in only]
         reuse = resumed and all(path.exists() for path in cached)

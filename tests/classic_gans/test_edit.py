@@ -274,8 +274,11 @@ def test_accuracy_and_preservation_by_hand(attgan):
     drawn = np.zeros((4, 8, 8, 3), np.uint8)
     drawn[:, 0, 0, 1] = [1, 0, 1, 0]  # A seen in faces 0 and 2
     drawn[:, 0, 0, 0] = [0, 0, 0, 1]  # B seen in face 3
+    empty = measures.result()
+    assert empty["scores"] == {} and "no accuracy: none of these faces" in empty["notes"][0]
     measures.edited(0, drawn, labels, target)
     result = measures.result()
+    assert result["notes"] == []
     # Of the three changed, two are seen; of B, kept in faces 0, 1 and 3, one is seen as it is.
     assert result["scores"] == {
         "accuracy": pytest.approx(2 / 3),

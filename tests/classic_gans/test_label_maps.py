@@ -137,6 +137,23 @@ def test_maps_of_another_size_are_named(label_maps, item, tmp_path):
         data_of(label_maps, [(item[0], other, item[2])]).load(0, RNG(0))
 
 
+@pytest.mark.parametrize(
+    "ids, changes, told",
+    [
+        ([[0, 255]], {}, "only 0 and 255 occur: a black-and-white mask"),
+        ([[0, 2]], {"zero_is_unknown": True}, "only class 2 occurs"),
+        ([[4, 255]], {}, "no class occurs, only 4, 255 (unknown)"),
+        ([[0, 1, 255]], {}, ""),
+    ],
+)
+def test_maps_of_which_nothing_is_learnt_are_told(label_maps, tmp_path, ids, changes, told):
+    path = write(tmp_path, "map.png", np.uint8(ids))
+    changes |= {"contain_dontcare_label": True}
+    lines = data_of(label_maps, [(None, path, None)], **changes).doubts()
+    assert len(lines) == bool(told)
+    assert all(f"{tmp_path}: in 1 of 1 label maps {told}" in line for line in lines)
+
+
 # ---- lists and folders ----
 
 

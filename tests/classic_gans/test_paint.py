@@ -150,6 +150,24 @@ def test_l1_and_miou_by_hand(paint, room, monkeypatch):
         paint.Measures(flags_of(paint), ["miou"], room.Architecture(label_nc=2))
 
 
+def test_one_known_class_has_no_miou_but_a_note(paint, room, monkeypatch):
+    from shared_metrics.judges import segmenter
+
+    class Blind:
+        num_classes = 2
+        info = {"file": "toy"}
+
+        def predict(self, images):
+            return np.zeros(images.shape[:3], np.int64)
+
+    monkeypatch.setattr(segmenter, "load_segmenter", lambda *args: Blind())
+    args = flags_of(paint, "--segmenter", "f")
+    measures = paint.Measures(args, ["miou"], room.Architecture(label_nc=2))
+    measures.update(np.array([[[0, 0, 2, 2]]]), np.zeros((1, 1, 4, 3), np.uint8), None)
+    result = measures.result()
+    assert result["scores"] == {} and "only class 0 occurs" in result["notes"][0]
+
+
 def test_the_whole_way(paint, room, state, tmp_path):
     if not (ROOT / "shared_metrics" / "testing.py").is_file():
         pytest.skip("needs shared_metrics/testing.py")

@@ -397,6 +397,19 @@ def test_what_cannot_be_is_one_line(train, data, tmp_path, flags, named):
     assert not list((tmp_path / "out").glob("checkpoints/*"))
 
 
+def test_maps_of_which_nothing_is_learnt_are_told(train, tmp_path):
+    """In the words of the data checker."""
+    root = make_toy_data.make(tmp_path / "bw", "coco_stuff", 2, 8, 0, 32)
+    for path in (root / "train_inst").iterdir():
+        ids = np.asarray(Image.open(path))
+        Image.fromarray(np.uint8(ids > 0) * 255).save(path)
+    flags = ["--data_path", root, "--iterations", 1, "--label_nc", 2, *TINY]
+    code, out, _ = train(*flags, "--output_dir", tmp_path / "run")
+    assert code == 0 and "warning: " in out
+    assert "in 8 of 8 label maps only 0 and 255 occur: a black-and-white mask" in out
+    assert "a black-and-white mask" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_nothing_to_train(train, data, tmp_path):
     code, _, err = train(
         *TINY, "--data_path", data, "--output_dir", tmp_path / "out", "--iterations", 0

@@ -466,6 +466,21 @@ def test_segmentation_of_generated_and_real(gaugan, tmp_path, monkeypatch):
     assert record["segmenter"] == {"file": "perfect"}
 
 
+def test_black_and_white_masks_are_told_and_have_no_miou(gaugan, tmp_path, monkeypatch):
+    """255 is unknown, so class 0 alone is known, and to see it everywhere would be perfect."""
+    path, root, out = saved(gaugan, tmp_path / "w"), pairs(tmp_path / "d"), tmp_path / "out"
+    for file in (root / "val_inst").iterdir():
+        save_png(np.uint8(image_of(file) > 0) * 255, file)
+    monkeypatch.setattr(gaugan.evaluation, "load_segmenter", lambda *how: Perfect())
+    run(gaugan, "--pretrained_model", path, "--data_path", root, "--output_dir", out,
+        "--metrics", "miou,l1", "--segmenter", "x")  # fmt: skip
+    record = json.loads((out / "results.json").read_text())
+    assert record["scores"].keys() == {"l1"} and record["iou"] == {}
+    notes = "\n".join(record["notes"])
+    assert "val_inst: in 3 of 3 label maps only 0 and 255 occur: a black-and-white mask" in notes
+    assert "no mIoU, no pixel accuracy: only class 0 occurs" in notes
+
+
 def test_inception_sees_the_pictures_in_order(gaugan, tmp_path, monkeypatch):
     """First the photos, as real ones, then what is drawn."""
     path, root, out = saved(gaugan, tmp_path / "w"), pairs(tmp_path / "d"), tmp_path / "out"

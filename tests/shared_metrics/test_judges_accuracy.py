@@ -92,6 +92,13 @@ def test_imagenets_numbers_of_the_classes(monkeypatch):
         open_accuracy(args, ["acc"], Classes(2), 64)
 
 
+def test_a_classifier_of_one_class_is_refused(monkeypatch):
+    alone = argparse.Namespace(classes=["a"])
+    monkeypatch.setattr(accuracy, "load_classifier", lambda path, model: alone)
+    with pytest.raises(UserError, match="--classifier f: knows one class alone"):
+        open_accuracy(asking("f"), ["acc"], Classes(1, ["a"]), 32)
+
+
 def test_without_acc_its_flags_are_refused():
     assert open_accuracy(asking(), ["msssim"], Classes(2), 64) is None
     with pytest.raises(UserError, match="--acc_sizes: is for --metrics acc"):

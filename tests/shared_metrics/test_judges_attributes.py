@@ -128,6 +128,16 @@ def test_missing_pictures_and_constant_attributes_are_told(tmp_path, capsys):
         attributes.open_data(parse_args(flags))
 
 
+def test_what_all_held_out_pictures_have_has_no_accuracy(tmp_path, capsys):
+    flags, _ = faces(tmp_path, 10)
+    _, held_out = attributes.open_data(parse_args([*flags, "Red", "--output", "a"]))
+    assert "Red: all of the 1 held-out pictures have the same value" in capsys.readouterr().out
+    network = lambda x: x.mean([2, 3])[:, :1]  # noqa: E731
+    network.eval = lambda: None
+    judge = attributes.AttributeClassifier(network, 8, (0, 0, 0), (1, 1, 1), 1, ["Red"], {})
+    assert judge.scores(held_out, 4) == {"accuracy": {}}
+
+
 def test_other_files_are_refused(tmp_path):
     paddle.save({"x": np.zeros(1)}, str(tmp_path / "x.pdparams"))
     with pytest.raises(UserError, match=r"x.pdparams: not a file of `.* attributes`"):

@@ -204,6 +204,13 @@ def test_classes_without_held_out_images_are_told(tmp_path):
         judges.open_data(parse_args(flags))
 
 
+def test_one_class_alone_is_refused(tmp_path):
+    root = coloured(tmp_path / "train", ["a", "b"], 2)
+    flags = ["classifier", "--data_path", str(root), "--val_path", str(root), "--output", "c"]
+    with pytest.raises(UserError, match="--data_path .*train: a is its only class; give two"):
+        judges.open_data(parse_args([*flags, "--classes", "a"]))
+
+
 def test_pictures_are_mirrored_half_of_the_time():
     picture = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
     data = Pictures([picture], np.array([0]), ["a"], np.asarray, flip=True)

@@ -83,6 +83,14 @@ def test_half_is_held_out_and_pairs_stay_together(tmp_path):
             assert (rows.argmax() - 3) // 9 == label
 
 
+def test_one_digit_alone_is_refused(tmp_path):
+    (tmp_path / "i").write_bytes(idx(np.zeros((4, 8, 8))))
+    (tmp_path / "l").write_bytes(idx(np.full(4, 7)))
+    flags = ["digits", "--images", str(tmp_path / "i"), "--labels", str(tmp_path / "l")]
+    with pytest.raises(UserError, match="--labels .*: all are 7; give two digits"):
+        digits.open_data(parse_args([*flags, "--output", "d"]))
+
+
 def test_labels_of_other_images_are_told(tmp_path):
     flags = write(tmp_path, 12)
     (tmp_path / "labels").write_bytes(idx([1, 2]))

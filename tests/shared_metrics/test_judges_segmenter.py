@@ -42,11 +42,36 @@ def test_a_class_seen_where_it_is_not_counts_as_missed():
     assert confusion.ious() == {0: 0.75, 2: 0.0} and confusion.miou() == 0.375
 
 
-def test_no_known_pixel_is_told():
-    confusion = judges.Confusion(3)
-    confusion.update(np.array([255, 3]), np.array([0, 0]))
-    with pytest.raises(UserError, match="no pixel"):
-        confusion.miou()
+@pytest.mark.parametrize(
+    "truth, ignore, told",
+    [
+        ([255, 3, 3], [], "no class 0 to 2 occurs"),
+        ([1, 1, 3], [], "only class 1 occurs"),
+        ([0, 1, 3], [0], "only class 1 occurs"),
+        ([0, 1, 3], [], ""),
+    ],
+)
+def test_fewer_than_two_true_classes_have_no_score_but_a_line(truth, ignore, told):
+    confusion = judges.Confusion(3, ignore)
+    confusion.update(np.array(truth), np.array([1, 1, 1]))
+    assert told in confusion.nothing() and bool(confusion.nothing()) == bool(told)
+    assert confusion.scores("_real").keys() == (
+        set() if told else {"miou_real", "pixel_accuracy_real"}
+    )
+
+
+def test_a_black_and_white_mask_is_told_and_its_segmenter_has_no_score(tmp_path, capsys):
+    coloured(tmp_path, "train", 4)
+    coloured(tmp_path, "val", 2)
+    for path in tmp_path.glob("*_inst/*.png"):
+        save_png(np.uint8(np.asarray(Image.open(path)) > 0) * 255, path)
+    flags = ["segmenter", "--data_path", str(tmp_path), "--output", str(tmp_path / "s.pdparams")]
+    flags += "--label_nc 2 --crop_size 8 --width 1 --device cpu --num_workers 0 --epochs 1".split()
+    main([*flags, "--batch_size", "2"])
+    told = capsys.readouterr().out
+    assert "train_inst: in 4 of 4 label maps only 0 and 255 occur: a black-and-white mask" in told
+    assert "only class 0 occurs" in told and "held-out no score" in told
+    assert judges.load_segmenter(tmp_path / "s.pdparams").info["held_out"] == {}
 
 
 def coloured(root, split, count):

@@ -39,7 +39,7 @@ def pictures(number, seed=0, offset=0):
     return images.clip(0, 255).astype(np.uint8)
 
 
-def opened(folder, networks, resumed=False, real="", reads=None):
+def opened(folder, networks, resumed=False, real="", reads=None, number=10):
     log = SimpleNamespace(info=lambda text: None)
 
     def training_images():
@@ -48,7 +48,7 @@ def opened(folder, networks, resumed=False, real="", reads=None):
         return iter([pictures(12)])
 
     how = {"pictures": training_images, "count": 12, "log": log, "resumed": resumed}
-    return evaluation.Evaluation(folder, real, networks, 10, **how)
+    return evaluation.Evaluation(folder, real, networks, number, **how)
 
 
 def both(comparable=True):
@@ -74,6 +74,11 @@ def test_a_statistics_file_decides_for_its_network(tmp_path):
     assert [network.name for network, _ in judged.networks] == ["efficientnet"]
     with pytest.raises(UserError, match="2 features an image, not Inception's 4"):
         opened(tmp_path, both()[:1], real=str(tmp_path / "real_stats_efficientnet.npz"))
+
+
+def test_one_image_to_score_is_told_before_the_training(tmp_path):
+    with pytest.raises(UserError, match="--eval_every: 1 image to score"):
+        opened(tmp_path, both(), number=1)
 
 
 def test_the_best_of_each_score_is_kept(tmp_path):
