@@ -108,14 +108,13 @@ def find_weights(args):
 
 
 def _by_epoch(own):
-    """{epoch: file} of {iterations: checkpoint}: epoch 0 ends with batches_per_epoch of them."""
+    """{epoch: file} of {iterations: checkpoint}, of those that an epoch ended with."""
     from shared_metrics import weights
+    from shared_metrics.runs.epochs import ends
 
     state = weights.load(own[max(own)]) if own else None
-    length = state.get("batches_per_epoch") if isinstance(state, dict) else None
-    if not length:
-        return {}
-    return {n // length - 1: path for n, path in own.items() if n >= length and n % length == 0}
+    ended = ends(state) if isinstance(state, dict) else {}
+    return {epoch: own[iterations] for epoch, iterations in ended.items() if iterations in own}
 
 
 def architecture_of(state, args):

@@ -16,6 +16,7 @@ from shared_metrics import published, weights
 from shared_metrics.errors import UserError
 from shared_metrics.flags import positive
 from shared_metrics.process import command
+from shared_metrics.runs.epochs import ends
 
 
 def find(path):
@@ -44,9 +45,9 @@ def after_epoch(path, epoch):
     checkpoints = own_checkpoints(path.parent)
     if not checkpoints:
         raise UserError(f"{path}: no such file or folder")
-    length = weights.load(checkpoints[-1]).get("batches_per_epoch", 0)
-    file = path.with_name(f"iter_{(epoch + 1) * length:07d}.pdparams")
-    if not length or not file.is_file():
+    iterations = ends(weights.load(checkpoints[-1])).get(epoch, 0)
+    file = path.with_name(f"iter_{iterations:07d}.pdparams")
+    if not file.is_file():
         names = ", ".join(file.name for file in checkpoints[-5:])
         raise UserError(f"{path}: no checkpoint after epoch {epoch} there, but {names}; give one")
     return file

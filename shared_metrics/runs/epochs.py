@@ -2,7 +2,8 @@
 
 from shared_metrics.errors import UserError
 
-STATE = ("epoch", "seen", "images", "batch_size", "processes")  # what a checkpoint holds
+# What a checkpoint holds; since: the iterations after which these sizes came.
+STATE = ("epoch", "seen", "images", "batch_size", "processes", "since")
 
 
 def batches_per_epoch(number, batch_size, world=1, drop_last=True):
@@ -34,6 +35,7 @@ class Epochs:
         self.per_iteration = per_iteration
         self.per_epoch = max(1, self._batches(images))
         self._begin(batch=0, epoch=0, seen=0)
+        self._since = 0
 
     def _batches(self, images):
         return batches_per_epoch(images, self.batch_size, self.world, self.drop_last)
@@ -66,7 +68,7 @@ class Epochs:
     def state(self, iteration):
         """What a checkpoint holds of it: plain values, see STATE."""
         place = self.place(iteration * self.per_iteration)
-        values = (*place, self.images, self.batch_size, self.world)
+        values = (*place, self.images, self.batch_size, self.world, self._since)
         return dict(zip(STATE, values, strict=True))
 
     def go_on(self, iteration, state, source):
@@ -76,19 +78,39 @@ class Epochs:
         Returns: one line where data or batches were others, else "". Raises: UserError.
         """
         values = [state.get(name) if isinstance(state, dict) else None for name in STATE]
-        if not all(type(value) is int and value >= 0 for value in values) or not all(values[2:]):
+        if not all(type(value) is int and value >= 0 for value in values) or not all(values[2:5]):
             raise UserError(f"{source}: holds no epochs as this repository's runs count them")
-        epoch, seen, images, batch_size, world = values
+        epoch, seen, images, batch_size, world, self._since = values
         if images != self.images:
             seen = seen * self.images // images
         self._begin(iteration * self.per_iteration, epoch, min(seen, self.images))
         before = (images, batch_size, world)
         if before == (self.images, self.batch_size, self.world):
             return ""
+        self._since = iteration
         return (
             f"resume: {_sizes(self.images, self.batch_size, self.world)}; before: "
             f"{_sizes(*before)}. It goes on after {epoch} epoch(s) and {seen:,} images of the next"
         )
+
+
+def ends(state):
+    """{epoch, counted from 0: iterations after which it ended}, by a run's newest checkpoint.
+
+    What ended before the batches were changed is not known. Args: state, its dict.
+    """
+    length = state.get("batches_per_epoch")
+    if not length:
+        return {}
+    done, batches = divmod(state["iteration"], length)
+    since = 0
+    if state.get("epochs"):  # a checkpoint of before they were counted has none
+        own = state["epochs"][0]
+        done, since = own["epoch"], own["since"]
+        batches = own["seen"] // (own["batch_size"] * own["processes"])
+    last = state["iteration"] - batches
+    every = {done - 1 - k: last - k * length for k in range(done)}
+    return {epoch: iteration for epoch, iteration in every.items() if iteration > since}
 
 
 def _sizes(images, batch_size, world):

@@ -3,7 +3,7 @@
 import pytest
 
 from shared_metrics.errors import UserError
-from shared_metrics.runs.epochs import Epochs
+from shared_metrics.runs.epochs import Epochs, ends
 
 
 def gone_on(before, iteration, now):
@@ -45,6 +45,21 @@ def test_inside_an_epoch_its_images_are_seen_once():
     assert line == "" and [again.place(k) for k in (15, 16, 17)] == [(1, 24), (1, 30), (2, 0)]
     other, _ = gone_on(Epochs(40, 4), 15, Epochs(80, 4))  # half of epoch 1
     assert other.place(15) == (1, 40) and other.end(2) == 25
+
+
+def test_which_epochs_ended_with_which_iterations():
+    epochs = Epochs(40, 4)
+
+    def state(iteration):
+        own = {"batches_per_epoch": epochs.per_epoch, "epochs": [epochs.state(iteration)]}
+        return {"iteration": iteration, **own}
+
+    assert ends(state(20)) == ends(state(29)) == {0: 10, 1: 20}
+    assert ends({"iteration": 29, "batches_per_epoch": 10}) == {0: 10, 1: 20}
+    assert ends({"iteration": 29}) == {}
+    epochs, _ = gone_on(epochs, 15, Epochs(40, 4, 2))  # half of epoch 1 is left, of 2.5 batches
+    assert ends(state(16)) == {}
+    assert ends(state(17)) == {1: 17} and ends(state(24)) == {1: 17, 2: 22}
 
 
 def test_what_a_file_holds_is_looked_at():
