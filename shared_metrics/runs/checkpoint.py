@@ -145,9 +145,24 @@ def save_best(folder, name, state):
 
     As save_checkpoint otherwise.
     """
-    path = Path(folder) / f"best_{name}.pdparams"
+    path = best_path(folder, name)
     _save(path, state)
     return path
+
+
+def best_path(folder, name):
+    """Where the best checkpoint by a score is."""
+    return Path(folder) / f"best_{name}.pdparams"
+
+
+def set_aside(path):
+    """Rename a best checkpoint of an earlier run, if there is one: best_fid_before_1.pdparams."""
+    if not path.exists():
+        return
+    number = 1
+    while (aside := path.with_stem(f"{path.stem}_before_{number}")).exists():
+        number += 1
+    path.rename(aside)
 
 
 def _save(path, state):

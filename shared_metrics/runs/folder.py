@@ -19,7 +19,7 @@ def run_folder(args, checkpoints=None, folders=None):
         folders, {flag: folder} of what else it writes.
     Yields: (path, checkpoint dict) to go on from, or None for a new run.
     Raises: UserError when another run holds one of the folders, or when there are checkpoints that
-        are not those to go on from.
+        are not those to go on from, or a log.
     """
     folder = Path(args.output_dir)
     checkpoints = Path(checkpoints or folder / "checkpoints")
@@ -27,19 +27,36 @@ def run_folder(args, checkpoints=None, folders=None):
     if args.resume and not goes_on:  # a checkpoint of this very run, or its folder
         start = Path(args.resume).resolve()
         goes_on = any(start.is_relative_to(own.resolve()) for own in (folder, checkpoints))
-    if not goes_on and any(checkpoints.glob("*.pdparams")):
-        raise UserError(
-            f"--output_dir {folder}: holds a run already, in {checkpoints}. "
-            "Go on with --resume auto, or name another folder"
-        )
     if not process.is_main():
         yield _resume(args, checkpoints)
         return
     with lock_folders({"--output_dir": folder, **(folders or {}), "checkpoints": checkpoints}):
+        held = [*checkpoints.glob("*.pdparams"), *(log for log in logs(folder) if log.exists())]
+        if held and not goes_on:
+            raise UserError(
+                f"--output_dir {folder}: holds a run already, {held[0]}. "
+                "Go on with --resume auto, or name another folder"
+            )
         newest = _resume(args, checkpoints)
         if newest:
             _tell_differences(newest[1].get("args", {}), vars(args))
         yield newest
+
+
+def logs(folder):
+    """The two files of a run's log."""
+    return [Path(folder) / "log.txt", Path(folder) / "log.jsonl"]
+
+
+def begins_anew(args, checkpoints):
+    """The line on a run that --resume finds nothing to go on from for."""
+    best = sorted(Path(checkpoints).glob("best_*.pdparams"))
+    line = f"--resume {args.resume}: no iter_*.pdparams in {checkpoints}, so the run begins anew"
+    if best:
+        line += f"; {', '.join(path.name for path in best)} stay: --resume {best[0]} goes on there"
+    if any(path.exists() for path in logs(args.output_dir)):
+        line += "; its log comes after what is there"
+    return line
 
 
 def _resume(args, checkpoints):

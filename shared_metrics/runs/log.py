@@ -25,7 +25,8 @@ class RunLog:
         total: iterations of the whole run.
         start: iterations trained before (resume).
         resume: keep the rows up to `start` and go on after them (VisualDL's record cannot be cut:
-            there a stretch trained twice shows twice); False starts the files anew.
+            there a stretch trained twice shows twice); with `start` 0 all of them, the log of a
+            run that began before, whose rows come first. False starts the files anew.
         enabled: False (every rank but 0) makes all methods do nothing.
         visualdl: folder of VisualDL's record (default: <folder>/log).
     """
@@ -110,10 +111,10 @@ class RunLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("log.txt", "log.jsonl"):
             if resume:
-                _cut_after(self.folder / name, self.start)
+                _cut_after(self.folder / name, self.start or math.inf)
             else:
                 (self.folder / name).unlink(missing_ok=True)
-        if resume:
+        if resume and self.start:
             self._before = _seconds(self.folder / "log.jsonl")
 
     def _line(self, text):
@@ -142,7 +143,12 @@ class RunLog:
 
         if not (self.folder / "log.jsonl").exists():  # nothing was logged yet
             return
-        rows = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
+        rows = []
+        for line in (self.folder / "log.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            if rows and row["iteration"] < rows[-1]["iteration"]:  # of a run that began anew
+                rows = []
+            rows.append(row)
         names = {}  # a dict, which keeps the order in which they came up
         for row in rows:
             names |= dict.fromkeys(row)
@@ -208,19 +214,28 @@ def _print(text):
 
 
 def _cut_after(path, iteration):
-    """Cut a log file at its first row later than `iteration`.
+    """Cut a log file at the first row later than `iteration` of the run that it ends with.
 
     A last line that was not written to its end goes too.
     """
     if not path.exists():
         return
-    keep = 0
+    end = 0  # of what was read
+    cut = None
+    last = 0
     with open(path, "rb+") as file:
         for line in file:
-            if not line.endswith(b"\n") or _row_number(line) > iteration:
+            if not line.endswith(b"\n"):
                 break
-            keep += len(line)
-        file.truncate(keep)
+            number = _row_number(line)
+            if 0 <= number < last:  # a run that began anew
+                cut = None
+            if number >= 0:
+                last = number
+            if number > iteration and cut is None:
+                cut = end
+            end += len(line)
+        file.truncate(end if cut is None else cut)
 
 
 def _seconds(path):

@@ -24,7 +24,7 @@ from shared_metrics.images import save_png
 from shared_metrics.runs import checkpoint
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.evaluation import Evaluation, open_networks
-from shared_metrics.runs.folder import run_folder
+from shared_metrics.runs.folder import begins_anew, logs, run_folder
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.log import Means, RunLog
 from shared_metrics.runs.stop import StopSignals, check_finite, weight_sums
@@ -214,10 +214,14 @@ class Run:
                 self._load(*self.begin, whole=False)
             elif checkpoint_to_load:
                 self._load(*checkpoint_to_load)
+            elif self.args.resume:
+                self.notes.append(begins_anew(self.args, self.checkpoints))
             if callable(self.total):
                 self.total = self.total()
             # Averaged generators belong to no Update, which makes its own networks alike.
             process.broadcast_layers(*self.networks.values())
+            if self.is_main and not any(path.exists() for path in logs(self.folder)):
+                stack.callback(self._drop_log)
             self._signals = stack.enter_context(StopSignals())
             self._log = stack.enter_context(closing(self._open_log()))
             for note in filter(None, self.notes):
@@ -236,6 +240,12 @@ class Run:
     def __exit__(self, *error):
         return self._stack.__exit__(*error)
 
+    def _drop_log(self):
+        """A run that trained nothing leaves no log: it is no run that a next one would mix with."""
+        text, rows = logs(self.folder)
+        if not rows.exists():
+            text.unlink(missing_ok=True)
+
     def _length(self):
         line = f"{self.total:,} iterations of {self.images:,} images"
         if self.epochs and self.epochs[0].per_iteration == 1:
@@ -247,7 +257,7 @@ class Run:
             self.folder,
             self.total,
             start=self.iteration,
-            resume=self.iteration > 0,
+            resume=self.iteration > 0 or bool(self.args.resume),
             enabled=self.is_main,
             visualdl=self.visualdl,
         )
@@ -385,9 +395,12 @@ class Run:
         if self._stop:
             return
         self.save()  # what is trained is safe, whatever happens while scores are taken
+        own = set(self.best)
         values, improved = self._evaluation.score(images, self.iteration, self.best)
         self.values(values)
         for name in improved:
+            if name not in own:
+                checkpoint.set_aside(checkpoint.best_path(self.checkpoints, name))
             checkpoint.save_best(self.checkpoints, name, self.state())
         self._saved_at = None
         self.save()  # once more, with the best scores so far

@@ -42,6 +42,15 @@ def test_a_run_is_not_mixed_with_another(tmp_path):
     assert opened(tmp_path / "fresh", str(other))[1]["iteration"] == 7
 
 
+@pytest.mark.parametrize("name", ["log.txt", "log.jsonl"])
+def test_a_log_is_a_run_too(tmp_path, name):
+    (tmp_path / name).write_text("hours of work\n")
+    with pytest.raises(UserError, match=f"holds a run already, .*{name}.*--resume auto"):
+        opened(tmp_path)
+    assert opened(tmp_path, "auto") is None
+    assert (tmp_path / name).read_text() == "hours of work\n"
+
+
 def test_two_runs_at_once(tmp_path):
     args = SimpleNamespace(output_dir=str(tmp_path / "run"), resume="")
     with run_folder(args):

@@ -66,6 +66,17 @@ def test_resume_drops_an_unfinished_last_line_even_where_no_row_is_later(tmp_pat
     assert [r["iteration"] for r in rows(tmp_path)] == [10, 20]
 
 
+def test_a_run_that_begins_anew_comes_after_the_log_of_the_one_before(tmp_path, no_curves):
+    write(tmp_path, [10, 20, 30])
+    write(tmp_path, [10, 20], start=0, resume=True)
+    assert [r["iteration"] for r in rows(tmp_path)] == [10, 20, 30, 10, 20]
+    write(tmp_path, [20, 30], start=10, resume=True)  # cuts its own rows alone
+    assert [r["iteration"] for r in rows(tmp_path)] == [10, 20, 30, 10, 20, 30]
+    text = (tmp_path / "log.txt").read_text()
+    assert [text.count(f"iteration {i}/") for i in (10, 20, 30)] == [2, 2, 2]
+    assert text.count("made of paper") == 3
+
+
 def test_the_seconds_of_a_run_go_on_after_a_resume(tmp_path, no_curves):
     """Those of the last row that is kept, not those that were trained in vain."""
     kept = '{"iteration": 10, "seconds": 3600.0}\n{"iteration": 20, "seconds": 7200.0}\n'

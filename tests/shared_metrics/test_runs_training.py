@@ -223,6 +223,32 @@ def test_a_resumed_run_keeps_its_seed_unless_another_is_asked_for(tmp_path):
     assert other.args.seed == 8 and other.seen != resumed.seen
 
 
+def test_resume_with_nothing_to_go_on_from_says_so_and_keeps_what_is_there(tmp_path, capsys):
+    out = tmp_path / "run"
+    Toy(make_args(tmp_path, "--resume"), total=3).train()  # a folder that does not exist
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "anew" in text]
+    assert "--resume auto" in line and str(out / "checkpoints") in line and "best" not in line
+    (saved,) = (out / "checkpoints").iterdir()
+    saved.rename(out / "checkpoints" / "best_fid.pdparams")
+    text, written = ((out / name).read_text() for name in ("log.txt", "log.jsonl"))
+    with pytest.raises(UserError, match="holds a run already"):
+        Toy(make_args(tmp_path)).train()
+    Toy(make_args(tmp_path, "--resume"), total=3).train()
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "anew" in text]
+    assert "best_fid.pdparams stay" in line and "log" in line
+    assert (out / "log.txt").read_text().startswith(text)
+    assert (out / "log.jsonl").read_text().startswith(written)
+    checkpoint.set_aside(checkpoint.best_path(out / "checkpoints", "fid"))
+    names = {path.name for path in (out / "checkpoints").iterdir()}
+    assert names == {"best_fid_before_1.pdparams", "iter_0000003.pdparams"}
+
+
+def test_a_run_that_trained_nothing_leaves_no_log(tmp_path):
+    with pytest.raises(ZeroDivisionError), Toy(make_args(tmp_path)).run():
+        raise ZeroDivisionError
+    assert Toy(make_args(tmp_path), total=1).train() == 0
+
+
 def test_a_signal_ends_the_loop_after_a_whole_step(tmp_path, capsys):
     def interrupt(toy, iteration):
         if iteration == 1:
