@@ -62,7 +62,7 @@ def read_record(path):
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         check_record(record)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ArithmeticError, RecursionError) as error:
         raise UserError(
             f"{path}: not a result record ({error}); write it again with test.py"
         ) from None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
-from tests.gaugan_simam import chromium
+from tests import chromium
 from tests.gaugan_simam.networks import arrays, tiny
 
 

@@ -114,11 +114,29 @@ class Chromium:
         box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
         self.drag(self.js(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box})"))
 
-    def screenshot(self, path):
-        """Write what the page looks like, as PNG."""
-        Path(path).write_bytes(
-            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
-        )
+    def key(self, name):
+        """Press and release a key, such as Enter, Tab or ArrowLeft."""
+        text = {"text": "\r"} if name == "Enter" else {}
+        code = {"Enter": 13, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}[name]
+        for kind in ("keyDown", "keyUp"):
+            about = {"key": name, "code": name, "windowsVirtualKeyCode": code}
+            self.call("Input.dispatchKeyEvent", type=kind, **about, **text)
+
+    def look(self, width, height, theme="light"):
+        """Take a window of that size, below 500 px wide a phone's, and the user's theme."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def screenshot(self, path, whole=False):
+        """Write what the page looks like, as PNG. Args: whole, what is below the window too."""
+        size = {}
+        if whole:
+            box = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            size = {"clip": {**box, "scale": 1}, "captureBeyondViewport": True}
+        shot = self.call("Page.captureScreenshot", format="png", **size)
+        Path(path).write_bytes(base64.b64decode(shot["data"]))
 
     def close(self):
         self.process.terminate()
