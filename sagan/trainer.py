@@ -70,7 +70,7 @@ def synchronise_norms(generator):
     """
     generator = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(generator)
     for layer in generator.sublayers():
-        if isinstance(layer, paddle.nn.SyncBatchNorm) and layer.weight is None:
+        if isinstance(layer, paddle.nn.SyncBatchNorm) and layer._weight_attr is False:
             process.constant_affine(layer)
     return generator
 

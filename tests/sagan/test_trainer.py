@@ -329,6 +329,19 @@ def test_instance_noise_falls_linearly_to_nothing(sagan, tmp_path):
         assert float(noisy.std()) == pytest.approx(sigma, rel=0.02)
 
 
+def test_synchronised_norms_have_the_same_keys(sagan):
+    """Conditional BatchNorm's scale and shift for Paddle's kernel are in no checkpoint."""
+    generator = sagan.model.Generator(architecture(sagan))
+    before = {name: value.numpy() for name, value in generator.state_dict().items()}
+    generator = sagan.trainer.synchronise_norms(generator)
+    after = generator.state_dict()
+    assert after.keys() == before.keys()
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name].numpy(), value, err_msg=name)
+    norms = [n for n in generator.sublayers() if isinstance(n, paddle.nn.SyncBatchNorm)]
+    assert len(norms) > 1 and all((norm.weight.numpy() == 1).all() for norm in norms)
+
+
 def test_ema_averages_weights_and_copies_statistics(sagan, tmp_path):
     trainer = make(sagan, tmp_path, ema_decay=0.75, ema_start=1)
     before = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
