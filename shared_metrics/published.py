@@ -139,6 +139,54 @@ def own(data, path):
     return checkpoint.verified(data, path) if "sha256" in data else data
 
 
+def generators_alone(state, path):
+    """What draws of a file in this repository's layout, small enough to hand on.
+
+    The averaged G where there is one, weights in float16 (vectors, such as BatchNorm's statistics,
+    stay float32), what tells the networks and the training, and "source"; no D, no optimizer, no
+    pictures, and of the training's paths the last part alone.
+    Args: state, see `own`; path, its file.
+    Raises: UserError for a file without a generator.
+    """
+    need_generator(state, path)
+    names = [name for name in state if name.startswith(("generator", "encoder"))]
+    networks = {name: _half(state[name]) for name in names}
+    averaged = "generator_ema" in networks
+    if averaged:
+        networks["generator"] = networks.pop("generator_ema")
+    about = {k: v for k, v in state.items() if k not in names and not _holds_arrays(v)}
+    for name in ("format", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d", "best"):
+        about.pop(name, None)
+    if "args" in about:
+        about["args"] = {name: _last_part(value) for name, value in about["args"].items()}
+    family = {"ema": averaged} if averaged or "source" not in state else {}
+    about["source"] = state.get("source", source(path, "this repository's")) | family
+    return networks | about
+
+
+def _half(network):
+    """The arrays of a network, those of two and more dimensions as float16 where they fit in it."""
+    half = {}
+    for name, array in network.items():
+        with np.errstate(over="ignore"):
+            small = array.astype(np.float16) if array.ndim > 1 else array
+        half[name] = small if np.isfinite(small).all() else array
+    return half
+
+
+def _holds_arrays(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, np.ndarray) or (
+        isinstance(value, (list, tuple)) and any(map(_holds_arrays, value))
+    )
+
+
+def _last_part(value):
+    """A text that is an absolute path without its folders; all else as it is."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def gather(path, split, data=None, **further):
     """The states of the networks in a published file and in further ones, and their files.
 
@@ -333,7 +381,8 @@ def parser(doc, src, dst, **further):
 
 
 def convert(p, read, describe, argv=None):
-    """Convert one file, or several into one, and print what it is and what was assumed.
+    """Convert one file, or several into one, and print what it is and what was assumed. Of a file
+    in this repository's layout, a checkpoint, write `generators_alone`.
 
     Args: p, `parser` with the paper's own flags; read(src, **flags) gives Published; describe gives
         lines on one, the first of which follows the file's name.
@@ -342,6 +391,11 @@ def convert(p, read, describe, argv=None):
     src = args.pop("src")
     reads = (src, *(args[network] for network in args.pop("further")))
     dst = check_file(args.pop("dst"), overwrite=args.pop("overwrite"), reads=reads)
+    ours = own(weights.load(src), src) if Path(src).is_file() else None
+    if ours is not None:
+        weights.save(generators_alone(ours, src), dst)
+        print(shown(f"{src}: the generator alone, its weights as float16"))
+        return print(f"wrote {dst}")
     published = read(src, **args)
     weights.save(published.saved(), dst)
     first, *lines = describe(published)

@@ -332,6 +332,49 @@ def test_convert_writes_one_file_and_tells(convert, tmp_path):
     assert "eps 1e-05 (not in the file" in convert(src, dst, "--overwrite")
 
 
+def test_convert_takes_the_generator_out_of_a_checkpoint(convert, tmp_path):
+    """The averaged one in float16, what fits in it; no D, no optimizer, no pictures, no folders."""
+    arch = Architecture().to_dict()
+    average = linear(1) | {"table": np.array([[1e6, 1.0]], "float32")}  # too large for float16
+    state = {
+        "generator": linear(0),
+        "generator_ema": average,
+        "discriminator": linear(2),
+        "optimizer_g": {"moment1": linear(3)},
+        "scaler_g": {},
+        "pool_A": [np.zeros(3)],
+        "best": {},
+        "args": {"data_path": str(tmp_path / "cats"), "recipe": "x", "batch_size": 8},
+        "architecture": arch,
+        "classes": ["cat", "dog"],
+    }
+    src = checkpoint.save_checkpoint(tmp_path, 7, state, 0)
+    dst = tmp_path / "generator.pdparams"
+    assert "the generator alone" in convert(src, dst)
+    small = weights.load(dst)
+    sha256 = files.file_sha256(src)
+    source = {"file": src.name, "sha256": sha256, "family": "this repository's", "ema": True}
+    assert small.pop("source") == source
+    generator = small.pop("generator")
+    assert small == {
+        "args": {"data_path": "cats", "recipe": "x", "batch_size": 8},
+        "architecture": arch,
+        "classes": ["cat", "dog"],
+        "iteration": 7,
+    }
+    assert {name: a.dtype.name for name, a in generator.items()} == {
+        "weight": "float16", "bias": "float32", "table": "float32"
+    }  # fmt: skip
+    for name, array in average.items():
+        np.testing.assert_allclose(generator[name], array, rtol=1e-3)
+    assert published.own(weights.load(dst), dst) is not None
+    only_d = checkpoint.save_checkpoint(
+        tmp_path, 8, {"discriminator": linear(2), "architecture": arch}, 0
+    )
+    with pytest.raises(UserError, match="holds discriminator weights only"):
+        convert(only_d, tmp_path / "none.pdparams")
+
+
 def test_no_source_is_overwritten(convert, tmp_path):
     src = saved(tmp_path / "g.pth", {"g": linear(0)})
     d_path = saved(tmp_path / "d.pth", {"d": linear(1)})
