@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_metrics.class_folders import choose, class_files, class_names, existing
+from shared_metrics.class_folders import choose, class_files, class_names, existing, refuse_others
 from shared_metrics.errors import UserError
 from shared_metrics.images import middle_square, stacks
 from shared_metrics.process import rng as make_rng
@@ -31,16 +31,29 @@ class ClassFolder:
         classes, class_seed: which classes, see `choose_classes`. The folders of the others may be
             empty.
         flip: mirror left-right with probability 1/2; the paper and the reference codes do not.
-        flag: the command-line flag to name in errors.
+        flag: the command-line flag to name in errors; any_folders: see `class_names`.
     Raises: UserError when the folder, a class or its images are missing.
     """
 
-    def __init__(self, root, imsize, classes="auto", class_seed=0, flip=False, flag="--dataroot"):
-        names = class_names(root, flag)
+    def __init__(
+        self,
+        root,
+        imsize,
+        classes="auto",
+        class_seed=0,
+        flip=False,
+        flag="--dataroot",
+        any_folders=False,
+    ):
+        # Classes that are known by name are no question of the level.
+        names = class_names(root, flag, any_folders or not isinstance(classes, str))
         where = f"{flag} {Path(root).expanduser()}"
+        if not isinstance(classes, str):
+            refuse_others(names, classes, where)
         self.class_indices = choose_classes(names, classes, class_seed, where)
         self.class_total = len(names)
         self.classes = [names[i] for i in self.class_indices]
+        self.folders = [Path(root).expanduser() / name for name in self.classes]
         self.files, self.labels = class_files(root, self.classes, flag)
         self.counts = np.bincount(self.labels).tolist()
         self.imsize = imsize
@@ -123,7 +136,14 @@ def make_dataset(args):
         raise UserError(
             "--dataroot is missing. Give the folder that holds one sub-folder of images per class"
         )
-    data = ClassFolder(args.data_path, args.imsize, args.classes, args.class_seed, args.flip)
+    data = ClassFolder(
+        args.data_path,
+        args.imsize,
+        args.classes,
+        args.class_seed,
+        args.flip,
+        any_folders=args.any_folders,
+    )
     if args.num_classes and args.num_classes != len(data.classes):
         raise UserError(
             f"--num_classes {args.num_classes}: --classes {args.classes} chooses "

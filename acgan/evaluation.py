@@ -74,13 +74,8 @@ def open_real(args, arch, found):
     root = Path(args.real).expanduser()
     if not args.real or not root.is_dir():
         return None, classes
-    missing = [name for name in names if not (root / name).is_dir()]
-    if missing:
-        raise UserError(
-            f"--real {root}: has no folder {missing[0]}, a class of this generator; give its "
-            "class folders"
-        )
-    data = ClassFolder(root, arch.imsize, names or args.classes, flag="--real")
+    choice = names or args.classes
+    data = ClassFolder(root, arch.imsize, choice, flag="--real", any_folders=args.any_folders)
     if len(data.classes) != arch.num_classes:
         raise UserError(
             f"--classes {args.classes}: chooses {len(data.classes)} of the folders in {root}, the "

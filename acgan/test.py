@@ -11,6 +11,7 @@ import numpy as np
 
 from recipes import PUBLISHED, RECIPES
 from shared_metrics import process, testing
+from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import new_parser, not_negative, original_words, positive
 from shared_metrics.image_sets import open_source
@@ -52,6 +53,7 @@ def parser():
     add = p.add_argument_group("for published weights, which tell less").add_argument
     add("--nz", type=positive, help="expected length of z (default: what the file holds)")
     add("--num_classes", type=positive, help="(default: what the file holds, or 10 as published)")
+    any_folders_flag(add)
     add("--classes", default="auto", help="which folders of --real are the classes, as in train.py")
     original_words(p, ORIGINAL)
     return p

@@ -8,6 +8,7 @@ from pathlib import Path
 from dataset import ClassFolder, describe, make_dataset
 from recipes import RECIPES, describe_recipes
 from shared_metrics import process
+from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
     YES_NO,
@@ -54,6 +55,7 @@ def parser():
         help="which of them: 10-20 (of the sorted names, counted from 0, without the 20th), "
              "random, random:N, names or numbers with commas; auto: all where there are ten or "
              "fewer, 0-10 of fewer than 20, else 10-20")
+    any_folders_flag(add)
     add("--class_seed", type=not_negative, default=0, help="fixes the draw of --classes random")
     add("--num_classes", type=positive, help="expected number (default: what --classes chooses)")
     add("--imsize", type=positive, help="side of the images: 32, 64 or 128 px")

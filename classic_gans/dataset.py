@@ -16,8 +16,10 @@ import numpy as np
 from PIL import Image
 
 from lists import check_folder, check_readable, refuse
+from shared_metrics.class_folders import check_level
+from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images, read_rgb, stacks
+from shared_metrics.images import list_images, read_rgb, stacks, sub_folders
 
 IDX_LIMIT = 2**30  # bytes that a file of digits may unpack to
 
@@ -197,9 +199,20 @@ class ClassFolder:
         class folders, when one cannot be read (unless skip_bad).
     """
 
-    def __init__(self, root, image_size, channels=3, skip_bad=False, flag="--data_dir"):
+    def __init__(
+        self,
+        root,
+        image_size,
+        channels=3,
+        skip_bad=False,
+        flag="--data_dir",
+        any_folders=False,
+    ):
         root = check_folder(root, flag)
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        folders = sub_folders(root)
+        if not any_folders:
+            check_level(root, [folder.name for folder in folders], flag)
+        self.folders = [root]
         loose = [path for path in list_images(root) if path.parent == root]
         if folders and loose:
             raise UserError(
@@ -213,7 +226,10 @@ class ClassFolder:
         for label, folder in enumerate(folders or [root]):
             files = list_images(folder)
             if not files:
-                raise UserError(f"{flag} {folder}: no pictures. Add some or remove the folder")
+                raise UserError(
+                    f"{flag} {folder}: no pictures{why_empty(folder)}. Add some or remove the "
+                    "folder"
+                )
             self.files += files
             self.labels += [label] * len(files)
             self.counts.append(len(files))
@@ -407,6 +423,7 @@ def labelled(
     picture_size=64,
     skip_bad=False,
     flag="--data_dir",
+    any_folders=False,
 ):
     """The digits of a folder with IDX files, else the pictures of its class folders.
 
@@ -416,7 +433,8 @@ def labelled(
     root = check_folder(root, flag)
     if any(root.glob("*idx*-ubyte*")) or not list_images(root):
         return Digits(root, image_size or 28, channels or 1, n_classes)
-    return ClassFolder(root, image_size or picture_size, channels or 3, skip_bad, flag)
+    size = image_size or picture_size
+    return ClassFolder(root, size, channels or 3, skip_bad, flag, any_folders)
 
 
 def describe(data):

@@ -15,7 +15,7 @@ from shared_metrics.archives import extract
 from shared_metrics.download import download
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256, writing
-from shared_metrics.images import list_images
+from shared_metrics.images import list_images, sub_folders
 from shared_metrics.process import command
 
 MNIST_HOSTS = (
@@ -149,7 +149,7 @@ def write_lists(folder):
 
     A list that is there with other lines is the user's and stays.
     """
-    for part in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
+    for part in sub_folders(folder):
         files = list_images(part)
         path = folder / f"{part.name}.txt"
         text = "".join(f"{file.relative_to(folder).as_posix()}\n" for file in files)

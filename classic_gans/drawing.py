@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 
 from dataset import labelled
+from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import not_negative, positive
 from shared_metrics.images import grid, to_uint8
@@ -27,6 +28,7 @@ def add_flags(parser, picture_size):
         help="1: grey; 3: colour; 0: grey for digits, colour for class folders")
     add("--n_classes", type=positive, default=10,
         help="the labels of digits run from 0 to below this; class folders are counted")
+    any_folders_flag(add)
     add("--noise_size", type=positive, default=100, help="length of z, uniform in [-1, 1]")
     add("--num_generator_time", type=positive, default=1, help="updates of G per batch")
     add("--judge", default="",
@@ -44,7 +46,7 @@ def open_data(args, picture_size):
     """
     root = Path(args.data_dir).expanduser() / args.dataset
     how = (args.image_size, args.channels, args.n_classes, picture_size, args.skip_bad_images)
-    data = labelled(root, *how)
+    data = labelled(root, *how, any_folders=args.any_folders)
     rest = len(data) % args.batch_size
     if args.batch_size == 1 or (rest == 1 and not args.drop_last):
         raise UserError(

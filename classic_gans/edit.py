@@ -186,7 +186,7 @@ def open_subjects(args, state, room, about, judge):
 
 def training_flags(args, state):
     """The flags of the training that say where its faces are, changed as the test's say."""
-    trained = {"train_list": "", "partition": "", **state.get("args", {})}
+    trained = {"train_list": "", "partition": "", "any_folders": False, **state.get("args", {})}
     if args.dataset_dir:
         folder = Path(args.dataset_dir).expanduser()
         trained |= {"data_dir": str(folder.parent), "dataset": folder.name, "train_list": ""}

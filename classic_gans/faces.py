@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 from attributes import EXCLUSIVE, columns_of, groups, read_attributes, read_lines
+from shared_metrics.class_folders import check_level
+from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
 from shared_metrics.flags import not_negative, positive
-from shared_metrics.images import list_images, read_rgb, stacks
+from shared_metrics.images import list_images, read_rgb, stacks, sub_folders
 
 SPLITS = ("yunjey", "attgan", "pcv", "official", "all")
 PARTITION = {"train": "0", "val": "1", "test": "2"}  # CelebA's list_eval_partition.txt
@@ -285,20 +287,21 @@ def existing(folder, files, source):
     return paths
 
 
-def class_folders(root, image_size, crop_size, flip=False):
+def class_folders(root, image_size, crop_size, flip=False, any_folders=False):
     """Faces in one sub-folder per class (RaFD's eight expressions): the label is one-hot.
 
+    Args: any_folders, see `shared_metrics.class_folders.class_names`.
     Raises: UserError when there are no two classes, for instance because the folder lies one level
     too high.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the folder with a sub-folder per class")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sub_folders(root)
+    if not any_folders:
+        check_level(root, [folder.name for folder in folders], "--dataset")
     if len(folders) < 2:
-        inner = []
-        for folder in folders:
-            inner += [path for path in folder.iterdir() if path.is_dir()]
+        inner = [path for folder in folders for path in sub_folders(folder)]
         advice = f"; did you mean {folders[0]}?" if len(inner) > 1 else ""
         raise UserError(
             f"{root}: needs a sub-folder of pictures per class, at least 2, but has "
@@ -309,11 +312,16 @@ def class_folders(root, image_size, crop_size, flip=False):
     for row, folder in zip(np.eye(len(folders), dtype=np.float32), folders, strict=True):
         pictures = list_images(folder)
         if not pictures:
-            raise UserError(f"{folder}: no pictures in this class folder; add some or remove it")
+            raise UserError(
+                f"{folder}: no pictures in this class folder{why_empty(folder)}; add some or "
+                "remove it"
+            )
         files += pictures
         labels += [row] * len(pictures)
     names = [folder.name for folder in folders]
-    return Faces(files, np.stack(labels), names, image_size, crop_size, flip, one_hot=True)
+    data = Faces(files, np.stack(labels), names, image_size, crop_size, flip, one_hot=True)
+    data.folders = [root]
+    return data
 
 
 def jointly(first, second):
@@ -347,7 +355,7 @@ class Photos:
         path = Path(path).expanduser()
         self.files = [path] if path.is_file() else list_images(path)
         if not self.files:
-            raise UserError(f"--input {path}: no pictures in this folder")
+            raise UserError(f"--input {path}: no pictures in this folder{why_empty(path)}")
         self.image_size = image_size
         self.crop_size = crop_size
 

@@ -7,6 +7,7 @@ and a pair that is none must not train.
 import re
 from pathlib import Path
 
+from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
 from shared_metrics.images import list_images, opened
 
@@ -119,7 +120,7 @@ def files_by_key(folder):
         files[key] = path
     refuse(problems, folder, "Each picture needs a name of its own, whatever its suffix")
     if not files:
-        raise UserError(f"{folder}: no pictures in this folder")
+        raise UserError(f"{folder}: no pictures in this folder{why_empty(folder)}")
     return files
 
 

@@ -26,14 +26,23 @@ class ClassFolder:
         zoom: side of the square as a share of the short edge; below 1, "center" cuts closer.
         flip: mirror left-right with probability 1/2.
         normalize: pixels to [-1, 1], as G's tanh draws them; otherwise to [0, 1].
-        flag: the command-line flag to name in errors.
+        flag: the command-line flag to name in errors; any_folders: see `class_names`.
     Raises: UserError when the folder, its classes or their images are missing.
     """
 
     def __init__(
-        self, root, imsize, crop="center", zoom=1.0, flip=False, normalize=True, flag="--data_path"
+        self,
+        root,
+        imsize,
+        crop="center",
+        zoom=1.0,
+        flip=False,
+        normalize=True,
+        flag="--data_path",
+        any_folders=False,
     ):
-        self.classes = class_names(root, flag)
+        self.classes = class_names(root, flag, any_folders)
+        self.folders = [Path(root).expanduser()]
         self.files, self.labels = class_files(root, self.classes, flag)
         self.counts = np.bincount(self.labels).tolist()
         self.imsize = imsize
@@ -204,7 +213,9 @@ def make_dataset(args):
     if args.dataset == "cifar10" and batches:
         data = Cifar10Batches(root, args.imsize, **how)
     else:
-        data = ClassFolder(root, args.imsize, crop=args.crop, zoom=args.zoom, **how)
+        data = ClassFolder(
+            root, args.imsize, crop=args.crop, zoom=args.zoom, any_folders=args.any_folders, **how
+        )
     if args.num_classes and args.num_classes != len(data.classes):
         raise UserError(
             f"--num_classes {args.num_classes}: {root} holds {len(data.classes)}; "

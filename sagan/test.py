@@ -11,6 +11,7 @@ import numpy as np
 from dataset import ClassFolder, center_crops
 from recipes import PUBLISHED, RECIPES
 from shared_metrics import process, testing
+from shared_metrics.class_folders import refuse_others
 from shared_metrics.errors import UserError
 from shared_metrics.flags import new_parser, not_negative, original_words, positive, ranges_or_none
 from shared_metrics.images import save_png
@@ -159,8 +160,10 @@ def choose_images(args, num_classes, names):
     """(class names, seeds, labels) of the images to draw; no names where nothing tells them."""
     data = None
     if args.test_data_path:
-        data = ClassFolder(args.test_data_path, imsize=1, flag="--test_data_path")
+        flag = "--test_data_path"
+        data = ClassFolder(args.test_data_path, imsize=1, flag=flag, any_folders=bool(names))
         names = names or data.classes
+        refuse_others(data.classes, names, f"{flag} {args.test_data_path}", exactly=True)
     counts = np.ones(num_classes)  # uniform labels keep the draws that earlier records are made of
     if args.labels == "data":
         counts = data.counts if data else None
@@ -177,12 +180,7 @@ def open_class_accuracy(args, metrics, arch, names, number):
     classes = Classes(arch.num_classes, names, indices, total=arch.num_classes)
     accuracy = open_accuracy(args, metrics, classes, arch.imsize)
     if accuracy and args.test_data_path:
-        data = ClassFolder(args.test_data_path, arch.imsize, flag="--test_data_path")
-        if data.classes != names:
-            raise UserError(
-                f"--test_data_path {args.test_data_path}: its {len(data.classes)} folders are not "
-                f"the generator's classes ({', '.join(names[:8])}), so no acc of them; leave it out"
-            )
+        data = ClassFolder(args.test_data_path, arch.imsize, any_folders=True)
         crops = partial(center_crops, imsize=arch.imsize)
         accuracy.update_real(data.files, data.labels, crops, most=number)
     return accuracy

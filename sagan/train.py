@@ -6,6 +6,7 @@ Several cards: python -m paddle.distributed.launch train.py --data_path .../trai
 from dataset import CROPS, describe, make_dataset
 from recipes import RECIPES, describe_recipes
 from shared_metrics import process
+from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
     YES_NO,
@@ -48,6 +49,7 @@ def parser():
         help="folder, imagenet, lfw: class folders; cifar10: these or cifar-10-batches-py; fake: "
              "noise, no data needed")
     add("--num_classes", type=not_negative, default=0, help="expected number; 0: the data's")
+    any_folders_flag(add)
     add("--imsize", type=positive, help="side of the images: 32, 64, 128 or 256 px")
     add("--crop", choices=CROPS, help="how an image becomes square: see dataset.ClassFolder")
     add("--zoom", type=amount, default=1.0, help="--crop center: share of the short edge to cut")

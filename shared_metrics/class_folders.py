@@ -8,17 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
+from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images
+from shared_metrics.images import list_images, sub_folders
 
+# What parts of data sets are called, and what one folder of all pictures is.
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+PICTURES = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"}
 POSITIONS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
-def class_names(root, flag):
-    """The sorted names of the sub-folders, hidden ones left out.
+# fmt: off
+def any_folders_flag(add):
+    """Add the flag that takes folders as classes whatever they are called."""
+    add("--any_folders", action="store_true",
+        help="take folders called train, val, images, ... as classes")
+# fmt: on
 
-    Args: flag, the command-line flag to name in errors.
-    Raises: UserError when the folder is missing or holds no sub-folder.
+
+def class_names(root, flag, any_folders=False):
+    """The sorted names of the sub-folders, without hidden ones and a system's own.
+
+    Args: flag, the command-line flag to name in errors; any_folders, see `check_level`.
+    Raises: UserError when the folder is missing, holds no sub-folder or is of a wrong level.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -26,13 +38,36 @@ def class_names(root, flag):
             f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of images "
             "per class, e.g. .../imagenet/train"
         )
-    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = [path.name for path in sub_folders(root)]
     if not names:
         raise UserError(
             f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one sub-folder "
             "per class"
         )
+    if not any_folders:
+        check_level(root, names, flag)
     return names
+
+
+def check_level(root, names, flag):
+    """Raise UserError where sub-folders are the parts of a data set (ImageNet's train and val), or
+    one folder of all pictures (Tiny-ImageNet's val/images), and no classes.
+    """
+    advice = "or give --any_folders to take them as classes"
+    parts = [name for name in names if name.casefold() in SPLITS]
+    inner = [root / name for name in parts if len(sub_folders(root / name)) > 1]
+    if inner or (parts and parts == names):
+        place = f"{inner[0]}" if inner else "the folder whose sub-folders are the classes"
+        raise UserError(
+            f"{flag} {root}: its sub-folders {', '.join(parts)} are parts of a data set, no "
+            f"classes. Give {place}, {advice}"
+        )
+    if len(names) == 1 and names[0].casefold() in PICTURES:
+        raise UserError(
+            f"{flag} {root}: its only sub-folder, {names[0]}, is no class. Give the folder whose "
+            "sub-folders are the classes (for Tiny-ImageNet's val sort the pictures as "
+            f"val_annotations.txt says), {advice}"
+        )
 
 
 def choose(names, text, where):
@@ -66,6 +101,27 @@ def choose(names, text, where):
     if twice:
         raise UserError(f"--classes {text}: names {', '.join(twice[:3])} more than once")
     return sorted(chosen)
+
+
+def refuse_others(there, names, where, exactly=False):
+    """Raise UserError where a folder lacks one of the classes that are known by these names, or
+    holds another one where it should hold `exactly` these.
+
+    Args: there, the names of its sub-folders; where, the flag and the folder.
+    """
+    problem = ""
+    if missing := [name for name in names if name not in there]:
+        problem = f"holds no class folder {missing[0]}"
+    elif exactly and (others := [name for name in there if name not in names]):
+        problem = f"holds {others[0]}, which is no class of the generator"
+    elif exactly and there != names:
+        problem = "sorts the classes in another order"
+    if problem:
+        raise UserError(f"{where}: {problem}. It has {_first(there)}; wanted are {_first(names)}")
+
+
+def _first(names):
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _positions(part, names, where):
@@ -102,8 +158,8 @@ def class_files(root, names, flag):
         images = list_images(root / name)
         if not images:
             raise UserError(
-                f"{flag} {root / name}: no images in this class folder. Add images or choose "
-                "others by --classes"
+                f"{flag} {root / name}: no images in this class folder{why_empty(root / name)}. "
+                "Add images or choose others by --classes"
             )
         files += images
         labels += [label] * len(images)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
 from shared_metrics.images import list_images, read_rgb
 from shared_metrics.process import usable_cores
@@ -90,8 +91,8 @@ def _folder(folder, classes, limit):
         files = [path for path in files if path.relative_to(folder).parts[0] in chosen]
     if not files:
         raise UserError(
-            f"{folder}: no images in this folder or below it; give a folder of .png, .jpg, ... "
-            "files"
+            f"{folder}: no images in this folder or below it{why_empty(folder)}; give a folder of "
+            ".png, .jpg, ... files"
         )
     files = [files[i] for i in _spread(len(files), limit)]
     lossy = sum(path.suffix.lower() in LOSSY for path in files)

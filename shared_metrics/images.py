@@ -24,6 +24,11 @@ SUFFIXES = frozenset((
 ))
 # What a file may hold, whatever its name: Pillow would hand PostScript to a program.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "TGA", "AVIF")
+# Folders that storage and operating systems make beside the user's (hidden ones besides).
+SYSTEM_FOLDERS = frozenset((
+    "@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "__macosx",
+    "$recycle.bin", "system volume information", "lost+found", "__pycache__",
+))
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn; 256 MiB as RGB
 # Fonts with Chinese letters, from Linux, Windows and macOS.
 CJK_FONTS = (
@@ -43,26 +48,39 @@ DAMAGE = (
 def list_images(folder):
     """Image files of a folder and its sub-folders by suffix (any case), sorted by path.
 
-    Hidden files and folders are left out, links to folders followed.
+    Files and folders that are hidden or a system's are left out, links to folders followed.
     Returns: list of Path, perhaps empty.
     Raises: UserError when `folder` is no folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a folder of images")
-    images = []
+    images = [path for path in list_files(folder) if path.suffix.lower() in SUFFIXES]
+    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def list_files(folder):
+    """Yield the files of a folder and its sub-folders, in no order, but for hidden ones and a
+    system's own.
+    """
     seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         if os.path.realpath(place) in seen:  # a link to a parent would go round for ever
             folders.clear()
             continue
         seen.add(os.path.realpath(place))
-        for name in files:
-            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES:
-                images.append(Path(place, name))
-        # In place: os.walk goes on with what this list holds.
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
+        yield from (Path(place, name) for name in files if name[0] != ".")
+        folders[:] = filter(counts, folders)  # in place: os.walk goes on with what this holds
+
+
+def sub_folders(folder):
+    """The sub-folders of a folder, sorted by name, without hidden ones and a system's own."""
+    return sorted(path for path in Path(folder).iterdir() if path.is_dir() and counts(path.name))
+
+
+def counts(name):
+    """Whether a folder of that name may hold the user's data: it is not hidden, nor a system's."""
+    return name[0] != "." and name.casefold() not in SYSTEM_FOLDERS
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
 from shared_metrics.images import SUFFIXES, list_images, opened
 
@@ -103,6 +104,7 @@ def _by_stem(folder, problems):
     if not files:
         raise UserError(
             f"{folder}: no images in this folder ({', '.join(sorted(SUFFIXES)[:6])}, ...)"
+            f"{why_empty(folder)}"
         )
     return files
 

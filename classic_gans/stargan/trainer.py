@@ -9,6 +9,7 @@ import face_measures
 import faces
 from editing import Editor
 from shared_metrics import process
+from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.flags import amount, not_negative, positive
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
@@ -89,6 +90,7 @@ def add_flags(parser):
     add("--lambda_cls", type=amount, default=1.0, help="weight of the classification (eq. 5, 6)")
     add("--lambda_rec", type=amount, default=10.0, help="weight of the reconstruction (eq. 6)")
     add("--lambda_gp", type=amount, default=10.0, help="weight of the gradient penalty (eq. 8)")
+    any_folders_flag(add)
     parser.set_defaults(batch_size=16, epoch=0, image_size=128, crop_size=178)
 # fmt: on
 
@@ -105,11 +107,12 @@ def read_data(args):
         held_out = faces.open_celeba(args, "test")
         attributes.check_varied(sets[0], faces.list_of(args, "train"))
     else:
-        sets = [faces.class_folders(root, **sizes, flip=True)]
-        held_out = faces.class_folders(root, **sizes)
+        sets = [faces.class_folders(root, **sizes, flip=True, any_folders=args.any_folders)]
+        held_out = faces.class_folders(root, **sizes, any_folders=args.any_folders)
     if args.rafd_image_dir:
         sizes["crop_size"] = args.rafd_crop_size
-        sets.append(faces.class_folders(args.rafd_image_dir, **sizes, flip=True))
+        how = {"flip": True, "any_folders": args.any_folders}
+        sets.append(faces.class_folders(args.rafd_image_dir, **sizes, **how))
     return sets, held_out
 
 

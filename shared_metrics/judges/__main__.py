@@ -11,6 +11,7 @@
 import argparse
 import importlib
 
+from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.flags import amount, not_negative, positive, share
 from shared_metrics.judges.pairs import PREPROCESS
 from shared_metrics.outputs import check_file
@@ -31,6 +32,7 @@ def parse_args(argv=None):
     add = _judge(judges, "classifier", "which class an image shows: acgan's --classifier")
     add("--data_path", required=True, help="folder with a sub-folder of training images per class")
     add("--val_path", required=True, help="the same classes, held out to measure the accuracy")
+    any_folders_flag(add)
     add("--imsize", type=positive, default=32, help="side in pixels: a power of two from 8 on")
     add("--classes", default="all",
         help="all folders, or some: names, numbers or 10-20 (without the 20th)")

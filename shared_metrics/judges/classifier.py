@@ -10,7 +10,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from shared_metrics import efficientnet, weights
-from shared_metrics.class_folders import choose, class_files, class_names
+from shared_metrics.class_folders import choose, class_files, class_names, refuse_others
 from shared_metrics.errors import UserError
 from shared_metrics.features import EfficientNet
 from shared_metrics.images import middle_square
@@ -184,7 +184,7 @@ def load_small(judge_type, path, advice):
 
 def open_data(args):
     """(pictures to train on, held-out pictures) of the same classes, out of class folders."""
-    names = class_names(args.data_path, "--data_path")
+    names = class_names(args.data_path, "--data_path", args.any_folders)
     if args.classes != "all":
         names = [names[i] for i in choose(names, args.classes, f"--data_path {args.data_path}")]
     if len(names) < 2:
@@ -193,7 +193,8 @@ def open_data(args):
             "folder each, to tell apart"
         )
     # Every class must be among the held-out ones, which may have more.
-    choose(class_names(args.val_path, "--val_path"), names, f"--val_path {args.val_path}")
+    there = class_names(args.val_path, "--val_path", any_folders=True)
+    refuse_others(there, names, f"--val_path {args.val_path}")
 
     def read(path):
         return np.asarray(middle_square(path, args.imsize))

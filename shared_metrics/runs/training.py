@@ -18,7 +18,7 @@ from pathlib import Path
 
 import paddle
 
-from shared_metrics import files, process, weights
+from shared_metrics import data_check, files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
 from shared_metrics.runs import checkpoint
@@ -285,6 +285,8 @@ class Run:
         """
         args = self.args
         epochs = epochs or self.epochs[0]
+        for line in data_check.notes(data) if self.is_main else ():
+            self._log.info(line)
         loader = Batches(
             data,
             args.batch_size,

@@ -279,7 +279,7 @@ def test_held_out_images_of_other_classes(train, data, tmp_path):
     flags = ["--dataroot", data, "--output_dir", tmp_path / "o"]
     code, _, err = train(*flags, "--held_out", held_out)
     assert code == 2
-    one_line(err, "--held_out", "no class folder 'c'")
+    one_line(err, "--held_out", "no class folder c.")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -33,6 +33,7 @@ def folders(tmp_path):
 
 def flags(root, **changes):
     defaults = {"imsize": 4, "classes": "auto", "class_seed": 0, "flip": False, "num_classes": 0}
+    defaults["any_folders"] = False
     return argparse.Namespace(data_path=str(root), **defaults | changes)
 
 
@@ -128,9 +129,9 @@ def test_a_list_of_names_is_taken_as_it_is(dataset, tmp_path):
     data = dataset.ClassFolder(tmp_path, 4, ["tench, Tinca tinca", "1"])
     assert data.classes == ["1", "tench, Tinca tinca"] and data.class_indices == [0, 2]
     assert dataset.ClassFolder(tmp_path, 4, ["auto"]).classes == ["auto"]
-    with pytest.raises(UserError, match="no class folder '2' among"):
+    with pytest.raises(UserError, match="holds no class folder 2"):
         dataset.ClassFolder(tmp_path, 4, ["2"])  # not the third folder
-    message = r"no class folder 'eel' among the 3 class folders of --held_out .*: 1, auto"
+    message = r"--held_out .*: holds no class folder eel. It has 1, auto, tench"
     with pytest.raises(UserError, match=message):
         dataset.ClassFolder(tmp_path, 4, ["1", "eel"], flag="--held_out")
 

@@ -131,7 +131,7 @@ def test_nz_and_num_classes_are_checked(acgan):
 
 
 def opening(real="", classes="auto"):
-    return argparse.Namespace(real=str(real), classes=classes)
+    return argparse.Namespace(real=str(real), classes=classes, any_folders=False)
 
 
 def test_real_images_are_those_of_the_checkpoints_classes(acgan, tmp_path):
@@ -150,7 +150,7 @@ def test_real_images_are_those_of_the_checkpoints_classes(acgan, tmp_path):
     )
     data, classes = acgan.evaluation.open_real(opening(root, "1-4"), arch, {})  # published weights
     assert (classes.names, classes.indices, classes.total) == (["bee", "cat", "dog"], [1, 2, 3], 4)
-    with pytest.raises(UserError, match=r"has no folder cow"):
+    with pytest.raises(UserError, match=r"holds no class folder cow"):
         acgan.evaluation.open_real(opening(root), arch, {"classes": ["bee", "cow", "dog"]})
     (root / "dog").rename(root / "dog, hound")  # a comma is no end of a name here
     data, _ = acgan.evaluation.open_real(

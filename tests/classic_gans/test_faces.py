@@ -381,8 +381,12 @@ def test_class_folders_have_one_hot_labels(faces, attributes, tmp_path):
 def test_a_single_class_and_a_folder_one_level_too_high_are_refused(faces, tmp_path):
     for name in ("sad", "angry"):
         picture(tmp_path / "train" / name / "0.png")
-    with pytest.raises(UserError, match=r"at least 2, but has 1; did you mean .*train\?"):
+    with pytest.raises(UserError, match=r"parts of a data set, no classes. Give .*train,"):
         faces.class_folders(tmp_path, 8, 0)
+    (tmp_path / "train").rename(tmp_path / "faces")
+    with pytest.raises(UserError, match=r"at least 2, but has 1; did you mean .*faces\?"):
+        faces.class_folders(tmp_path, 8, 0)
+    (tmp_path / "faces").rename(tmp_path / "train")
     with pytest.raises(UserError, match="at least 2, but has 0"):
         faces.class_folders(tmp_path / "train" / "sad", 8, 0)
     with pytest.raises(UserError, match="no such folder"):

@@ -158,8 +158,9 @@ def test_class_accuracy_beside_that_of_real_images(sagan, tmp_path, monkeypatch,
     assert "class_accuracy = 0.5\n" in capsys.readouterr().out
 
     (tmp_path / "real" / "owl").rename(tmp_path / "real" / "eagle")
-    with pytest.raises(UserError, match="folders are not the generator's classes .cat, dog, owl."):
+    with pytest.raises(UserError, match="holds no class folder owl"):
         sagan.test.main([*flags.split(), "--overwrite"])
+    (tmp_path / "real" / "eagle").rename(tmp_path / "real" / "owl")
     with pytest.raises(UserError, match="--classifier: is for --metrics acc"):
         sagan.test.main([*flags.replace("--metrics acc", "--metrics none").split(), "--overwrite"])
 
@@ -241,3 +242,14 @@ def test_no_ema_reaches_published_files(sagan, tmp_path):
             read["generator"]["snlinear0.weight_orig"], state["snlinear0.weight_orig"]
         )
         assert read["source"]["ema"] == (ema is not False)
+
+
+def test_test_data_of_other_classes_are_refused_by_name(sagan, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "0.png")
+    args = sagan.test.parse_args(f"--num_samples 4 --test_data_path {tmp_path}".split())
+    assert sagan.test.choose_images(args, 2, ["cat", "dog"])[0] == ["cat", "dog"]
+    assert sagan.test.choose_images(args, 2, [])[0] == ["cat", "dog"]
+    with pytest.raises(UserError, match="--test_data_path .*: holds no class folder owl"):
+        sagan.test.choose_images(args, 2, ["cat", "owl"])

@@ -197,7 +197,7 @@ def test_classes_without_held_out_images_are_told(tmp_path):
     train = coloured(tmp_path / "train", ["a", "b"], 1)
     val = coloured(tmp_path / "val", ["a"], 1)
     flags = ["classifier", "--data_path", str(train), "--val_path", str(val), "--output", "c"]
-    with pytest.raises(UserError, match="no class folder 'b' among the 1 class folders of --val"):
+    with pytest.raises(UserError, match="--val_path .*: holds no class folder b. It has a"):
         judges.open_data(parse_args(flags))
     (val / "b").mkdir()
     with pytest.raises(UserError, match=r"--val_path .*b: no images in this class folder"):
