@@ -114,7 +114,7 @@ def add_flags(parser):
     add("--crop_type", type=crop_type, default="random", help="where it is cut: random, center")
     add("--flip", action=YES_NO, help="mirror at random")
     add("--niter", type=not_negative, help="epochs at the full rates")
-    add("--niter_decay", type=not_negative, help="epochs in which they then fall to 0")
+    add("--niter_decay", type=not_negative, help="epochs in which they then fall towards 0")
     parser.set_defaults(batch_size=None, epoch=0)
 
     add = parser.add_argument_group("SPADE").add_argument
@@ -143,8 +143,16 @@ def add_flags(parser):
 
 
 def with_preset(args):
-    """The flags with the values of --preset where none were given."""
+    """The flags with the values of --preset where none were given. The epochs of --epoch are
+    divided in constant and falling rates as the preset's.
+    """
     preset = DEFAULTS | Architecture(**PRESETS[args.preset]).to_dict() | TRAINING[args.preset]
+    if args.epoch and args.niter is None:
+        falling = args.epoch * preset["niter_decay"] // (preset["niter"] + preset["niter_decay"])
+        falling = falling if args.niter_decay is None else args.niter_decay
+        args.niter = max(0, args.epoch - falling)
+    if args.epoch and args.niter_decay is None:
+        args.niter_decay = max(0, args.epoch - args.niter)
     for name, value in preset.items():
         if getattr(args, name, value) is None:
             setattr(args, name, value)
@@ -241,12 +249,14 @@ class Trainer:
         return f"{len(self.data):,} pairs, {len(self.held_out):,} for the sheets{vgg}"
 
     def set_rates(self, iteration):
-        """The rates are constant for `niter` epochs, then fall linearly to 0 in `niter_decay`."""
+        """The rates are constant for `niter` epochs, then fall linearly towards 0 in `niter_decay`,
+        after which they stay.
+        """
         a = self.args
         share = 1.0
         if a.niter_decay:
-            over = self.epochs.done(iteration) - a.niter
-            share = max(0.0, 1.0 - max(0, over) / a.niter_decay)
+            over = max(0, self.epochs.done(iteration) - a.niter)
+            share = 1.0 - min(over, a.niter_decay - 1) / a.niter_decay
         for update, rate in zip((self.update_G, self.update_D), self.rates, strict=True):
             update.set_rate(share * rate * a.learning_rate)
 

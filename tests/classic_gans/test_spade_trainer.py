@@ -236,11 +236,11 @@ def test_the_perceptual_loss_moves_g_alone(trainer, tmp_path):
     assert not fake.stop_gradient and real.stop_gradient
 
 
-def test_two_rates_fall_linearly_to_0_by_epochs(trainer, tmp_path):
+def test_two_rates_fall_linearly_by_epochs_and_never_to_0(trainer, tmp_path):
     """Eight pairs in batches of two are four iterations an epoch."""
     ours = make(trainer, tmp_path, "--niter", "3", "--niter_decay", "2", "--learning_rate", "1e-3")
     assert ours.total == 20
-    for iteration, share in ((0, 1), (15, 1), (16, 0.5), (19, 0.5), (20, 0)):
+    for iteration, share in ((0, 1), (15, 1), (16, 0.5), (19, 0.5), (40, 0.5)):
         ours.set_rates(iteration)
         rates = [u.optimizer.get_lr() for u in (ours.update_G, ours.update_D)]
         assert rates == pytest.approx([share * 5e-4, share * 2e-3])
@@ -250,6 +250,23 @@ def test_two_rates_fall_linearly_to_0_by_epochs(trainer, tmp_path):
     rates = [u.optimizer.get_lr() for u in (ours.update_G, ours.update_D)]
     assert rates == pytest.approx([2e-4, 2e-4]) and ours.total == 28
     assert (ours.update_D.optimizer._beta1, ours.update_D.optimizer._beta2) == (0.5, 0.999)
+
+
+@pytest.mark.parametrize(
+    "words, epochs",
+    [
+        ("--epoch 7", (4, 3)),
+        ("--epoch 300", (150, 150)),
+        ("--epoch 300 --niter 250", (250, 50)),
+        ("--epoch 300 --niter_decay 0", (300, 0)),
+        ("--epoch 50 --preset coco", (50, 0)),
+        ("--epoch 50 --preset coco --niter 30", (30, 20)),
+        ("--niter 5", (5, 100)),
+    ],
+)
+def test_epochs_are_divided_as_the_presets(trainer, tmp_path, words, epochs):
+    args = trainer.with_preset(rooms.parse(trainer, tmp_path, *words.split()))
+    assert (args.niter, args.niter_decay) == epochs
 
 
 # ---- presets and data ----
