@@ -159,7 +159,7 @@ def main(argv=None):
     )
     p.add_argument(
         "--num_classes",
-        type=flags.positive,
+        type=flags.CLASSES,
         help="of a G without --discriminator, whose head tells it (default: 10)",
     )
     published.convert(p, read_published, _describe, argv)

@@ -13,7 +13,7 @@ from recipes import PUBLISHED, RECIPES
 from shared_metrics import process, testing
 from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
-from shared_metrics.flags import new_parser, not_negative, original_words, positive
+from shared_metrics.flags import CHANNELS, CLASSES, IMAGES, new_parser, not_negative, original_words
 from shared_metrics.image_sets import open_source
 
 OWN = re.compile(r"iter_(\d{7,})\.pdparams")
@@ -48,11 +48,11 @@ def parser():
         help="for a picture a class (default: OUTPUT_DIR/class_results)")
     add = p.add_argument_group("the paper's scores").add_argument
     testing.accuracy_flags(add)
-    add("--pairs", type=positive, default=100, help="random pairs a class for msssim")
+    add("--pairs", type=IMAGES, default=100, help="random pairs a class for msssim")
 
     add = p.add_argument_group("for published weights, which tell less").add_argument
-    add("--nz", type=positive, help="expected length of z (default: what the file holds)")
-    add("--num_classes", type=positive, help="(default: what the file holds, or 10 as published)")
+    add("--nz", type=CHANNELS, help="expected length of z (default: what the file holds)")
+    add("--num_classes", type=CLASSES, help="(default: what the file holds, or 10 as published)")
     any_folders_flag(add)
     add("--classes", default="auto", help="which folders of --real are the classes, as in train.py")
     original_words(p, ORIGINAL)

@@ -11,6 +11,11 @@ from shared_metrics import process
 from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
+    BATCH,
+    CHANNELS,
+    CLASSES,
+    PX,
+    SEED,
     YES_NO,
     amount,
     begin,
@@ -56,16 +61,16 @@ def parser():
              "random, random:N, names or numbers with commas; auto: all where there are ten or "
              "fewer, 0-10 of fewer than 20, else 10-20")
     any_folders_flag(add)
-    add("--class_seed", type=not_negative, default=0, help="fixes the draw of --classes random")
-    add("--num_classes", type=positive, help="expected number (default: what --classes chooses)")
-    add("--imsize", type=positive, help="side of the images: 32, 64 or 128 px")
+    add("--class_seed", type=SEED, default=0, help="fixes the draw of --classes random")
+    add("--num_classes", type=CLASSES, help="expected number (default: what --classes chooses)")
+    add("--imsize", type=PX, help="side of the images: 32, 64 or 128 px")
     add("--flip", action=YES_NO, help="mirror images at random")
     add("--held_out", default="", help="folder of the same classes: D's class accuracy is logged")
 
     add = p.add_argument_group("networks").add_argument
-    add("--nz", type=positive, help="length of z; the class's one-hot takes its first entries")
-    add("--ngf", type=positive, help="width of G; 64 is the published one")
-    add("--ndf", type=positive, help="width of D; 64 is the published one")
+    add("--nz", type=CHANNELS, help="length of z; the class's one-hot takes its first entries")
+    add("--ngf", type=CHANNELS, help="width of G; 64 is the published one")
+    add("--ndf", type=CHANNELS, help="width of D; 64 is the published one")
     add("--form", choices=["callifrey", "clvrai"],
         help="which reproduction's kernels, paddings and biases")
     add("--fc_relu", action=YES_NO, help="ReLU after G's linear layer, as in the paper")
@@ -79,7 +84,7 @@ def parser():
     add("--niter", type=not_negative, help="epochs")
     add("--iterations", type=not_negative,
         help="iterations, one update of D and of G each; 0: --niter epochs")
-    add("--batch_size", type=positive, help="images per update and process")
+    add("--batch_size", type=BATCH, help="images per update and process")
     add("--lr", type=amount, help="Adam's rate, of both networks")
     add("--g_lr", type=amount, help="Adam's rate for G, if not --lr")
     add("--d_lr", type=amount, help="Adam's rate for D, if not --lr")

@@ -9,7 +9,7 @@ import drawing
 from dataset import rgb
 from shared_metrics import testing, weights
 from shared_metrics.errors import UserError
-from shared_metrics.flags import positive
+from shared_metrics.flags import BATCH
 from shared_metrics.images import grid, save_png
 
 STEPS = 10  # pictures in a row of interpolation.png
@@ -28,7 +28,7 @@ def add_flags(parser):
     add("--classes", default="",
         help="CGAN: which classes, by name or number, e.g. 0-9 (default: all; with --num_samples "
              "at random)")
-    add("--per_class", type=positive, default=10, help="pictures of each class, a seed each")
+    add("--per_class", type=BATCH, default=10, help="pictures of each class, a seed each")
     add("--judge", default="",
         help="a file of `python -m shared_metrics.judges digits` (or classifier), to score by")
 # fmt: on

@@ -11,7 +11,7 @@ import paddle
 from dataset import labelled
 from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
-from shared_metrics.flags import not_negative, positive
+from shared_metrics.flags import CHANNELS, CLASSES, PX, positive
 from shared_metrics.images import grid, to_uint8
 
 JUDGED = 500  # pictures that the judge is asked about in training
@@ -22,14 +22,14 @@ SHOWN = 10  # classes, and pictures of each, on a sheet
 def add_flags(parser, picture_size):
     """Add the flags that CGAN and DCGAN have in common. Args: picture_size, see `open_data`."""
     add = parser.add_argument_group("pictures from noise").add_argument
-    add("--image_size", type=not_negative, default=0,
+    add("--image_size", type=PX.or_0, default=0,
         help=f"side of the pictures in px; 0: 28 for digits, {picture_size} for class folders")
     add("--channels", type=int, default=0, choices=[0, 1, 3],
         help="1: grey; 3: colour; 0: grey for digits, colour for class folders")
-    add("--n_classes", type=positive, default=10,
+    add("--n_classes", type=CLASSES, default=10,
         help="the labels of digits run from 0 to below this; class folders are counted")
     any_folders_flag(add)
-    add("--noise_size", type=positive, default=100, help="length of z, uniform in [-1, 1]")
+    add("--noise_size", type=CHANNELS, default=100, help="length of z, uniform in [-1, 1]")
     add("--num_generator_time", type=positive, default=1, help="updates of G per batch")
     add("--judge", default="",
         help="a file of `python -m shared_metrics.judges digits` (or classifier): what it reads in "

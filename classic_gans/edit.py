@@ -19,7 +19,7 @@ from editing import Editor
 from naming import file_names
 from shared_metrics import weights
 from shared_metrics.errors import UserError
-from shared_metrics.flags import positive
+from shared_metrics.flags import SHEET, signed
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, save_png, to_uint8
 
@@ -39,10 +39,9 @@ def intensity(text):
     """ "0.5" -> (0.5, 0.5); "-1..1" -> (-1.0, 1.0)."""
     match = RANGE.fullmatch(text)
     try:
-        return (float(match[1]), float(match[2])) if match else (float(text), float(text))
-    except ValueError:
-        wanted = "expected a number, or two as in -1..1"
-        raise argparse.ArgumentTypeError(f"'{text}': {wanted}") from None
+        return (signed(match[1]), signed(match[2])) if match else (signed(text), signed(text))
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or two as in -1..1") from None
 
 
 def settings(text):
@@ -90,7 +89,7 @@ def edit_flags(parser):
              "attribute changed in turn)")
     add("--attr_int", type=intensity, default="1",
         help="how strongly a changed attribute is told; FROM..TO, e.g. -1..1: a slider")
-    add("--n_slide", type=positive, default=9, help="steps of the slider")
+    add("--n_slide", type=SHEET, default=9, help="steps of the slider")
     add("--attribute_judge", default="",
         help="a file of `python -m shared_metrics.judges attributes`: for accuracy and "
              "preservation, and to guess what --input's faces have")

@@ -14,7 +14,7 @@ from attributes import EXCLUSIVE, columns_of, groups, read_attributes, read_line
 from shared_metrics.class_folders import check_level
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.flags import not_negative, positive
+from shared_metrics.flags import CLASSES, SHEET
 from shared_metrics.images import list_images, read_rgb, stacks, sub_folders
 
 SPLITS = ("yunjey", "attgan", "pcv", "official", "all")
@@ -33,7 +33,7 @@ def add_flags(parser, selected, split, n_samples):
     """Add the flags of faces with attributes. Args: their defaults."""
     add = parser.add_argument_group("faces").add_argument
     add("--selected_attrs", default=",".join(selected), help="attributes to learn, by name")
-    add("--c_dim", type=not_negative, default=0, help="how many these are expected to be; 0: any")
+    add("--c_dim", type=CLASSES.or_0, default=0, help="how many these are expected to be; 0: any")
     add("--exclusive_attrs", default=" ".join(",".join(group) for group in EXCLUSIVE),
         help="groups of attributes of which no face has two: A,B C,D,E; none")
     add("--split", default=split, choices=SPLITS,
@@ -41,7 +41,7 @@ def add_flags(parser, selected, split, n_samples):
              "182,000, the next 637 are left out; pcv the first 90 %%, the next 0.3 %% test; "
              "official by --partition; all")
     add("--partition", default="", help="list_eval_partition.txt (default: the data set's own)")
-    add("--n_samples", type=positive, default=n_samples, help="faces on a sample sheet")
+    add("--n_samples", type=SHEET, default=n_samples, help="faces on a sample sheet")
     add("--attribute_judge", default="",
         help="a file of `python -m shared_metrics.judges attributes`: what it sees in the edited "
              "faces of each sample sheet is logged")

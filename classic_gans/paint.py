@@ -15,7 +15,7 @@ from label_maps import LabelledPhotos, colourise
 from naming import file_names
 from shared_metrics import process, weights
 from shared_metrics.errors import UserError
-from shared_metrics.flags import YES_NO, not_negative, positive, ranges
+from shared_metrics.flags import OFFSET, PX, YES_NO, ranges, three
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, list_images, save_png, to_uint8
 
@@ -50,29 +50,19 @@ def paint_flags(parser):
     add("--zero_is_unknown", action=YES_NO,
         help="ids count from 1, and 0 is unknown (default: as in the training)")
     for side in ("width", "height"):
-        add(f"--crop_{side}", type=positive, help=f"{side} in px (default: the training's)")
+        add(f"--crop_{side}", type=PX, help=f"{side} in px (default: the training's)")
     add = parser.add_argument_group("the paper's scores").add_argument
     add("--segmenter", default="",
         help="for miou: a file of `python -m shared_metrics.judges segmenter`, or an exported "
              "network")
     add("--segmenter_mean", type=three, default="0.5,0.5,0.5", help="of an export: taken from RGB")
     add("--segmenter_std", type=three, default="0.5,0.5,0.5", help="which is then divided by this")
-    add("--segmenter_size", type=not_negative, default=0,
+    add("--segmenter_size", type=PX.or_0, default=0,
         help="of an export: shorter side in px; 0: the pictures'")
-    add("--segmenter_offset", type=int, default=0, help="of an export: its id + this is the map's")
+    add("--segmenter_offset", type=OFFSET, default=0,
+        help="of an export: its id + this is the map's")
     add("--ignore", type=ranges, default=[], help="ids that miou leaves out; unknown always is")
 # fmt: on
-
-
-def three(text):
-    """Three numbers, joined by commas."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 3:
-        raise argparse.ArgumentTypeError(f"'{text}': expected three numbers such as 0.5,0.5,0.5")
-    return numbers
 
 
 # ---- the network and its maps ----

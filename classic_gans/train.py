@@ -13,6 +13,8 @@ import rooms
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
+    BATCH,
+    PX,
     amount,
     begin,
     new_parser,
@@ -59,8 +61,8 @@ def parser(name, room):
     add("--train_list", default="", help="list file of the training set, if not its train.txt")
     add("--test_list", default="", help="list file of the test set, if not its test.txt")
     if room.KIND in ("translation", "faces"):
-        add("--image_size", type=positive, default=286, help="side to which pictures are resized")
-        add("--crop_size", type=positive, default=256, help="side of the square cut out of them")
+        add("--image_size", type=PX, default=286, help="side to which pictures are resized")
+        add("--crop_size", type=PX, default=256, help="side of the square cut out of them")
     if room.KIND == "translation":
         add("--crop_type", type=crop_type, default="random", help="center or random: where it lies")
     switch = {"type": truth, "nargs": "?", "const": True, "metavar": "True|False"}
@@ -68,7 +70,7 @@ def parser(name, room):
     add("--drop_last", **switch, default=True, help="leave out an epoch's last, smaller batch")
 
     add = p.add_argument_group("training").add_argument
-    add("--batch_size", type=positive, default=1, help="pictures a batch and process")
+    add("--batch_size", type=BATCH, default=1, help="pictures a batch and process")
     add("--epoch", type=positive, default=200, help="passes over the training set")
     add("--iterations", type=not_negative, default=0, help="end after these instead; 0: by --epoch")
     if room.KIND != "faces":

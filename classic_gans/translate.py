@@ -26,7 +26,7 @@ from lists import (
 from shared_metrics import testing, weights
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_names
-from shared_metrics.flags import not_negative, truth
+from shared_metrics.flags import PX, truth
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, list_images, read_rgb, save_png, to_uint8
 
@@ -55,7 +55,7 @@ def add_flags(parser):
     add("--direction", default="", choices=["", "AtoB", "BtoA"],
         help="what is given and what is drawn (default: the training's, else AtoB)")
     add("--input_style", default="", choices=["", *STYLES], help="A: --direction AtoB; B: BtoA")
-    add("--image_size", type=not_negative,
+    add("--image_size", type=PX.or_0,
         help="side to which pictures are resized; 0: each keeps its own, whatever it is (default: "
              "the training's --crop_size)")
     switch = {"type": truth, "nargs": "?", "const": True, "metavar": "True|False"}

@@ -15,7 +15,7 @@ from paddle import nn
 from dataset import Geometry
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.flags import amount, not_negative, positive, truth
+from shared_metrics.flags import CHANNELS, LAYERS, amount, not_negative, truth
 
 NETS_G = ("unet_128", "unet_256", "resnet_6block", "resnet_9block")
 NETS_D = ("basic", "nlayers", "pixel")
@@ -36,9 +36,9 @@ def add_flags(parser, net_G, norm_type, dropout, gan_mode):
     add("--net_G", default=net_G, choices=NETS_G, help="generators")
     add("--net_D", default="basic", choices=NETS_D,
         help="discriminators: basic looks at patches of 70x70 px, pixel at each alone")
-    add("--d_nlayers", type=positive, default=3, help="layers of stride 2 in --net_D nlayers")
-    add("--g_base_dims", type=positive, default=64, help="channels of a G's first layer")
-    add("--d_base_dims", type=positive, default=64, help="channels of a D's first layer")
+    add("--d_nlayers", type=LAYERS, default=3, help="layers of stride 2 in --net_D nlayers")
+    add("--g_base_dims", type=CHANNELS, default=64, help="channels of a G's first layer")
+    add("--d_base_dims", type=CHANNELS, default=64, help="channels of a D's first layer")
     add("--norm_type", default=norm_type, choices=["batch_norm", "instance_norm"], help="norms")
     add("--dropout", **switch, default=dropout, help="of 0.5 in G, in training and when shown")
     add("--input_nc", type=int, default=3, choices=[1, 3], help="channels of A")

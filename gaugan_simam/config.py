@@ -11,7 +11,6 @@ override (-o) outranks the file, the file outranks the defaults.
 import ast
 import difflib
 import functools
-import math
 from typing import Any, NamedTuple
 
 import yaml
@@ -19,7 +18,6 @@ import yaml
 from dataset import load_size_of
 from recipes import RECIPES
 from shared_metrics.errors import UserError
-from shared_metrics.flags import amount, not_negative, positive, share
 
 # fmt: off
 # Place: the flag of train.py that it sets. optimizer.lr tells d_lr as well; semantic_nc is no flag,
@@ -93,9 +91,6 @@ DEFAULTS |= dict.fromkeys(("data_path", "test_data_path"), "test/coco_stuff")
 
 SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 EXPECTED = {str: "text", int: "a whole number", float: "a number", list: "a list of names"}
-# A flag's type: its kind, the least value, the value that it stays below.
-NUMBERS = {positive: (int, 1, math.inf), not_negative: (int, 0, math.inf)}
-NUMBERS |= {amount: (float, 0, math.inf), share: (float, 0, 1)}
 
 
 class Value(NamedTuple):
@@ -278,7 +273,7 @@ def _typed(place, value, where):
             expected = "true or false"
             typed = SWITCH.get(str(value).lower()) if isinstance(value, bool | str) else None
         elif action.type:
-            expected = EXPECTED[NUMBERS[action.type][0]]
+            expected = EXPECTED[action.type.kind]
             typed = _number(value, action.type, where)
         else:
             expected = "text"
@@ -296,20 +291,18 @@ def _number(value, flag_type, where):
     """The number that a flag of this type takes, None where it is none; it may be text, as 1e-4 is.
     Raises UserError where it is too small or large.
     """
-    kind, least, below = NUMBERS[flag_type]
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    number = None if isinstance(value, bool) else flag_type.read(value)
+    if number is None:
         return None
-    if isinstance(value, bool) or not math.isfinite(number):
-        return None
-    if kind is int and not number.is_integer():
-        return None
-    if number < least:
-        raise UserError(f"{where}: {kind(number)} is too small; take at least {least}")
-    if number >= below:
-        raise UserError(f"{where}: {kind(number)} is too large; stay below {below}")
-    return kind(number)
+    if number < flag_type.least:
+        raise UserError(
+            f"{where}: {flag_type.kind(number)} is too small; take at least {flag_type.least:g}"
+        )
+    if number >= flag_type.below:
+        raise UserError(
+            f"{where}: {flag_type.kind(number)} is too large; stay below {flag_type.below:,}"
+        )
+    return flag_type.kind(number)
 
 
 def _by_flag(layer):

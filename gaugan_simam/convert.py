@@ -297,8 +297,8 @@ def main(argv=None):
     # fmt: off
     add("--variant", choices=list(VARIANTS),
         help="activations, norms and initialisation of the networks" + default)
-    add("--crop_size", type=flags.positive, help="width of G's images in pixels" + default)
-    add("--aspect_ratio", type=flags.amount, help="width / height of G's images" + default)
+    add("--crop_size", type=flags.PX, help="width of G's images in pixels" + default)
+    add("--aspect_ratio", type=flags.aspect, help="width / height of G's images" + default)
     add("--num_upsampling_layers", choices=["normal", "more", "most"],
         help="doublings of the side in G" + default)
     add("--norm_G",

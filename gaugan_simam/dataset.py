@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
-from shared_metrics.flags import not_negative
+from shared_metrics.flags import CLASSES
 from shared_metrics.images import read_rgb, stacks
 from shared_metrics.label_maps import (
     UNKNOWN,
@@ -295,7 +295,7 @@ def parse_args(argv=None):
     p.add_argument("--image_dir", default="", help="instead of PATH: folder of photos")
     p.add_argument("--label_dir", default="", help="instead of PATH: folder of label maps")
     p.add_argument("--instance_dir", default="", help="besides: folder of instance maps, if any")
-    p.add_argument("--label_nc", type=not_negative, default=0,
+    p.add_argument("--label_nc", type=CLASSES.or_0, default=0,
                    help="number of classes to hold the ids against; 0: none")
     p.add_argument("--contain_dontcare_label", action=argparse.BooleanOptionalAction, default=True,
                    help="whether id label_nc, and 255, may stand for unknown")

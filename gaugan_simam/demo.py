@@ -23,7 +23,7 @@ from dataset import read_label, resize_ids
 from predict import network_flags
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.flags import new_parser, not_negative
+from shared_metrics.flags import new_parser, whole
 from shared_metrics.images import opened
 from shared_metrics.testing import begin, latents
 
@@ -48,7 +48,7 @@ def parse_args(argv=None):
                    help="one name a class, in order: joined by commas, or a file with one a line")
     p.add_argument("--host", default="127.0.0.1",
                    help="address to serve on; 0.0.0.0 lets other machines in")
-    p.add_argument("--port", type=not_negative, default=7860,
+    p.add_argument("--port", type=whole(0, 2**16), default=7860,
                    help="port to serve on; 0 takes a free one")
     args = p.parse_args(argv)
     args.device = "cpu" if args.cpu else args.device

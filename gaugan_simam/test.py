@@ -6,7 +6,6 @@ Label maps alone, as PaddleGAN's photopen.py, go to predict.py:
     python test.py --semantic_label_path L.png --weight_path W.pdparams --output_path O.jpg
 """
 
-import argparse
 import sys
 
 import numpy as np
@@ -16,7 +15,7 @@ from dataset import PREPROCESS
 from recipes import PUBLISHED, RECIPES
 from shared_metrics import process, testing
 from shared_metrics.errors import UserError
-from shared_metrics.flags import new_parser, not_negative, ranges
+from shared_metrics.flags import OFFSET, PX, new_parser, ranges, three
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, save_png
 
@@ -25,8 +24,8 @@ PAIRS = {"--data_path", "--image_dir", "--label_dir"}
 
 
 # fmt: off
-def parse_args(argv=None):
-    """The flags as a namespace."""
+def parser():
+    """The flags of test.py."""
     p = new_parser(__doc__.partition("\n")[0],
                    "python test.py --weight_path W (--semantic_label_path L --output_path O | "
                    "--data_path D) [flags]")
@@ -52,27 +51,24 @@ def parse_args(argv=None):
     halves = {"type": three, "default": (0.5, 0.5, 0.5), "metavar": "R,G,B"}
     add("--segmenter_mean", **halves, help="of an export: taken from RGB in [0, 1] ...")
     add("--segmenter_std", **halves, help="... which is then divided by this")
-    add("--segmenter_size", type=not_negative, default=0,
+    add("--segmenter_size", type=PX.or_0, default=0,
         help="of an export: shorter side in px; 0: the pictures'")
-    add("--segmenter_offset", type=int, default=0,
+    add("--segmenter_offset", type=OFFSET, default=0,
         help="of an export: its id + this = the map's id")
     add("--ignore", type=ranges,
         help="ids of the maps that miou leaves out, e.g. 0 (unknown always is)")
     predict.network_flags(p, {"--limit": "--num_samples"})
-    args = testing.parse(p, argv)
+    return p
+# fmt: on
+
+
+def parse_args(argv=None):
+    """The flags as a namespace."""
+    args = testing.parse(parser(), argv)
     if not (args.data_path or args.image_dir or args.label_dir):
         raise UserError(EITHER)
     args.device = "cpu" if args.cpu else args.device
     return args
-# fmt: on
-
-
-def three(text):
-    """Three numbers, joined by commas."""
-    numbers = tuple(float(part) for part in text.split(","))
-    if len(numbers) != 3 or not np.isfinite(numbers).all():
-        raise argparse.ArgumentTypeError(f"'{text}': expected three numbers such as 0.5,0.5,0.5")
-    return numbers
 
 
 def is_prediction(words):

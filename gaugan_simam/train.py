@@ -20,8 +20,14 @@ from recipes import RECIPES, describe_recipes
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
+    BATCH,
+    CHANNELS,
+    CLASSES,
+    LAYERS,
+    PX,
     YES_NO,
     amount,
+    aspect,
     begin,
     new_parser,
     not_negative,
@@ -61,32 +67,32 @@ def parser():
     add("--test_data_path", default="",
         help="folder with val_img and val_inst (or test_*) for sample sheets and scores; '': "
              "DATA_PATH, or the training pairs where it has none")
-    add("--label_nc", type=positive, help="number of classes; `python dataset.py PATH` tells yours")
+    add("--label_nc", type=CLASSES, help="number of classes; `python dataset.py PATH` tells yours")
     add("--contain_dontcare_label", action=YES_NO, help="id label_nc, and 255, is unknown")
     add("--no_instance", action="store_true", help="no edge map among the inputs")
     add("--edges", dest="no_instance", action="store_false", help="the opposite of --no_instance")
     add("--preprocess_mode", choices=PREPROCESS, help="how pictures come to the crop's size")
-    add("--load_size", type=not_negative,
+    add("--load_size", type=PX.or_0,
         help="px before the random crop; 0: 286 for 256, in proportion")
     add("--flip", action=YES_NO, help="mirror pairs at random")
 
     add = p.add_argument_group("networks").add_argument
     add("--variant", choices=["photopen", "nvlabs"],
         help="activations, D's norms, first weights, perceptual loss")
-    add("--crop_size", type=positive, help="width of the images in px")
-    add("--aspect_ratio", type=amount, help="width / height")
+    add("--crop_size", type=PX, help="width of the images in px")
+    add("--aspect_ratio", type=aspect, help="width / height")
     add("--num_upsampling_layers", choices=["normal", "more", "most"],
         help="5, 6 or 7 doublings of the side in G")
     add("--norm_G", help="[spectral]spade{batch|syncbatch|instance}{k}x{k}")
-    add("--ngf", type=positive, help="base width of G")
-    add("--ndf", type=positive, help="base width of D")
-    add("--num_D", type=positive, help="scales of D")
-    add("--n_layers_D", type=positive, help="blocks of each scale before its logits")
+    add("--ngf", type=CHANNELS, help="base width of G")
+    add("--ndf", type=CHANNELS, help="base width of D")
+    add("--num_D", type=LAYERS, help="scales of D")
+    add("--n_layers_D", type=LAYERS, help="blocks of each scale before its logits")
     add("--simam", action=YES_NO, help="SimAM after every block of G and D")
     add("--simam_lambda", type=amount, help="SimAM's lambda")
     add("--use_vae", action=YES_NO, help="G starts from an encoder's latent of the photo")
-    add("--z_dim", type=positive, help="length of that latent")
-    add("--nef", type=positive, help="base width of the encoder")
+    add("--z_dim", type=CHANNELS, help="length of that latent")
+    add("--nef", type=CHANNELS, help="base width of the encoder")
 
     add = p.add_argument_group("losses").add_argument
     add("--gan_mode", choices=["hinge", "original", "ls", "w"], help="adversarial loss")
@@ -96,7 +102,7 @@ def parser():
     add("--vgg_weights", default="",
         help="file of a VGG19: PaddleGAN's, paddle.vision's or torchvision's; '': no perceptual "
              "loss")
-    add("--vgg_size", type=not_negative,
+    add("--vgg_size", type=PX.or_0,
         help="side in px to which the perceptual loss resizes images; 0: it does not")
 
     add = p.add_argument_group("training").add_argument
@@ -109,8 +115,8 @@ def parser():
         help="epochs after these in which the rates fall linearly to 0")
     add("--decay_iterations", type=not_negative, default=0,
         help="instead: the last so many iterations, in which they fall")
-    add("--batch_size", type=positive, help="pairs per update and process")
-    add("--accumulate", type=positive, default=1,
+    add("--batch_size", type=BATCH, help="pairs per update and process")
+    add("--accumulate", type=BATCH, default=1,
         help="parts of the batch that pass one after the other: less memory")
     add("--D_steps_per_G", type=positive, help="G is updated at every so many-th iteration")
     add("--redraw", action=YES_NO,

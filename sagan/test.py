@@ -13,7 +13,15 @@ from recipes import PUBLISHED, RECIPES
 from shared_metrics import process, testing
 from shared_metrics.class_folders import refuse_others
 from shared_metrics.errors import UserError
-from shared_metrics.flags import new_parser, not_negative, original_words, positive, ranges_or_none
+from shared_metrics.flags import (
+    CHANNELS,
+    CLASSES,
+    PX,
+    new_parser,
+    original_words,
+    positive,
+    ranges_or_none,
+)
 from shared_metrics.images import save_png
 
 ORIGINAL = {
@@ -44,11 +52,11 @@ def parser():
     testing.accuracy_flags(add)
     add = p.add_argument_group("for bare weights, which do not tell their shape").add_argument
     add("--recipe", default="sagan128", choices=list(RECIPES), help="that they were trained by")
-    add("--imsize", type=positive, help="side of the images, if not the recipe's")
-    add("--z_dim", type=positive, help="length of the latent vector, if not the recipe's")
-    add("--g_conv_dim", type=positive, help="base width of G, if not the recipe's")
+    add("--imsize", type=PX, help="side of the images, if not the recipe's")
+    add("--z_dim", type=CHANNELS, help="length of the latent vector, if not the recipe's")
+    add("--g_conv_dim", type=CHANNELS, help="base width of G, if not the recipe's")
     add("--g_attention", type=ranges_or_none, help="resolutions with attention, e.g. 32 or none")
-    add("--num_classes", type=not_negative, default=0, help="expected number; 0: the file's")
+    add("--num_classes", type=CLASSES.or_0, default=0, help="expected number; 0: the file's")
 
     original_words(p, ORIGINAL)
     add = p.add_argument_group("of the original: what became one of the flags above").add_argument

@@ -9,6 +9,11 @@ from shared_metrics import process
 from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
+    BATCH,
+    CHANNELS,
+    CLASSES,
+    PX,
+    SHEET,
     YES_NO,
     amount,
     begin,
@@ -48,9 +53,9 @@ def parser():
         choices=["folder", "imagenet", "lfw", "cifar10", "fake", "hdf5", "lsun"],
         help="folder, imagenet, lfw: class folders; cifar10: these or cifar-10-batches-py; fake: "
              "noise, no data needed")
-    add("--num_classes", type=not_negative, default=0, help="expected number; 0: the data's")
+    add("--num_classes", type=CLASSES.or_0, default=0, help="expected number; 0: the data's")
     any_folders_flag(add)
-    add("--imsize", type=positive, help="side of the images: 32, 64, 128 or 256 px")
+    add("--imsize", type=PX, help="side of the images: 32, 64, 128 or 256 px")
     add("--crop", choices=CROPS, help="how an image becomes square: see dataset.ClassFolder")
     add("--zoom", type=amount, default=1.0, help="--crop center: share of the short edge to cut")
     add("--flip", action=YES_NO, help="mirror images at random")
@@ -59,9 +64,9 @@ def parser():
     add("--dont_drop_last", action="store_true", help="use an epoch's last, smaller batch too")
 
     add = p.add_argument_group("networks").add_argument
-    add("--z_dim", type=positive, help="length of the latent vector")
-    add("--g_conv_dim", type=positive, help="base width of G, in channels")
-    add("--d_conv_dim", type=positive, help="base width of D, in channels")
+    add("--z_dim", type=CHANNELS, help="length of the latent vector")
+    add("--g_conv_dim", type=CHANNELS, help="base width of G, in channels")
+    add("--d_conv_dim", type=CHANNELS, help="base width of D, in channels")
     add("--g_attention", type=ranges_or_none,
         help="resolutions of G with self-attention, e.g. 16,32 or none (default: the form's)")
     add("--d_attention", type=ranges_or_none, help="the same of D")
@@ -69,8 +74,8 @@ def parser():
 
     add = p.add_argument_group("training").add_argument
     add("--iterations", type=positive, help="each is the updates of D, then those of G")
-    add("--batch_size", type=positive, help="images per update and process")
-    add("--batch_size_in_gpu", type=not_negative, default=0,
+    add("--batch_size", type=BATCH, help="images per update and process")
+    add("--batch_size_in_gpu", type=BATCH.or_0, default=0,
         help="images at a time: gradients add up to --batch_size (0: all)")
     add("--d_steps_per_iter", type=positive, help="updates of D per iteration")
     add("--g_steps_per_iter", type=positive, help="updates of G per iteration")
@@ -93,13 +98,13 @@ def parser():
     add("--sync_bn", action=YES_NO, help="BatchNorm statistics over all cards (GPU)")
 
     run_flags(p, name="sagan", output_dir="./sagan_models")
-    p.add_argument("--max_frames_per_gif", type=not_negative, default=0,
+    p.add_argument("--max_frames_per_gif", type=SHEET.or_0, default=0,
                    help="at the end join up to this many sample grids to a GIF; 0: no")
 
     original_words(p, ORIGINAL)
     add = p.add_argument_group("of the original: what became one of the flags above").add_argument
     add("--centercrop", action="store_true", help="--crop center --zoom CENTERCROP_SIZE / IMSIZE")
-    add("--centercrop_size", type=not_negative, default=0, help="px; 0: --imsize")
+    add("--centercrop_size", type=PX.or_0, default=0, help="px; 0: --imsize")
     add("--dont_resize", action="store_true", help="--crop none")
     add("--disable_cuda", action="store_true", help="--device cpu")
     add("--parallel", type=int, default=1, choices=[0, 1], help="0: refuse several processes")

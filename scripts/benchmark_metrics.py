@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from shared_metrics.errors import UserError
-from shared_metrics.flags import positive
+from shared_metrics.flags import BATCH, IMAGES, PX, positive
 from shared_metrics.process import command, configure_cpu, environment
 
 PEER_LIMIT = 600  # seconds to wait for a worker's start
@@ -87,14 +87,14 @@ def parse_args(argv=None):
     add("what", nargs="+", choices=("features", "fid", "memory", "damage"))
     add("--repeat", type=positive, default=5,
         help="repetitions of each side (5); the median counts")
-    add("--side", type=positive, default=32, help="height and width of the images (32)")
-    add("--batch_size", type=positive, default=32, help="images in one pass (32)")
+    add("--side", type=PX, default=32, help="height and width of the images (32)")
+    add("--batch_size", type=BATCH, default=32, help="images in one pass (32)")
     add("--peer_python", default=sys.executable,
         help="a Python that has torch and pytorch-fid (this one)")
     add("--memory_images", default="2000,20000", help="numbers of images to compare (2000,20000)")
     add("--real", default="", help="damage: folder of real images, one sub-folder a class")
     add("--images", default="", help="damage: folder of other images of the same kind")
-    add("--limit", type=positive, default=10_000,
+    add("--limit", type=IMAGES, default=10_000,
         help="damage: images of either folder at most (10000)")
     add("--metrics", default="fd_eff,kd_eff,pr_eff",
         help="damage: as in `python -m shared_metrics evaluate` (fd_eff,kd_eff,pr_eff)")

@@ -21,7 +21,7 @@ if (
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from shared_metrics.files import shown
-from shared_metrics.flags import not_negative, positive
+from shared_metrics.flags import BATCH, IMAGES
 from shared_metrics.outputs import check_file
 from shared_metrics.process import (
     choose_device,
@@ -72,7 +72,7 @@ def add_flags(add, name):
         add("--overwrite", action="store_true", help="replace a file that is there")
         add("--format", default="npz", choices=FORMATS,
             help="npz: of pytorch-fid, clean-fid, StudioGAN; the others' pickles")
-        add("--keep", type=not_negative, default=0,
+        add("--keep", type=IMAGES.or_0, default=0,
             help="features to keep in the file; kid and pr need about 10000")
         add("--network", default="inception", choices=["inception", "efficientnet"],
             help="whose features: efficientnet for fd_eff, kd_eff and pr_eff")
@@ -86,17 +86,17 @@ def add_flags(add, name):
         add("--fid_curve", action="store_true",
             help="also FID of random parts, and extrapolated to infinitely many images")
     if name in ("evaluate", "is"):
-        add("--splits", type=positive, default=10, help="parts of the Inception Score")
+        add("--splits", type=IMAGES, default=10, help="parts of the Inception Score")
     add("--classes", default="",
         help='only these classes, names or numbers of the sub-folders ("cat,dog", "0-4"); "" = all')
-    add("--limit", type=positive, default=None,
+    add("--limit", type=IMAGES, default=None,
         help="at most so many images (of either side), evenly spread; None = all")
     add("--protocol", default="tf",
         help="tf (torch-fidelity, StyleGAN), pytorch-fid, clean (clean-fid) or mmagic")
     add("--inception_weights", default="auto",
         help="auto (cache, then download), random, or a published file")
     add("--efficientnet_weights", default="auto", help="auto (the pip package's) or a file")
-    add("--batch_size", type=positive, default=32, help="images in one pass through the network")
+    add("--batch_size", type=BATCH, default=32, help="images in one pass through the network")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     add("--json", action="store_true",
         help="print one JSON object on stdout and nothing else there")

@@ -1,14 +1,69 @@
 """Command-line flags that every `train.py` has, and types that all flags are read by."""
 
 import argparse
-import math
 import sys
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.outputs import check_folder
 
 YES_NO = argparse.BooleanOptionalAction  # --flag and --no-flag
+
+
+@dataclass(frozen=True)
+class Number:
+    """A type of flags: numbers of a kind (int or float) of at least `least`, below `below`.
+
+    1e6 is a whole number, too; digits that a float has not are kept.
+    """
+
+    kind: type
+    least: float
+    below: float
+
+    def __call__(self, text):
+        number = self.read(text)
+        if number is None or not self.least <= number < self.below:
+            what = "a whole number" if self.kind is int else "a number"
+            bounds = f"of at least {self.least:g} and below {self.below:,}"
+            raise argparse.ArgumentTypeError(f"'{text:.60}': expected {what} {bounds}")
+        return self.kind(number)
+
+    def read(self, text):
+        """The Decimal that a text (or a number) stands for; None for what is of another kind."""
+        try:
+            number = Decimal(str(text))
+        except InvalidOperation:
+            return None
+        if not number.is_finite() or number.adjusted() > 100:
+            return None
+        whole = number == number.to_integral_value()
+        return number if whole or self.kind is float else None
+
+    @property
+    def or_0(self):
+        """The same, and 0."""
+        return replace(self, least=0)
+
+
+positive = Number(int, 1, 2**31)  # iterations, epochs
+not_negative = positive.or_0
+SEED = Number(int, 0, 2**63)
+PX = Number(int, 1, 20_000)  # a side
+CHANNELS = Number(int, 1, 10_000)  # and the length of a latent
+LAYERS = Number(int, 1, 100)
+CLASSES = Number(int, 1, 2**16)
+BATCH = Number(int, 1, 100_000)  # images at a time
+IMAGES = Number(int, 1, 10_000_000)  # in all
+SHEET = Number(int, 1, 1_000)  # on one picture
+THREADS = Number(int, 1, 1_000)
+amount = Number(float, 0, 1e38)  # such as a learning rate
+share = Number(float, 0, 1)  # such as a decay
+aspect = Number(float, 0.1, 10)  # width / height
+signed = Number(float, -1_000, 1_000)
+OFFSET = Number(int, -(2**16), 2**16)  # between ids
 
 
 def new_parser(description, usage):
@@ -31,12 +86,12 @@ def run_flags(parser, name, output_dir):
         help="go on: auto (newest whole checkpoint), a checkpoint or a run's folder")
     add("--pretrained_model", default="",
         help="start from these weights: a checkpoint or any file convert.py knows")
-    add("--seed", type=not_negative,
+    add("--seed", type=SEED,
         help="fixes weights, order, latents and augmentation (default: 0, or the resumed run's)")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     add("--amp", nargs="?", const="fp16", default="none", choices=["none", "fp16", "bf16"],
         help="mixed precision (GPU); alone: fp16")
-    add("--num_workers", type=not_negative, default=4,
+    add("--num_workers", type=THREADS.or_0, default=4,
         help="threads that decode images; 0 decodes in the training loop")
     add("--skip_bad_images", action="store_true",
         help="replace unreadable images by the next ones and count them")
@@ -45,7 +100,7 @@ def run_flags(parser, name, output_dir):
     add("--save_every", type=not_negative, default=1000, help="iterations between checkpoints")
     add("--keep_checkpoints", type=not_negative, default=3, help="newest to keep; 0: all")
     add("--eval_every", type=not_negative, default=0, help="iterations between scores; 0: none")
-    add("--eval_samples", type=positive, default=10_000, help="generated images per evaluation")
+    add("--eval_samples", type=IMAGES, default=10_000, help="generated images per evaluation")
     add("--real_stats", default="",
         help="statistics file or image folder for FID; default: the training images")
     add("--inception_weights", default="auto",
@@ -145,16 +200,6 @@ def run_notes(args, recipe):
     return lines
 
 
-def positive(text):
-    """A whole number of at least 1."""
-    return _whole(text, 1)
-
-
-def not_negative(text):
-    """A whole number of at least 0."""
-    return _whole(text, 0)
-
-
 def truth(text):
     """True or False, as a word: what PaddleCV's flags take."""
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -165,16 +210,20 @@ def truth(text):
 
 def ranges(text):
     """Whole numbers and ranges, both ends included: "0-3,8" -> [0, 1, 2, 3, 8]."""
-    numbers = []
+    parts = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
-        # More digits would only be a list that fills the memory.
-        numeric = first.isdecimal() and last.isdecimal() and len(last) <= 10
+        numeric = first.isdecimal() and last.isdecimal() and len(first + last) < 40
         if not numeric or int(last) < int(first):
             raise argparse.ArgumentTypeError(f"'{text}': expected numbers and ranges such as 0-3,8")
-        numbers += range(int(first), int(last) + 1)
-    return numbers
+        parts.append(range(int(first), int(last) + 1))
+    number = sum(part.stop - part.start for part in parts)
+    if number >= IMAGES.below:  # counted before they are made
+        raise argparse.ArgumentTypeError(
+            f"'{text:.60}': expected fewer than {IMAGES.below:,} numbers, not {number:,}"
+        )
+    return [i for part in parts for i in part]
 
 
 def ranges_or_none(text):
@@ -182,33 +231,9 @@ def ranges_or_none(text):
     return [] if text == "none" else ranges(text)
 
 
-def share(text):
-    """A number of at least 0 and below 1, such as a decay."""
-    return _real(text, 1.0)
-
-
-def amount(text):
-    """A finite number of at least 0, such as a learning rate."""
-    return _real(text, math.inf)
-
-
-def _real(text, below):
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < below:
-        bound = f" and below {below:g}" if below < math.inf else ""
-        raise argparse.ArgumentTypeError(f"'{text}': expected a number of at least 0{bound}")
-    return number
-
-
-def _whole(text, least):
-    try:
-        # By way of float, so that 1e6 is a whole number too.
-        number = int(float(text)) if float(text).is_integer() else None
-    except ValueError:
-        number = None
-    if number is None or number < least:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of at least {least}")
-    return number
+def three(text):
+    """Three numbers, joined by commas: one a colour."""
+    numbers = tuple(signed(part) for part in text.split(","))
+    if len(numbers) != 3:
+        raise argparse.ArgumentTypeError(f"'{text}': expected three numbers such as 0.5,0.5,0.5")
+    return numbers

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_name, file_sha256, shown, writing
-from shared_metrics.flags import YES_NO, not_negative, positive, ranges
+from shared_metrics.flags import BATCH, IMAGES, THREADS, YES_NO, Number, ranges
 from shared_metrics.images import grid, save_png, to_uint8
 from shared_metrics.outputs import check_folder, lock_folders
 from shared_metrics.protocols import PROTOCOLS
@@ -56,9 +56,9 @@ def weight_flags(parser, bn_stats=("running", "batch")):
 def drawing_flags(parser, batch_size):
     """Add the flags of drawing, whatever is drawn."""
     add = parser.add_argument_group("drawing").add_argument
-    add("--batch_size", type=positive, default=batch_size, help="images at a time")
-    add("--num_workers", type=positive, default=4, help="threads that write pictures")
-    add("--seed", type=not_negative, default=0,
+    add("--batch_size", type=BATCH, default=batch_size, help="images at a time")
+    add("--num_workers", type=THREADS, default=4, help="threads that write pictures")
+    add("--seed", type=Number(int, 0, SEEDS), default=0,
         help="of the first image's latent; image i has --seed + i")
     add("--overwrite", action="store_true", help="replace what an earlier test has left")
 
@@ -70,7 +70,7 @@ def record_flags(parser, num_samples, metrics, real, output_dir="./test_result")
         metrics ("acc,") and of --real.
     """
     add = parser.add_argument_group("what to draw, and where it goes").add_argument
-    add("--num_samples", type=positive, help=f"how many images (default: {num_samples})")
+    add("--num_samples", type=IMAGES, help=f"how many images (default: {num_samples})")
     add("--seeds", default="", help="these seeds instead, one an image, e.g. 0-15,100")
     add("--output_dir", default=output_dir, help="for images/, grid.png, results.json")
     add("--name", default="", help="the run's name in the record (default: the training's)")
@@ -217,6 +217,11 @@ def choose_labels(args, number, names=(), counts=None):
     if args.labels not in ("uniform", "data"):
         classes = _named_labels(args.labels, number, names)
         seeds = choose_seeds(args, -(-args.num_samples // len(classes)))
+        if len(classes) * len(seeds) >= IMAGES.below:
+            raise UserError(
+                f"--labels {args.labels}: {len(classes):,} classes of {len(seeds):,} seeds are too "
+                "many images; give fewer"
+            )
         most = None if args.seeds else args.num_samples
         labels = np.repeat(np.asarray(classes, np.int64), len(seeds))
         return np.tile(seeds, len(classes))[:most], labels[:most]

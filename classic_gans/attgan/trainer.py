@@ -9,7 +9,7 @@ import face_measures
 import faces
 from editing import Editor
 from shared_metrics import process
-from shared_metrics.flags import amount, not_negative, positive
+from shared_metrics.flags import CHANNELS, LAYERS, amount, positive
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
@@ -97,12 +97,12 @@ def add_flags(parser):
     """Add AttGAN's flags. An iteration is one batch, of which either D or G learns."""
     faces.add_flags(parser, SELECTED, split="attgan", n_samples=16)
     add = parser.add_argument_group("AttGAN").add_argument
-    add("--g_base_dims", type=positive, default=64, help="width of the encoder's first layer")
-    add("--d_base_dims", type=positive, default=64, help="width of D's first layer")
-    add("--d_fc_dim", type=positive, default=1024, help="hidden width of D's two heads")
-    add("--n_layers", type=positive, default=5, help="layers of encoder, decoder and D's trunk")
-    add("--shortcut_layers", type=not_negative, default=1, help="skips from encoder to decoder")
-    add("--inject_layers", type=not_negative, default=1,
+    add("--g_base_dims", type=CHANNELS, default=64, help="width of the encoder's first layer")
+    add("--d_base_dims", type=CHANNELS, default=64, help="width of D's first layer")
+    add("--d_fc_dim", type=CHANNELS, default=1024, help="hidden width of D's two heads")
+    add("--n_layers", type=LAYERS, default=5, help="layers of encoder, decoder and D's trunk")
+    add("--shortcut_layers", type=LAYERS.or_0, default=1, help="skips from encoder to decoder")
+    add("--inject_layers", type=LAYERS.or_0, default=1,
         help="stages of the decoder, after its first, that get the attributes again")
     add("--dis_norm", default="instance_norm", choices=["instance_norm", "none"], help="D's norm")
     add("--slope", type=amount, default=0.2,

@@ -11,7 +11,7 @@ import drawing
 from dataset import describe, rgb
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.flags import positive
+from shared_metrics.flags import CHANNELS
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
@@ -41,8 +41,8 @@ def add_flags(parser):
     """Add CGAN's flags."""
     drawing.add_flags(parser, PICTURE_SIZE)
     add = parser.add_argument_group("CGAN").add_argument
-    add("--g_base_dims", type=positive, default=128, help="channels of G's maps")
-    add("--d_base_dims", type=positive, default=64, help="channels of D's maps")
+    add("--g_base_dims", type=CHANNELS, default=128, help="channels of G's maps")
+    add("--d_base_dims", type=CHANNELS, default=64, help="channels of D's maps")
 # fmt: on
 
 

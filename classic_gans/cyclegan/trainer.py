@@ -9,7 +9,7 @@ from dataset import Unpaired, describe, rgb
 from lists import domain_files, has_split
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.flags import amount, not_negative, truth
+from shared_metrics.flags import IMAGES, amount, truth
 from shared_metrics.images import grid, to_uint8
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
@@ -101,7 +101,7 @@ def add_flags(parser):
     add("--lambda_B", type=amount, default=10.0, help="weight of the cycle B, A, B")
     add("--lambda_identity", type=amount, default=0.5,
         help="weight of the identity loss (sec. 5.2), times that of the domain's cycle; 0: without")
-    add("--pool_size", type=not_negative, default=50, help="fakes that each pool stores; 0: none")
+    add("--pool_size", type=IMAGES.or_0, default=50, help="fakes that each pool stores; 0: none")
 # fmt: on
 
 

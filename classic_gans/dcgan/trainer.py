@@ -10,7 +10,7 @@ import paddle.nn.functional as F
 import drawing
 from dataset import Digits, describe, rgb
 from shared_metrics import process
-from shared_metrics.flags import positive
+from shared_metrics.flags import CHANNELS
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
@@ -44,9 +44,9 @@ def add_flags(parser):
     add("--form", default="auto", choices=FORMS,
         help="networks: PaddleCV's for digits, the paper's all-convolutional ones (32, 64, 128 "
              "px), or by the data")
-    add("--g_base_dims", type=positive, default=64,
+    add("--g_base_dims", type=CHANNELS, default=64,
         help="width of G: digits have 2 times as many maps, the paper's first layer 16 times")
-    add("--d_base_dims", type=positive, default=64, help="channels of D's first layer")
+    add("--d_base_dims", type=CHANNELS, default=64, help="channels of D's first layer")
 # fmt: on
 
 

@@ -14,7 +14,17 @@ import paddle.nn.functional as F
 from label_maps import LabelledPhotos, colourise, read_list
 from shared_metrics import process
 from shared_metrics.errors import UserError
-from shared_metrics.flags import YES_NO, amount, not_negative, positive, truth
+from shared_metrics.flags import (
+    CHANNELS,
+    CLASSES,
+    LAYERS,
+    PX,
+    SHEET,
+    YES_NO,
+    amount,
+    not_negative,
+    truth,
+)
 from shared_metrics.images import grid, to_uint8
 from shared_metrics.label_maps import find_folders, pair
 from shared_metrics.runs.epochs import Epochs
@@ -103,9 +113,9 @@ def add_flags(parser):
     add = parser.add_argument_group("SPADE: what --preset tells, if not given").add_argument
     add("--preset", default="pcv", choices=list(PRESETS), help="a published setting")
     for side in ("width", "height"):
-        add(f"--load_{side}", type=positive, help=f"{side} in px to which photos are resized")
-        add(f"--crop_{side}", type=positive, help=f"{side} in px of what is cut out of that")
-    add("--label_nc", type=positive, help="classes; ids are 0 ... LABEL_NC - 1")
+        add(f"--load_{side}", type=PX, help=f"{side} in px to which photos are resized")
+        add(f"--crop_{side}", type=PX, help=f"{side} in px of what is cut out of that")
+    add("--label_nc", type=CLASSES, help="classes; ids are 0 ... LABEL_NC - 1")
     add("--contain_dontcare_label", action=YES_NO, help="id LABEL_NC, and 255, is unknown")
     add("--zero_is_unknown", action=YES_NO, help="ids count from 1, and 0 is unknown (ADE20K)")
     add("--no_instance", type=truth, nargs="?", const=True,
@@ -121,14 +131,14 @@ def add_flags(parser):
     add("--image_dir", default="", help="folder of photos, instead of lists and --dataset")
     add("--label_dir", default="", help="with it: folder of label maps of the same names")
     add("--instance_dir", default="", help="with it: folder of instance maps")
-    add("--ngf", type=positive, default=64, help="base width of G")
-    add("--ndf", type=positive, default=64, help="base width of D")
-    add("--num_D", type=positive, default=2, help="scales of D")
-    add("--d_nlayers", type=positive, default=4, help="convolutions of each before its logits")
-    add("--d_padding", type=not_negative, default=2, help="of these (PaddleCV's weights: 1)")
+    add("--ngf", type=CHANNELS, default=64, help="base width of G")
+    add("--ndf", type=CHANNELS, default=64, help="base width of D")
+    add("--num_D", type=LAYERS, default=2, help="scales of D")
+    add("--d_nlayers", type=LAYERS, default=4, help="convolutions of each before its logits")
+    add("--d_padding", type=LAYERS.or_0, default=2, help="of these (PaddleCV's weights: 1)")
     add("--use_vae", action="store_true", help="an encoder of photos gives G its style")
-    add("--z_dim", type=positive, default=256, help="length of its latent")
-    add("--nef", type=positive, default=64, help="base width of the encoder")
+    add("--z_dim", type=CHANNELS, default=256, help="length of its latent")
+    add("--nef", type=CHANNELS, default=64, help="base width of the encoder")
     add("--no_TTUR", action="store_true",
         help="Adam(0.5, 0.999), both rates --learning_rate, as PaddleCV; else Adam(0, 0.9), G's "
              "half and D's twice that")
@@ -138,7 +148,7 @@ def add_flags(parser):
     add("--vgg19_pretrain", default="",
         help="VGG19 weights of the perceptual loss, any known file or PaddleCV's folder; none: "
              "train without it")
-    add("--n_samples", type=positive, default=8, help="pairs on a sample sheet")
+    add("--n_samples", type=SHEET, default=8, help="pairs on a sample sheet")
 # fmt: on
 
 

@@ -10,7 +10,7 @@ import faces
 from editing import Editor
 from shared_metrics import process
 from shared_metrics.class_folders import any_folders_flag
-from shared_metrics.flags import amount, not_negative, positive
+from shared_metrics.flags import CHANNELS, LAYERS, PX, amount, not_negative, positive
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, Update, start_from
 
@@ -69,11 +69,11 @@ def add_flags(parser):
     add = parser.add_argument_group("StarGAN").add_argument
     add("--rafd_image_dir", default="",
         help="a second data set learned jointly: a sub-folder of pictures per class (sec. 3.3)")
-    add("--rafd_crop_size", type=not_negative, default=256, help="its crop in px; 0: the largest")
-    add("--g_base_dims", type=positive, default=64, help="width of G's first convolution")
-    add("--d_base_dims", type=positive, default=64, help="width of D's first convolution")
-    add("--g_repeat_num", type=positive, default=6, help="residual blocks of G")
-    add("--d_repeat_num", type=positive, default=6, help="convolutions of D")
+    add("--rafd_crop_size", type=PX.or_0, default=256, help="its crop in px; 0: the largest")
+    add("--g_base_dims", type=CHANNELS, default=64, help="width of G's first convolution")
+    add("--d_base_dims", type=CHANNELS, default=64, help="width of D's first convolution")
+    add("--g_repeat_num", type=LAYERS, default=6, help="residual blocks of G")
+    add("--d_repeat_num", type=LAYERS, default=6, help="convolutions of D")
     add("--legacy", action="store_true",
         help="PaddleCV's D, for its weights: LeakyReLU of slope 0.2, no biases")
     add("--gan_mode", default="wgan", choices=["wgan"], help="with gradient penalty (eq. 8)")

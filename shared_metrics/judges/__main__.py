@@ -12,7 +12,17 @@ import argparse
 import importlib
 
 from shared_metrics.class_folders import any_folders_flag
-from shared_metrics.flags import amount, not_negative, positive, share
+from shared_metrics.flags import (
+    BATCH,
+    CHANNELS,
+    CLASSES,
+    PX,
+    SEED,
+    THREADS,
+    amount,
+    positive,
+    share,
+)
 from shared_metrics.judges.pairs import PREPROCESS
 from shared_metrics.outputs import check_file
 from shared_metrics.process import choose_device, command, configure_cpu
@@ -33,7 +43,7 @@ def parse_args(argv=None):
     add("--data_path", required=True, help="folder with a sub-folder of training images per class")
     add("--val_path", required=True, help="the same classes, held out to measure the accuracy")
     any_folders_flag(add)
-    add("--imsize", type=positive, default=32, help="side in pixels: a power of two from 8 on")
+    add("--imsize", type=PX, default=32, help="side in pixels: a power of two from 8 on")
     add("--classes", default="all",
         help="all folders, or some: names, numbers or 10-20 (without the 20th)")
 
@@ -41,12 +51,12 @@ def parse_args(argv=None):
                  batch_size=16, lr=1e-2, width=8)
     add("--data_path", required=True, help="folder with train_img and train_inst (or train_label)")
     add("--val_path", default="", help="folder with val_img, val_inst (default: --data_path)")
-    add("--label_nc", type=positive, required=True, help="number of classes, the generator's")
+    add("--label_nc", type=CLASSES, required=True, help="number of classes, the generator's")
     add("--contain_dontcare_label", action=argparse.BooleanOptionalAction, default=True,
         help="id label_nc, and 255, stand for unknown; such pixels do not count")
-    add("--crop_size", type=positive, default=256,
+    add("--crop_size", type=PX, default=256,
         help="side of the photos in px, from 8 on; test.py brings pictures to it")
-    add("--load_size", type=not_negative, default=0,
+    add("--load_size", type=PX.or_0, default=0,
         help="side before the random crop; 0: 286/256 of --crop_size")
     add("--preprocess_mode", default=PREPROCESS[0], choices=PREPROCESS,
         help="how pictures are resized, as in the generator's training")
@@ -62,7 +72,7 @@ def parse_args(argv=None):
     add("--list", required=True,
         help="as CelebA's list_attr_celeba.txt: number, names, a line of 1 and -1 per picture")
     add("--attributes", required=True, help="some of its names, joined by commas")
-    add("--imsize", type=positive, default=64,
+    add("--imsize", type=PX, default=64,
         help="side in px, a power of two from 8 on, to which the middle square is brought")
     add("--held_out", type=share, default=0.1, help="share of them that measures the accuracy")
     return p.parse_args(argv)
@@ -74,13 +84,13 @@ def _judge(judges, name, what, **defaults):
         name, help=what, description=what, formatter_class=Help, allow_abbrev=False)
     add = parser.add_argument
     add("--epochs", type=positive, help="passes over the training pictures")
-    add("--batch_size", type=positive, help="pictures per step")
+    add("--batch_size", type=BATCH, help="pictures per step")
     add("--lr", type=amount, help="highest rate: it rises for a tenth of the steps, then falls")
-    add("--width", type=positive,
+    add("--width", type=CHANNELS,
         help="channels of a classifier at 16 px (at 32 px half), of a segmenter at full size")
-    add("--seed", type=not_negative, default=0, help="fixes weights, order, augmentation, held out")
+    add("--seed", type=SEED, default=0, help="fixes weights, order, augmentation, held out")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
-    add("--num_workers", type=not_negative, default=2,
+    add("--num_workers", type=THREADS.or_0, default=2,
         help="threads that decode pictures; 0 decodes in the loop")
     add("--output", required=True, help="file to write, such as judge.pdparams")
     add("--overwrite", action="store_true", help="replace a file that is there")

@@ -83,6 +83,8 @@ def test_seeds_that_cannot_be_drawn():
     for flags in ({"seed": last, "num_samples": 2}, {"seed": 10**30}, {"seeds": f"{2**32}"}):
         with pytest.raises(UserError, match="too large"):
             chosen(**flags)
+    with pytest.raises(UserError, match="--seeds '0-4000000000': expected fewer than 10,000,000"):
+        chosen(seeds="0-4000000000")
     with pytest.raises(UserError, match="--seeds 3,2-4: .* twice"):
         chosen(seeds="3,2-4")
 
