@@ -4,6 +4,8 @@ Each bears the name of what it stands for and gives the same numbers (to roundin
 paper says `fast.conv2d` where it would say `F.conv2d`, and nothing else of this reaches it.
 """
 
+from functools import partial
+
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
@@ -71,3 +73,17 @@ def max_pool2d(x, kernel_size):
         largest = (windows == windows.max([2, 4], keepdim=True)).astype(x.dtype)
         largest = (largest / largest.sum([2, 4], keepdim=True)).reshape([-1, C, H, W])
     return F.avg_pool2d(x * largest, k) * k**2
+
+
+def fold_spectral_norm(network):
+    """Put W / sigma of eval mode in the place of all spectral norm in a network, for good.
+
+    A layer of spectral norm has a parameter `weight_orig` and computes W / sigma by a method,
+    `weight` or, beside plain layers with a parameter of that name, `kernel`. For networks that only
+    draw: jit.save keeps plain weights then.
+    """
+    for layer in network.sublayers(include_self=True):
+        if hasattr(layer, "weight_orig"):
+            method = "weight" if hasattr(layer, "weight") else "kernel"
+            layer.register_buffer("weight_folded", getattr(layer, method)().detach())
+            setattr(layer, method, partial(getattr, layer, "weight_folded"))

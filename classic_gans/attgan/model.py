@@ -99,8 +99,8 @@ def zero():
 
 def with_attributes(z, a):
     """Features (N, C, H, W) and attributes (N, c) as planes -> (N, C + c, H, W)."""
-    N, _, H, W = z.shape
-    return paddle.concat([z, a.reshape([N, -1, 1, 1]).expand([-1, -1, H, W])], 1)
+    _, _, H, W = z.shape
+    return paddle.concat([z, a.unsqueeze([2, 3]).expand([-1, -1, H, W])], 1)
 
 
 class Block(nn.Layer):

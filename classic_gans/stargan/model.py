@@ -110,8 +110,8 @@ class Generator(nn.Layer):
         )
 
     def forward(self, x, label):
-        N, _, H, W = x.shape
-        planes = label.reshape([N, -1, 1, 1]).expand([-1, -1, H, W])  # (N, planes, S, S)
+        _, _, H, W = x.shape
+        planes = label.unsqueeze([2, 3]).expand([-1, -1, H, W])  # (N, planes, S, S)
         return self.main(paddle.concat([x, planes], 1))
 
 
