@@ -25,9 +25,9 @@ def add_flags(parser):
                          real="image folder or statistics file of the real pictures",
                          output_dir="./infer_result")
     add = parser.add_argument_group("digits and other classes").add_argument
-    add("--classes", default="",
-        help="CGAN: which classes, by name or number, e.g. 0-9 (default: all; with --num_samples "
-             "at random)")
+    add("--labels", default="",
+        help="CGAN: which classes, by name or number, e.g. 0-9 for ten (default: all; with "
+             "--num_samples at random)")
     add("--per_class", type=BATCH, default=10, help="pictures of each class, a seed each")
     add("--judge", default="",
         help="a file of `python -m shared_metrics.judges digits` (or classifier), to score by")
@@ -39,11 +39,11 @@ def choose(args, number, names):
     for a G that is told none.
     """
     if not number:
-        if args.classes:
-            raise UserError(f"--classes {args.classes}: DCGAN is told no class; leave it out")
+        if args.labels:
+            raise UserError(f"--labels {args.labels}: DCGAN is told no class; leave it out")
         return testing.choose_seeds(args, args.num_samples or 10 * args.per_class), None
-    at_random = args.num_samples and not args.classes
-    args.labels = "uniform" if at_random else args.classes or f"0-{number - 1}"
+    at_random = args.num_samples and not args.labels
+    args.labels = args.labels or ("uniform" if at_random else "all")
     if not args.num_samples:
         args.seeds = args.seeds or f"{args.seed}-{args.seed + args.per_class - 1}"
         args.num_samples = 1  # the seeds tell how many

@@ -88,7 +88,8 @@ def add_flags(add, name):
     if name in ("evaluate", "is"):
         add("--splits", type=IMAGES, default=10, help="parts of the Inception Score")
     add("--classes", default="",
-        help='only these classes, names or numbers of the sub-folders ("cat,dog", "0-4"); "" = all')
+        help='only these classes, names or positions of the sub-folders ("cat,dog", "0-5" without '
+             'the 5th); "" = all')
     add("--limit", type=IMAGES, default=None,
         help="at most so many images (of either side), evenly spread; None = all")
     add("--protocol", default="tf",

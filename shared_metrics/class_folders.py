@@ -15,7 +15,7 @@ from shared_metrics.images import list_images, sub_folders
 # What parts of data sets are called, and what one folder of all pictures is.
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 PICTURES = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"}
-POSITIONS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 # fmt: off
@@ -73,34 +73,94 @@ def check_level(root, names, flag):
 def choose(names, text, where):
     """Positions, ascending, of the classes that --classes picks among all class names.
 
-    Args:
-        names: all of them, sorted.
-        text: a list of names, or names, positions and ranges with commas between them: 3,17,40-45
-            (45 is not in it). Where every part is the name of a folder, none is read as a number.
-        where: the flag and folder they come from, for messages.
-    Raises: UserError naming --classes and what there is, when a class does not exist or is named
-        twice.
+    Args: names, all of them, sorted; text, see `read_classes` (the end of a range is not in it), or
+        a list of names alone; where, the flag and folder they come from, for messages.
+    Raises: UserError as `read_classes`.
     """
-    by_name_only = not isinstance(text, str)
-    parts = list(text) if by_name_only else [part.strip() for part in text.split(",")]
-    text = ",".join(parts)
+    if not isinstance(text, str):
+        refuse_others(names, text, where)
+        return sorted(names.index(name) for name in text)
+    return sorted(read_classes(text, names, "--classes", where))
+
+
+def read_classes(text, names, flag, where, number=None, with_end=False):
+    """Positions of the classes that a flag names, in its order: cat,dog or 3,17,40-45.
+
+    Where every entry is the name of a class, or a range of whole numbers that all are, names are
+    meant; otherwise every entry is a position, counted from 0, or a range of them.
+    Args: names, of all classes; flag and where they come from, for messages; number, how many they
+        are, where names may be []; with_end, whether the end of a range is in it.
+    Raises: UserError for what is neither or named twice, and where a number that is meant as a
+        position is the name of another class.
+    """
+    number = len(names) if number is None else number
+    there = existing(names, where, number)
+    entries = [entry.strip() for entry in text.split(",")]
     position = {name: i for i, name in enumerate(names)}
-    unknown = [part for part in parts if part not in position]
-    if not unknown:
-        chosen = [position[part] for part in parts]
-    elif not by_name_only and all(POSITIONS.fullmatch(part) for part in parts):
-        chosen = []
-        for part in parts:
-            chosen += _positions(part, names, where)
-    else:
-        raise UserError(
-            f"--classes {text or repr(text)}: no class folder '{unknown[0]}' among "
-            f"{existing(names, where)}"
-        )
-    twice = [names[i] for i, times in sorted(Counter(chosen).items()) if times > 1]
+    chosen = [_by_name(entry, position, with_end) for entry in entries]
+    if not all(chosen):
+        for entry in entries:
+            if entry not in position and not RANGE.fullmatch(entry):
+                raise UserError(f"{flag} {text or repr(text)}: no class '{entry}' among {there}")
+        chosen = [_by_position(entry, number, with_end, flag, there) for entry in entries]
+        _refuse_two_readings(chosen, names, position, f"{flag} {text}")
+    chosen = [i for part in chosen for i in part]
+    twice = [i for i, times in sorted(Counter(chosen).items()) if times > 1]
     if twice:
-        raise UserError(f"--classes {text}: names {', '.join(twice[:3])} more than once")
-    return sorted(chosen)
+        shown = ", ".join(names[i] if names else str(i) for i in twice[:3])
+        raise UserError(f"{flag} {text}: names {shown} more than once")
+    return chosen
+
+
+def _by_name(entry, position, with_end):
+    """[its position] of a name, those of a range of numbers that are names; [] otherwise."""
+    if entry in position:
+        return [position[entry]]
+    match = RANGE.fullmatch(entry)
+    if not match or not match[2] or int(match[2]) - int(match[1]) > len(position):
+        return []
+    width = len(match[1]) if match[1][0] == "0" else 1  # 00, 01, ...
+    numbers = range(int(match[1]), int(match[2]) + with_end)
+    members = [f"{i:0{width}d}" for i in numbers]
+    return [position[name] for name in members] if set(members) <= set(position) else []
+
+
+def _by_position(entry, number, with_end, flag, there):
+    """ "7" -> range of 7 alone; "10-20" -> of 10 to 19, and of 20 too `with_end`."""
+    match = RANGE.fullmatch(entry)
+    if not match:
+        raise UserError(
+            f"{flag}: '{entry}' is a name and others are not; give names alone or positions alone, "
+            f"among {there}"
+        )
+    first = int(match[1])
+    end = int(match[2]) + with_end if match[2] else first + 1
+    if first >= end:
+        advice = (
+            "" if with_end else f"; the end is not counted, so {first}-{first + 1} is one class"
+        )
+        raise UserError(f"{flag} {entry}: holds no class{advice}")
+    if end > number:
+        raise UserError(f"{flag} {entry}: reaches past {there}")
+    return range(first, end)
+
+
+def _refuse_two_readings(chosen, names, position, flag):
+    """Raise UserError where a chosen position, as a number, is the name of another class."""
+    for i in (i for part in chosen for i in part):
+        if position.get(str(i), i) != i:
+            raise UserError(
+                f"{flag}: {i} is the name of one class and, as a position counted from 0, means "
+                f"{names[i]}. Give names alone"
+            )
+
+
+def existing(names, where, number=None):
+    """What there is to choose from, for messages."""
+    shown = names if len(names) <= 10 else [*names[:9], "...", names[-1]]
+    count = len(names) if number is None else number
+    listed = f": {', '.join(shown)}" if names else ""
+    return f"the {count} classes of {where}, counted from 0{listed}"
 
 
 def refuse_others(there, names, where, exactly=False):
@@ -122,27 +182,6 @@ def refuse_others(there, names, where, exactly=False):
 
 def _first(names):
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-
-
-def _positions(part, names, where):
-    """ "7" -> [7]; "10-20" -> 10 to 19."""
-    first, end = POSITIONS.fullmatch(part).groups()
-    first = int(first)
-    end = int(end) if end else first + 1
-    if first >= end:
-        raise UserError(
-            f"--classes {part}: holds no class; the end is not counted, so {first}-{first + 1} is "
-            "one class"
-        )
-    if end > len(names):
-        raise UserError(f"--classes {part}: reaches past {existing(names, where)}")
-    return range(first, end)
-
-
-def existing(names, where):
-    """What there is to choose from, for messages."""
-    shown = names if len(names) <= 10 else [*names[:9], "...", names[-1]]
-    return f"the {len(names)} class folders of {where}, counted from 0: {', '.join(shown)}"
 
 
 def class_files(root, names, flag):

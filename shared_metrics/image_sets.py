@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from shared_metrics.class_folders import choose
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images, read_rgb
+from shared_metrics.images import list_images, read_rgb, sub_folders
 from shared_metrics.process import usable_cores
 
 BATCH_BYTES = 2**27
@@ -52,8 +53,8 @@ def open_source(images, number=None, classes="", limit=None, name=""):
             only.
         number: how many images in all; required for a function, useful for an iterable, known for
             the others.
-        classes: only these, by sub-folder name or number in their sorted order ("cat,dog", "0-4"),
-            for folders and files with labels; "" for all.
+        classes: only these sub-folders, or labels of a file, see `class_folders.read_classes`
+            ("cat,dog", "0-5" without the 5th); "" for all.
         limit: at most so many of a folder's or file's images, spread evenly over them.
         name: what a record calls the images of an array, a function or an iterable.
     Raises: UserError naming what is wrong with the folder or file.
@@ -84,10 +85,8 @@ def open_source(images, number=None, classes="", limit=None, name=""):
 def _folder(folder, classes, limit):
     files = list_images(folder)
     if classes:
-        names = sorted(
-            {path.relative_to(folder).parts[0] for path in files if path.parent != folder}
-        )
-        chosen = {names[i] for i in _choose(classes, names, folder)}
+        names = [path.name for path in sub_folders(folder)]
+        chosen = {names[i] for i in choose(names, str(classes), folder)}
         files = [path for path in files if path.relative_to(folder).parts[0] in chosen]
     if not files:
         raise UserError(
@@ -107,25 +106,6 @@ def _spread(number, limit):
     """Numbers of at most `limit` of `number` things, evenly spread."""
     count = min(number, limit or number)
     return np.arange(count) * number // max(count, 1)
-
-
-def _choose(classes, names, where):
-    """Numbers of the chosen classes: each part a name, a number or a range of numbers."""
-    chosen = set()
-    for part in str(classes).split(","):
-        part = part.strip()
-        first, _, last = part.partition("-")
-        last = last or first
-        if part in names:
-            chosen.add(names.index(part))
-        elif first.isdigit() and last.isdigit() and int(first) <= int(last) < len(names):
-            chosen.update(range(int(first), int(last) + 1))
-        else:
-            first = ", ".join(map(str, names[:12])) + (", ..." if len(names) > 12 else "")
-            raise UserError(
-                f"--classes {classes}: no class {part!r} in {where} (it has {len(names)}: {first})"
-            )
-    return sorted(chosen)
 
 
 def _decode(files, size, start, step):
@@ -190,8 +170,9 @@ def _array_file(path, classes, limit):
             raise UserError(
                 f"--classes {classes}: {path} holds no `labels` for its {number} images"
             )
-        members = np.unique(labels).tolist()
-        chosen = np.isin(labels, [members[i] for i in _choose(classes, members, path)])
+        members = np.unique(labels)
+        wanted = choose([str(label) for label in members.tolist()], str(classes), path)
+        chosen = np.isin(labels, members[wanted])
     if limit:
         candidates = np.flatnonzero(chosen)
         chosen[:] = False

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shared_metrics import process
+from shared_metrics.class_folders import read_classes
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_name, file_sha256, shown, writing
 from shared_metrics.flags import BATCH, IMAGES, THREADS, YES_NO, Number, ranges
@@ -101,8 +102,8 @@ def accuracy_flags(add):
 def label_flag(add):
     """Add the flag of the classes to draw, by a parser's or a group's `add_argument`."""
     add("--labels", default="uniform",
-        help="uniform, data (as often as in the real images), or classes by name or number, e.g. "
-             "cat,dog or 0-9: each is drawn from every seed")
+        help="uniform, data (as often as in the real images), all, or classes by name or position, "
+             "e.g. cat,dog or 0-9 (10 classes): each is drawn from every seed")
 # fmt: on
 
 
@@ -206,7 +207,7 @@ def choose_seeds(args, count):
 def choose_labels(args, number, names=(), counts=None):
     """(seeds, labels) of the images to draw: int64 arrays of one length.
 
-    By name or number, --labels draws every class from every seed, class by class. "uniform" and
+    By name or position, --labels draws every class from every seed, class by class. "uniform" and
     "data" draw one class a seed, from that seed alone, so that image N is the same however many are
     drawn.
 
@@ -215,7 +216,10 @@ def choose_labels(args, number, names=(), counts=None):
     Raises: UserError for a class that is not there or named twice, and for missing counts.
     """
     if args.labels not in ("uniform", "data"):
-        classes = _named_labels(args.labels, number, names)
+        classes = list(range(number))
+        if args.labels != "all":
+            where = "this generator"
+            classes = read_classes(args.labels, names, "--labels", where, number, with_end=True)
         seeds = choose_seeds(args, -(-args.num_samples // len(classes)))
         if len(classes) * len(seeds) >= IMAGES.below:
             raise UserError(
@@ -238,24 +242,6 @@ def choose_labels(args, number, names=(), counts=None):
     edges = np.cumsum(np.asarray(counts, np.float64) / np.sum(counts))
     labels = np.searchsorted(edges, [draw.random() for draw in draws], side="right")
     return seeds, np.minimum(labels, number - 1)
-
-
-def _named_labels(text, number, names):
-    flag = f"--labels {text}"
-    words = text.split(",")
-    unknown = [word for word in words if word not in names]
-    if not unknown:
-        return _once(flag, [names.index(word) for word in words])
-    try:
-        labels = ranges(text)
-    except argparse.ArgumentTypeError:
-        raise UserError(
-            f"{flag}: no class '{unknown[0]}'. Give uniform, data, numbers such as 0-9, or names "
-            f"out of {', '.join(names[:10]) or '(the file names no classes)'}"
-        ) from None
-    if max(labels) >= number:
-        raise UserError(f"{flag}: this generator knows classes 0 to {number - 1}")
-    return _once(flag, labels)
 
 
 def _once(flag, values):

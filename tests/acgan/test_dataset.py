@@ -89,7 +89,7 @@ def test_names_go_before_numbers(dataset):
     assert dataset.choose_classes(names, "10-20") == [3]
     assert dataset.choose_classes(names, "random") == [5]
     assert dataset.choose_classes(names, "4,5") == [4, 5]  # no such folders: positions
-    with pytest.raises(UserError, match="no class folder '4' among"):
+    with pytest.raises(UserError, match="'random' is a name and others are not"):
         dataset.choose_classes(names, "4,random")
 
 
@@ -104,13 +104,13 @@ def test_names_go_before_numbers(dataset):
         ("5-5", "5-5: holds no class; the end is not counted, so 5-6"),
         ("0-5,4-9", "0-5,4-9: names c04 more than once"),
         ("c01,c02,c01", "c01,c02,c01: names c01 more than once"),
-        ("c01,c99", "c01,c99: no class folder 'c99'"),
-        ("", "'': no class folder ''"),
-        ("1,", "1,: no class folder '1'"),
-        ("-3", "-3: no class folder '-3'"),
+        ("c01,c99", "c01,c99: no class 'c99'"),
+        ("", "'': no class ''"),
+        ("1,", "1,: no class ''"),
+        ("-3", "-3: no class '-3'"),
         ("random:0", "random:0: cannot draw 0 of"),
         ("random:26", "random:26: cannot draw 26 of"),
-        ("9" * 6000, "no class folder"),
+        ("9" * 6000, "no class '999"),
     ],
 )
 def test_impossible_groups_are_one_line_that_says_what_there_is(dataset, folders, text, message):
@@ -119,7 +119,7 @@ def test_impossible_groups_are_one_line_that_says_what_there_is(dataset, folders
     line = str(error.value)
     assert line.startswith("--classes ") and message in line and "\n" not in line
     if "more than once" not in message and "holds no" not in message:
-        assert f"the 25 class folders of --dataroot {folders}, counted from 0: c00, c01" in line
+        assert f"the 25 classes of --dataroot {folders}, counted from 0: c00, c01" in line
         assert "c24" in line
 
 

@@ -58,7 +58,7 @@ def test_each_class_from_each_seed(trained, drawn, gans_drawing):
     folder = drawn("a")
     assert len(names(folder)) == 100 and names(folder)[-1] == "seed00009_class009"
     assert {"grid.png", "interpolation.png"} <= {path.name for path in folder.iterdir()}
-    few = drawn("b", "--classes", "3,7", "--per_class", 2, "--seed", 5, "--batch_size", 3)
+    few = drawn("b", "--labels", "3,7", "--per_class", 2, "--seed", 5, "--batch_size", 3)
     assert names(few) == [f"seed0000{s}_class00{c}" for s in (5, 6) for c in (3, 7)]
     for name in names(few):  # whatever is drawn beside it
         assert np.array_equal(read(few / f"images/{name}.png"), read(folder / f"images/{name}.png"))
@@ -93,13 +93,13 @@ def test_dcgan_draws_seeds_and_is_told_no_class(trained, drawn, run):
     trained("DCGAN")
     folder = drawn("a", "--num_samples", 12)
     assert names(folder) == [f"seed{seed:05d}" for seed in range(12)]
-    flags = ["--init_model", "run", "--output", "b", "--classes", "3"]
+    flags = ["--init_model", "run", "--output", "b", "--labels", "3"]
     assert "DCGAN is told no class" in run("test", *flags, code=2).err
 
 
 def test_interpolation_runs_from_one_seed_to_the_next(trained, drawn):
     trained("CGAN")
-    folder = drawn("a", "--seeds", "4,9", "--classes", "3", "--batch_size", 1)
+    folder = drawn("a", "--seeds", "4,9", "--labels", "3", "--batch_size", 1)
     (cells,) = panels(read(folder / "interpolation.png"), rows=1, columns=10, side=28)
     assert np.array_equal(cells[0], read(folder / "images/seed00004_class003.png"))
     assert np.array_equal(cells[-1], read(folder / "images/seed00009_class003.png"))
@@ -108,8 +108,8 @@ def test_interpolation_runs_from_one_seed_to_the_next(trained, drawn):
 
 def test_the_statistics_of_batchnorm_are_a_choice(trained, drawn):
     trained("CGAN")
-    running = drawn("a", "--classes", "1", "--per_class", 4)
-    batch = drawn("b", "--classes", "1", "--per_class", 4, "--bn_stats", "batch")
+    running = drawn("a", "--labels", "1", "--per_class", 4)
+    batch = drawn("b", "--labels", "1", "--per_class", 4, "--bn_stats", "batch")
     name = "images/seed00000_class001.png"
     assert not np.array_equal(read(running / name), read(batch / name))
     assert record(batch)["checkpoint"]["bn_stats"] == "batch"
@@ -359,7 +359,7 @@ def test_a_test_is_not_overwritten(trained, drawn, run, data_dir):
 @pytest.mark.parametrize(
     "name, flags, message",
     [
-        ("CGAN", ["--classes", "12"], "--labels 12: this generator knows classes 0 to 9"),
+        ("CGAN", ["--labels", "12"], "--labels 12: reaches past the 10 classes"),
         ("CGAN", ["--real", "x"], "--real x: is for --metrics"),
         ("Pix2pix", ["--direction", "BtoA"], "--direction BtoA: this generator was trained AtoB"),
         ("Pix2pix", ["--seeds", "1"], "--seeds: pictures are drawn from pictures"),

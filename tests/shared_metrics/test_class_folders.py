@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared_metrics import data_check, image_sets
-from shared_metrics.class_folders import class_names, refuse_others
+from shared_metrics import data_check, image_sets, testing
+from shared_metrics.class_folders import class_names, read_classes, refuse_others
 from shared_metrics.errors import UserError
 from shared_metrics.images import list_images
 
@@ -110,3 +110,59 @@ def test_other_classes_are_refused_by_name():
         refuse_others(["cat", "dog"], ["cat", "owl"], "--held_out X")
     with pytest.raises(UserError, match="holds dog, which is no class"):
         refuse_others(["cat", "dog"], ["cat"], "--real X", exactly=True)
+
+
+# ---- which of them: one reading of --classes and of --labels
+
+
+def chosen_by_acgan(module, root, text):
+    return module("dataset").ClassFolder(root, 8, text).classes
+
+
+def chosen_by_judge(module, root, text):
+    from shared_metrics.judges import classifier
+
+    args = {"data_path": root, "val_path": root, "classes": text, "imsize": 8}
+    return classifier.open_data(argparse.Namespace(any_folders=False, **args))[0].classes
+
+
+def chosen_by_scores(module, root, text):
+    source = image_sets.open_source(root, classes=text)
+    names = class_names(root, "")
+    return [names[int(image[0, 0, 0])] for batch in source.read(99, 0, 1) for image in batch]
+
+
+def chosen_by_labels(module, root, text):
+    """The end of a range is one of --labels, not of --classes."""
+    names = class_names(root, "")
+    args = argparse.Namespace(labels=text, seeds="0", seed=0, num_samples=1)
+    return [names[i] for i in testing.choose_labels(args, len(names), names)[1]]
+
+
+COMMANDS = [chosen_by_acgan, chosen_by_judge, chosen_by_scores, chosen_by_labels]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_reads_a_choice_alike(tmp_path, paper, command):
+    paper("acgan")
+    for i, name in enumerate(sorted(map(str, range(12)))):  # 0, 1, 10, 11, 2, ...
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / name / "0.png")
+    end = 3 if command is chosen_by_labels else 4
+    for text in ("2,3", f"2-{end}", f"2,3-{end}"):
+        assert command(importlib.import_module, tmp_path, text) == ["2", "3"]
+    for i in (2, 3):
+        (tmp_path / str(i)).rename(tmp_path / f"{i} renamed")
+    (tmp_path / "0").rename(tmp_path / "00")  # 00, 1, 10, 11, 2 renamed, ...
+    assert command(importlib.import_module, tmp_path, "2,3") == ["10", "11"]
+    with pytest.raises(UserError, match="4 is the name of one class and.* 2 renamed"):
+        command(importlib.import_module, tmp_path, "4,2")
+    with pytest.raises(UserError, match="no class 'cat' among the 12 classes"):
+        command(importlib.import_module, tmp_path, "cat")
+
+
+def test_numbers_with_zeros_before_them_are_names(tmp_path):
+    names = [f"{i:02d}" for i in range(12)]
+    for text in ("02-04", "02,03", "2,3", "2-4"):
+        assert read_classes(text, names, "--classes", "here") == [2, 3]
+    assert read_classes("1-3", [], "--labels", "here", number=4, with_end=True) == [1, 2, 3]

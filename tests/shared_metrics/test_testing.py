@@ -45,15 +45,16 @@ def test_named_labels_are_drawn_with_every_seed():
 
 def test_classes_named_by_numbers_are_names():
     assert chosen(labels="2", names=("4", "2", "0"), num_samples=1) == [[0], [1]]
+    assert chosen(labels="all", names=("4", "2", "0"), seeds="7") == [[7, 7, 7], [0, 1, 2]]
 
 
 @pytest.mark.parametrize(
     "text, told",
     [
-        ("0-3", "--labels 0-3: this generator knows classes 0 to 2"),
+        ("0-3", "--labels 0-3: reaches past the 3 classes of this generator"),
         ("ant,cow", "--labels ant,cow: no class 'cow'.*ant, bee, cat"),
-        ("1,0-2", "--labels 1,0-2: names one twice"),
-        ("cat,cat", "--labels cat,cat: names one twice"),
+        ("1,0-2", "--labels 1,0-2: names bee more than once"),
+        ("cat,cat", "--labels cat,cat: names cat more than once"),
         ("data", "--labels data: needs the class folders"),
     ],
 )
