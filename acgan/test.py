@@ -5,12 +5,13 @@ cd acgan && python test.py --check_path PATH --which_epoch 499
 
 import dataclasses
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from recipes import PUBLISHED, RECIPES
-from shared_metrics import process, testing
+from shared_metrics import films, process, testing
 from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import CHANNELS, CLASSES, IMAGES, new_parser, not_negative, original_words
@@ -44,6 +45,7 @@ def parser():
     )
     add = p.add_argument_group("classes").add_argument
     testing.label_flag(add)
+    films.film_flag(add)
     add("--class_result_path", default="",
         help="for a picture a class (default: OUTPUT_DIR/class_results)")
     add = p.add_argument_group("the paper's scores").add_argument
@@ -206,11 +208,15 @@ def main(argv=None):
     scores = testing.open_scores(args, metrics, len(seeds), data=real)
     if data is not None and not metrics:
         check_pictures(data)
+
+    def picture(noise, labels):
+        return draw(generator, noise, labels, path)
+
     gallery = testing.Gallery(most=min(100, max(1, 10_000 // classes.number)))
     with output:
         for part in testing.parts(len(seeds), args.batch_size):
             noise = testing.latents(seeds[part], arch.nz)
-            images = draw(generator, noise, labels[part], path)
+            images = picture(noise, labels[part])
             output.write(testing.file_names(seeds[part], labels[part]), images)
             scores.update(images)
             measures.update(images, labels[part])
@@ -228,7 +234,9 @@ def main(argv=None):
     folder = output.folder
     show_samples(gallery, classes, folder, class_folder)
     noise = testing.latents((seeds[0] + np.arange(10)) % 2**32, arch.nz)
-    show_latents(lambda z, y: draw(generator, z, y, path), noise, gallery, classes, folder)
+    show_latents(picture, noise, gallery, classes, folder)
+    latents = partial(testing.latents, z_dim=arch.nz)
+    films.write_film(args, folder, seeds, latents, picture, np.array(gallery.rows()))
     if data is not None:
         record["nearest_real"] = show_nearest(gallery, data, classes, folder / "nearest.png")
     output.finish(record, own=of_paper["scores"])

@@ -7,7 +7,7 @@ import paddle
 
 import drawing
 from dataset import rgb
-from shared_metrics import testing, weights
+from shared_metrics import films, testing, weights
 from shared_metrics.errors import UserError
 from shared_metrics.flags import BATCH
 from shared_metrics.images import grid, save_png
@@ -31,6 +31,7 @@ def add_flags(parser):
     add("--per_class", type=BATCH, default=10, help="pictures of each class, a seed each")
     add("--judge", default="",
         help="a file of `python -m shared_metrics.judges digits` (or classifier), to score by")
+    films.film_flag(add)
 # fmt: on
 
 
@@ -134,6 +135,8 @@ def run(args, state, room):
     save_png(gallery.grid(titles.get), output.folder / "grid.png")
     between = interpolation(painter, seeds, labels, names)
     save_png(between, output.folder / "interpolation.png")
+    cells = None if labels is None else np.array(gallery.rows())
+    films.write_film(args, output.folder, seeds, painter.latents, painter.draw, cells)
     return output, record, own["scores"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dataset import ClassFolder, center_crops
 from recipes import PUBLISHED, RECIPES
-from shared_metrics import process, testing
+from shared_metrics import films, process, testing
 from shared_metrics.class_folders import refuse_others
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
@@ -45,6 +45,7 @@ def parser():
                          real="image folder or statistics file of the real images")
     add = p.add_argument_group("classes").add_argument
     testing.label_flag(add)
+    films.film_flag(add)
     add("--test_data_path", default="",
         help="class folders: to name the classes, for acc of real images too, and for --labels "
              "data, then the default")
@@ -214,12 +215,15 @@ def main(argv=None):
     def name(label):
         return classes[label] if classes else str(label)
 
+    def picture(z, labels):
+        return draw(generator, z, labels, args.pretrained_model)
+
     set_bn_stats(generator, args.bn_stats, arch, args.standing_batches, args.batch_size)
     gallery = testing.Gallery()
     with output:
         for part in testing.parts(len(seeds), args.batch_size):
             z = testing.latents(seeds[part], arch.z_dim)
-            images = draw(generator, z, labels[part], args.pretrained_model)
+            images = picture(z, labels[part])
             output.write(testing.file_names(seeds[part], labels[part]), images)
             scores.update(images)
             if accuracy:
@@ -237,6 +241,8 @@ def main(argv=None):
         rows = [("is", inception_score, how), ("fid", fid, how)]
         record["published"] += testing.published(rows, where)
     save_png(gallery.grid(name), output.folder / "grid.png")
+    latents = partial(testing.latents, z_dim=arch.z_dim)
+    films.write_film(args, output.folder, seeds, latents, picture, np.array(gallery.rows()))
     output.finish(record, own=judged["scores"])
 
 

@@ -5,9 +5,8 @@ import copy
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from PIL import Image
 
-from shared_metrics import files, process
+from shared_metrics import films, process
 from shared_metrics.errors import UserError
 from shared_metrics.images import grid, read_rgb, to_uint8
 from shared_metrics.runs.ema import ema_update
@@ -298,10 +297,6 @@ def join_samples(folder, most):
     """Write samples.gif from the sample grids, `most` of them at the most, evenly spread."""
     paths = sorted((folder / "samples").glob("iter_*.png"))
     chosen = np.linspace(0, len(paths) - 1, min(len(paths), most)).astype(int)
-    frames = []  # each with the palette of 256 colours that a GIF has
-    for i in chosen:
-        frames.append(read_rgb(paths[i]).convert("P", palette=Image.Palette.ADAPTIVE))
-    if frames:
-        how = {"format": "GIF", "save_all": True, "append_images": frames[1:]}
-        with files.atomic_path(folder / "samples.gif") as temporary:
-            frames[0].save(temporary, duration=200, loop=0, **how)  # 200 ms each, for ever
+    if paths:
+        pictures = (np.asarray(read_rgb(paths[i])) for i in chosen)
+        films.save_gif(pictures, folder / "samples.gif", milliseconds=200)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from shared_metrics import process
+from shared_metrics import films, process
 from shared_metrics.class_folders import read_classes
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_name, file_sha256, shown, writing
@@ -34,7 +34,7 @@ from shared_metrics.results import write_record
 
 SEEDS = 2**32  # numpy takes seeds below
 NAMED = "images/seed*_class*.png"  # what `file_names` gives
-WRITTEN = ("grid.png", "results.json", "training.jsonl")  # besides
+WRITTEN = ("grid.png", films.NAME, "results.json", "training.jsonl")  # besides
 SHOWN = 20  # more classes than these are not shown one by one
 
 

@@ -99,7 +99,9 @@ def test_dcgan_draws_seeds_and_is_told_no_class(trained, drawn, run):
 
 def test_interpolation_runs_from_one_seed_to_the_next(trained, drawn):
     trained("CGAN")
-    folder = drawn("a", "--seeds", "4,9", "--labels", "3", "--batch_size", 1)
+    folder = drawn("a", "--seeds", "4,9", "--labels", "3", "--batch_size", 1, "--film", 3)
+    with Image.open(folder / "film.gif") as film:  # to seed 9 and back
+        assert film.n_frames == 6
     (cells,) = panels(read(folder / "interpolation.png"), rows=1, columns=10, side=28)
     assert np.array_equal(cells[0], read(folder / "images/seed00004_class003.png"))
     assert np.array_equal(cells[-1], read(folder / "images/seed00009_class003.png"))

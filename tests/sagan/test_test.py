@@ -99,7 +99,7 @@ def test_images_grid_and_record(sagan, tmp_path):
     path = saved(sagan, tmp_path)
     flags = f"--device cpu --pretrained_model {path} --seeds 0-2,9 --labels dog,owl".split()
     flags += ["--batch_size", "3"]
-    run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "raw", "--no_ema")
+    run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "raw", "--no_ema", "--film", 2)
     names = sorted(p.name for p in (tmp_path / "raw" / "images").iterdir())
     assert names == [f"seed{s:05d}_class{y:03d}.png" for s in (0, 1, 2, 9) for y in (1, 2)]
     G = small_generator(sagan)
@@ -116,6 +116,8 @@ def test_images_grid_and_record(sagan, tmp_path):
         k: record["published"][3][k] for k in ("score", "value")
     }
     assert Image.open(tmp_path / "raw" / "grid.png").height > 2 * 32
+    with Image.open(tmp_path / "raw" / "film.gif") as film:  # four seeds, two classes
+        assert film.n_frames == 8 and film.width > 2 * 32
 
     run_cli("sagan", "test.py", *flags, "--output_dir", tmp_path / "ema")
     image = np.asarray(Image.open(tmp_path / "ema" / "images" / "seed00009_class002.png"))
