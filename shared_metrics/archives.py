@@ -50,6 +50,27 @@ def extract(archive, folder, limit=LIMIT):
     return folder
 
 
+def read_member(archive, name, budget):
+    """The bytes of an entry of an open zip archive, as many as it declares.
+
+    Args: budget, unpickle.Budget, which they are taken from before any is unpacked.
+    Raises: ValueError for an encrypted entry and for other methods than torch's and numpy's (with
+        bzip2 and LZMA, zipfile unpacks all before it counts); KeyError, EOFError, BadZipFile, ...
+    """
+    entry = archive.getinfo(name)
+    if entry.flag_bits & 1:
+        raise ValueError("its entries are encrypted")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("its entries are packed by a method other than deflate")
+    budget.take(entry.file_size)
+    with archive.open(entry) as file:
+        data = file.read(entry.file_size)
+        if len(data) != entry.file_size:
+            raise EOFError("an entry is shorter than declared")
+        file.read(1)  # which checks its sum
+    return data
+
+
 def _unpack(archive, folder, limit):
     left = limit
     try:

@@ -5,11 +5,13 @@ Source of the layouts: torch/serialization.py.
 """
 
 import io
+import math
 import zipfile
 
 import numpy as np
 
-from shared_metrics.unpickle import GLOBALS, StandIn, Unpickler, plain
+from shared_metrics.archives import read_member
+from shared_metrics.unpickle import GLOBALS, Opaque, StandIn, Unpickler, check_keys, plain
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of 0x1950a86a20f9469cfc6c
 BFLOAT16 = "bfloat16"  # numpy has none: read as uint16, given as float32
@@ -52,7 +54,7 @@ class Tensor(StandIn):
         self.size = size
         self.stride = stride
 
-    def plain(self, budget):
+    def plain(self, budget, depth):
         data = self.storage.data
         numbers = (self.offset, *self.size, *self.stride)
         odd = any(type(n) is not int or n < 0 for n in numbers)
@@ -60,6 +62,7 @@ class Tensor(StandIn):
             raise ValueError("a tensor with an odd shape")
         if 0 in self.size:
             return np.zeros(self.size, data.dtype)
+        budget.take(math.prod(self.size) * data.itemsize)
         # as_strided reads whatever memory it is pointed at: the last element must lie in the data.
         last = self.offset
         for n, step in zip(self.size, self.stride, strict=True):
@@ -68,7 +71,6 @@ class Tensor(StandIn):
             raise ValueError("a tensor reaches past its storage")
         strides = [data.itemsize * step for step in self.stride]  # torch counts numbers, not bytes
         view = np.lib.stride_tricks.as_strided(data[self.offset :], self.size, strides)
-        budget.take(view.nbytes)
         return np.array(view, order="C")
 
 
@@ -78,10 +80,12 @@ class Module(StandIn):
     name = "TorchScript module"
 
     def set_state(self, state):
-        self.attributes = dict(state)
+        if not isinstance(state, dict):
+            raise ValueError("a TorchScript module without attributes")
+        self.attributes = state
 
-    def plain(self, budget):
-        return plain(self.attributes, budget)
+    def plain(self, budget, depth):
+        return plain(self.attributes, budget, depth)
 
 
 TORCH_GLOBALS = {
@@ -113,6 +117,7 @@ class TorchUnpickler(Unpickler):
 
     def persistent_load(self, pid):
         kind, dtype, key, _, count, *view = pid
+        check_keys([key])
         if kind != "storage" or self.storage_of is None:
             raise ValueError("an unknown persistent id")
         if view and view[0] is not None:
@@ -136,8 +141,7 @@ def read_zip(path, budget):
         root = pickles[0][: -len("data.pkl")]
 
         def read(name):
-            budget.take(archive.getinfo(root + name).file_size)
-            return archive.read(root + name)
+            return read_member(archive, root + name, budget)
 
         if root + "byteorder" in archive.namelist() and read("byteorder") != b"little":
             raise ValueError("its numbers are big-endian")
@@ -181,7 +185,11 @@ def read_legacy(file, budget):
         return storages.setdefault(key, Storage(dtype, count))
 
     value = TorchUnpickler(file, budget, storage_of).load()
-    for key in TorchUnpickler(file, budget).load():
+    if isinstance(value, Opaque):
+        return value
+    keys = TorchUnpickler(file, budget).load()
+    check_keys(keys)
+    for key in keys:
         storage = storages[key]
         if int.from_bytes(file.read(8), "little") != storage.count:
             raise ValueError("a storage with two sizes")

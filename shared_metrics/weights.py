@@ -7,17 +7,20 @@ import mmap
 import os
 import pickle
 import re
+import stat
 import struct
 import zipfile
 import zlib
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 
 from shared_metrics import torch_files
 from shared_metrics.errors import UserError
 from shared_metrics.files import SCALARS, writing
-from shared_metrics.unpickle import Budget, Refused, Unpickler, plain, printable
+from shared_metrics.process import warn
+from shared_metrics.unpickle import Budget, Opaque, Refused, Unpickler, plain, printable
 
 # What a damaged file makes the readers raise: the stream is random bytes to them.
 # fmt: off
@@ -44,19 +47,32 @@ def load(path):
     Containers: .pdparams / .pdopt of paddle.save (2.x and 3.x), plain pickles of arrays (CIFAR's
     too: bytes keys), torch zip, torch legacy, TorchScript (modules flattened into dotted names),
     .safetensors.
+    Objects of other programs beside the weights (argparse.Namespace, torch.device, ...) are left
+    out, with a warning that names them.
     Returns: nested dict / list / tuple of fresh numpy arrays and Python scalars, strings, bytes;
         bfloat16 as float32.
-    Raises: UserError naming the file when it is missing, empty, a web page, cut, damaged, or holds
-        a foreign object (which is named and never called).
+    Raises: UserError naming the file when it is missing, a folder, no regular file, empty, a web
+        page, a Git LFS pointer, cut, damaged, or holds nothing but a foreign object (which is named and never called).
     """
+    if Path(path).is_dir():
+        example = newest(path)
+        hint = f"its newest checkpoint {example}" if example else "the weights' own"
+        raise UserError(f"{path}: a folder, not a file; give {hint}")
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise OSError("no regular file")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise UserError(f"{path}: the file is empty; save or download it again")
             # Mapped, not read: the readers copy what they need out of a file of gigabytes.
+            budget = Budget(size)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _read(path, data, Budget(size))
+                contents = _read(path, data, budget)
+        if isinstance(contents, Opaque):
+            raise Refused(contents.name)
+        if budget.skipped and contents in ({}, [], ()):
+            raise Refused(min(budget.skipped))
     except UserError:
         raise
     except Refused as error:
@@ -73,16 +89,46 @@ def load(path):
         raise UserError(
             f"{path}: cut, damaged or no weights file ({reason}); save or download it again"
         ) from None
+    if budget.skipped:
+        names = sorted(budget.skipped)
+        more = ", ..." if len(names) > 5 else ""
+        warn(
+            f"{path}: left out objects of other programs ({', '.join(names[:5])}{more}); nothing "
+            "of them was run"
+        )
+    return contents
 
 
-def _read(path, data, budget):
-    head = data[:512]
+def check_head(path, head):
+    """UserError for a file that others put in the place of the one that was meant.
+
+    Args: head, its first 512 bytes.
+    """
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # after a byte order mark or blanks
         raise UserError(
             f"{path}: a web page, not weights; open the link in a browser and save the file itself"
         )
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError(
+            f"{path}: a Git LFS pointer, which only names the file; fetch that by `git lfs pull` or "
+            "download it"
+        )
     if head.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh")):
         raise UserError(f"{path}: a compressed file; unpack it and give the weights file inside")
+
+
+def newest(folder):
+    """The newest checkpoint of a run's folder, or of its checkpoints/; None where there is none."""
+    for place in (Path(folder), Path(folder) / "checkpoints"):
+        files = sorted(place.glob("iter_*.pdparams"), key=lambda path: (len(path.name), path.name))
+        if files:
+            return files[-1]
+    return None
+
+
+def _read(path, data, budget):
+    head = data[:512]
+    check_head(path, head)
     if head.startswith(b"PK"):
         return torch_files.read_zip(path, budget)
     if head.startswith(torch_files.LEGACY_MAGIC):

@@ -158,13 +158,21 @@ def test_damaged_files_are_named(tmp_path):
     assert "web page" in refusal(path, b"\n <!DOCTYPE html><html>404</html>")
     assert "compressed" in refusal(path, b"\xfd7zXZ\x00\x00")
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
-    assert "no weights file" in refusal(path, pointer)
+    assert "a Git LFS pointer" in refusal(path, pointer)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mu.npy", "x")
     assert "data.pkl" in refusal(path, path.read_bytes())
     with pytest.raises(UserError, match=r"missing\.pth.*No such file"):
         weights.load(tmp_path / "missing.pth")
-    with pytest.raises(UserError, match="directory"):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: cannot be read .no regular file"):
+        weights.load(tmp_path / "pipe")
+    with pytest.raises(UserError, match="a folder, not a file; give the weights' own"):
+        weights.load(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    for number in (9_999_999, 10_000_000):
+        (tmp_path / "checkpoints" / f"iter_{number}.pdparams").touch()
+    with pytest.raises(UserError, match="newest checkpoint .*/checkpoints/iter_10000000.pdparams$"):
         weights.load(tmp_path)
 
 
