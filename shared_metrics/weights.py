@@ -52,7 +52,8 @@ def load(path):
     Returns: nested dict / list / tuple of fresh numpy arrays and Python scalars, strings, bytes;
         bfloat16 as float32.
     Raises: UserError naming the file when it is missing, a folder, no regular file, empty, a web
-        page, a Git LFS pointer, cut, damaged, or holds nothing but a foreign object (which is named and never called).
+        page, a Git LFS pointer, cut, damaged, or holds nothing but a foreign object (which is named
+        and never called).
     """
     if Path(path).is_dir():
         example = newest(path)
@@ -110,7 +111,7 @@ def check_head(path, head):
         )
     if head.startswith(b"version https://git-lfs"):
         raise UserError(
-            f"{path}: a Git LFS pointer, which only names the file; fetch that by `git lfs pull` or "
+            f"{path}: a Git LFS pointer, which only names the file; get it by `git lfs pull` or "
             "download it"
         )
     if head.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh")):
