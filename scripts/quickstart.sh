@@ -35,11 +35,8 @@ print(1 if paddle.device.is_compiled_with_cuda() else min(2, usable_cores()))"
 
 train() (
     cd "$ROOT/sagan"
-    processes=$(count_processes)
-    "$VENV/bin/python" -m paddle.distributed.launch --nproc_per_node "$processes" \
-        --log_dir "$folder/launch" --log_level WARNING \
-        train.py --data_path "$folder/data/train" --recipe cifar10 --imsize 32 --no-flip \
-        --g_conv_dim 8 --d_conv_dim 16 --batch_size $((32 / processes)) --d_steps_per_iter 1 \
+    "$VENV/bin/python" train.py --data_path "$folder/data/train" --recipe cifar10 --imsize 32 --no-flip \
+        --g_conv_dim 8 --d_conv_dim 16 --batch_size 32 --processes "$(count_processes)" --d_steps_per_iter 1 \
         --g_lr 4e-4 --d_lr 8e-4 --ema_decay 0.995 --ema_start 100 \
         --iterations "$iterations" --log_every 25 --sample_every 325 --save_every 325 \
         --eval_every 325 --eval_samples 600 --real_stats "$folder/real.npz" --inception_weights random \

@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 
 from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.launch import launch, share_batch
 from shared_metrics.outputs import check_folder
 
 YES_NO = argparse.BooleanOptionalAction  # --flag and --no-flag
@@ -89,6 +90,9 @@ def run_flags(parser, name, output_dir):
     add("--seed", type=SEED,
         help="fixes weights, order, latents and augmentation (default: 0, or the resumed run's)")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
+    add("--processes", type=processes, default=1,
+        help="how many share each batch, by paddle.distributed.launch; auto: the cores, where the "
+             "batch divides")
     add("--amp", nargs="?", const="fp16", default="none", choices=["none", "fp16", "bf16"],
         help="mixed precision (GPU); alone: fp16")
     add("--num_workers", type=THREADS.or_0, default=4,
@@ -138,7 +142,7 @@ def with_recipe(parser, recipes, argv, values=None):
         argv: the words after the command, or None for those of this process.
         values: {flag: value} that outranks the recipe's.
     Returns: the namespace, with `seed_given`: whether --seed was among them.
-    Raises: UserError for --pretrained_model together with --resume.
+    Raises: UserError for --pretrained_model together with --resume, and see `share_batch`.
     """
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     # A recipe sets defaults, so its name must be read before the rest.
@@ -157,13 +161,15 @@ def with_recipe(parser, recipes, argv, values=None):
             f"{' or '.join(words)} and --resume: give one; --resume goes on, --pretrained_model "
             "starts anew"
         )
+    share_batch(args)
     return args
 
 
 def begin(args, reads=(), writes=()):
     """Ready the process for a run: its folders, CPU threads, device, process group.
 
-    Call it before Paddle is imported.
+    With --processes it becomes the launcher of processes that come here again. Call it before
+    Paddle is imported.
     Args: reads, files and folders of the run's data, "" for none; writes, flags (without dashes) of
         the folders that it writes besides --output_dir.
     Returns: the line that tells what was set.
@@ -178,6 +184,7 @@ def begin(args, reads=(), writes=()):
         raise UserError(
             f"--amp {args.amp}: Paddle has no mixed precision on the CPU; leave the flag out"
         )
+    launch(args, device)
     process.init_distributed()
     return configured
 
@@ -198,6 +205,11 @@ def run_notes(args, recipe):
         ours = f"{args.batch_size} x {world} process(es)"
         lines.append(f"batch {ours}; the published run had {published}")
     return lines
+
+
+def processes(text):
+    """A number of processes, or "auto"."""
+    return text if text == "auto" else THREADS(text)
 
 
 def truth(text):

@@ -39,6 +39,13 @@ def test_every_number_has_bounds(paper):
                         parser.parse_args([f"{action.option_strings[0]}={text}"])
 
 
+def test_every_training_takes_several_processes(paper):
+    for command, parser in parsers(paper).items():
+        if command.endswith("train"):
+            (action,) = [a for a in parser._actions if a.dest == "processes"]
+            assert (action.default, action.type("auto"), action.type("2")) == (1, "auto", 2)
+
+
 @pytest.mark.parametrize("flag", ["--batch_size 1e30", "--limit 1e12", "--keep -1"])
 def test_the_shared_commands(flag, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -5,6 +5,7 @@ tests/<folder>/two_steps*.py OUT takes two iterations, alone or under the launch
 OUT/rank<r>.pdparams: {network: its state}.
 """
 
+import json
 import os
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from shared_metrics import weights
 from tests.conftest import ROOT, run_cli
+from tests.contract.papers import PAPERS
 
 SCRIPTS = sorted((ROOT / "tests").glob("*/two_steps*.py"))
 
@@ -38,3 +40,15 @@ def test_two_processes_equal_one_on_the_joined_batch(script, tmp_path):
             assert np.array_equal(first, second), f"{network}.{name} differs between the processes"
             difference = f"{network}.{name} differs from one process"
             assert np.allclose(first, value, atol=1e-5), difference
+
+
+def test_processes_starts_the_launcher(tmp_path):
+    spec = PAPERS["sagan"]
+    flags = spec.flags(spec.data(tmp_path), tmp_path / "run", 1, processes=2)
+    run = run_cli(spec.folder, *flags, env={"OMP_NUM_THREADS": "1"}, timeout=300)
+    assert "2 processes, 4 images of a batch each" in run.stdout
+    assert "2 process(es) on cpu" in (tmp_path / "run" / "log.txt").read_text()
+    args = json.loads((tmp_path / "run" / "args.json").read_text())
+    assert (args["processes"], args["batch_size"]) == (2, 4)
+    assert (tmp_path / "run" / "launch" / "workerlog.1").is_file()
+    assert (tmp_path / "run" / "checkpoints" / "iter_0000001.pdparams").is_file()
