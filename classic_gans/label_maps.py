@@ -7,16 +7,17 @@ from matplotlib.colors import hsv_to_rgb
 from PIL import Image
 
 from shared_metrics.errors import UserError
-from shared_metrics.images import read_rgb, stacks
+from shared_metrics.images import stacks
 from shared_metrics.label_maps import (
     UNKNOWN,
     allowed,
+    cut,
     doubts,
     out_of_range,
+    palette_of,
     read_ids,
-    resize_ids,
+    read_pair,
     unknown_ids,
-    wrong_size,
 )
 
 CHECKED = 32  # items that are read at start, so that a mistake common to all is told at once
@@ -89,6 +90,7 @@ class LabelledPhotos:
                     "much"
                 )
         self.items = items
+        self.palette = palette_of(items)
         self.label_nc = label_nc
         self.contain_dontcare_label = contain_dontcare_label
         self.zero_is_unknown = zero_is_unknown
@@ -104,16 +106,28 @@ class LabelledPhotos:
         """The photo (or map) behind item `index`, for messages and file names."""
         return str(self.items[index][0] or self.items[index][1])
 
-    def check(self):
-        """Read some items, evenly spread. Raises: UserError as `load`."""
+    def check(self, skip_bad=False):
+        """Read some items, evenly spread. Raises: UserError as `load`, with skip_bad only where
+        none of them can be read.
+        """
+        good = 0
         for index in np.unique(np.linspace(0, len(self) - 1, CHECKED).astype(int)):
-            self.load(int(index), np.random.default_rng(0))
+            try:
+                self.load(int(index), np.random.default_rng(0))
+                good += 1
+            except UserError as error:
+                if not skip_bad:
+                    raise
+                bad = error
+        if not good:
+            raise bad
 
     def doubts(self):
         """Lines on label maps that show fewer than two classes."""
         if self.zero_is_unknown:
-            return doubts(self.items, {0, self.label_nc + 1})
-        return doubts(self.items, unknown_ids(self.label_nc, self.contain_dontcare_label))
+            return doubts(self.items, {0, self.label_nc + 1}, self.palette)
+        unknown = unknown_ids(self.label_nc, self.contain_dontcare_label)
+        return doubts(self.items, unknown, self.palette)
 
     def load(self, index, rng=None):
         """One item; rng for the crop's place and the mirror.
@@ -123,48 +137,43 @@ class LabelledPhotos:
         Raises: UserError naming a file that cannot be read, has an id out of range or another size
             than its photo.
         """
-        photo_file, label_file, instance_file = self.items[index]
-        labels = self.read_labels(label_file)
-        photo = read_rgb(photo_file) if photo_file else Image.new("RGB", labels.shape[::-1])
-        instances = read_ids(instance_file) if instance_file else labels
-        for file, ids in ((label_file, labels), (instance_file, instances)):
-            if file and ids.shape[::-1] != photo.size:
-                raise UserError(wrong_size(photo_file, photo.size, file, ids))
-        window = self.window(rng)
-        photo = np.asarray(photo.resize(self.load_size, Image.Resampling.BICUBIC), np.float32)
-        photo = photo[window].transpose(2, 0, 1) / 127.5 - 1.0
-        arrays = [
-            resize_ids(labels, *self.load_size)[window],
-            resize_ids(instances, *self.load_size)[window],
-            photo,
-        ]
+        photo, *maps = read_pair(self.items[index], self.read_labels)
+        photo, maps = cut(photo, maps, self.load_size, self.window(rng))
+        photo = np.asarray(photo, np.float32).transpose(2, 0, 1) / 127.5 - 1.0
+        arrays = [*maps, photo]
         if self.flip and rng.random() < 0.5:
             arrays = [array[..., ::-1] for array in arrays]
         return tuple(np.ascontiguousarray(array) for array in arrays)
 
     def window(self, rng):
-        """Rows and columns of the crop, the same for photo and maps; the last place is possible."""
+        """(left, top, right, bottom) of the crop, the same for photo and maps; the last place is
+        possible.
+        """
         room = [load - crop for load, crop in zip(self.load_size, self.crop_size, strict=True)]
         if self.crop_type == "random" and any(room):
             left, top = (rng.integers(r + 1) for r in room)
         else:
             left, top = (r // 2 for r in room)
         width, height = self.crop_size
-        return slice(top, top + height), slice(left, left + width)
+        return left, top, left + width, top + height
 
     def pictures(self, skip_bad=False):
-        """The photos as scores see them: batches of uint8 (n, H, W, 3), resized to crop_size."""
-        return stacks(
-            self.items,
-            lambda item: read_rgb(item[0]).resize(self.crop_size, Image.Resampling.BICUBIC),
-            skip_bad,
-        )
+        """The photos as scores see them: batches of uint8 (n, H, W, 3), resized to crop_size.
+
+        skip_bad leaves out pairs that cannot be read. Raises: UserError naming the file otherwise.
+        """
+
+        def resized(item):
+            photo, _, _ = read_pair(item, self.read_labels)
+            return photo.resize(self.crop_size, Image.Resampling.BICUBIC)
+
+        return stacks(self.items, resized, skip_bad)
 
     def read_labels(self, path):
         """The classes in a label map, int64 (H, W), unknown pixels as label_nc. Raises UserError
         naming the file and an id out of range.
         """
-        labels = read_ids(path)
+        labels = read_ids(path, self.palette)
         if self.zero_is_unknown:
             labels = np.where(labels == 0, UNKNOWN, labels - 1)
         if self.contain_dontcare_label and self.label_nc <= UNKNOWN:

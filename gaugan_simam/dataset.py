@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
@@ -17,14 +16,16 @@ from shared_metrics.images import read_rgb, stacks
 from shared_metrics.label_maps import (
     UNKNOWN,
     allowed,
+    cut,
     doubts,
     few_classes,
     find_folders,
     out_of_range,
     pair,
+    palette_of,
     read_ids,
     read_label,
-    resize_ids,
+    read_pair,
     unknown_ids,
     wrong_size,
 )
@@ -88,6 +89,7 @@ class PairFolder:
                 f"--load_size {load_size}: smaller than --crop_size {crop_size}; give at least as "
                 "much"
             )
+        self.palette = palette_of(self.items)
         self.label_nc = label_nc
         self.contain_dontcare_label = contain_dontcare_label
         self.load_size = load_size
@@ -137,29 +139,23 @@ class PairFolder:
 
     def doubts(self):
         """Lines on label maps that show fewer than two classes, see `label_maps.doubts`."""
-        return doubts(self.items, unknown_ids(self.label_nc, self.contain_dontcare_label))
+        unknown = unknown_ids(self.label_nc, self.contain_dontcare_label)
+        return doubts(self.items, unknown, self.palette)
+
+    def _read_labels(self, path):
+        return read_label(path, self.label_nc, self.contain_dontcare_label, self.palette)
 
     def _pixels(self, index, rng=None):
         """(labels, instances, PIL photo), resized and cropped at one place."""
-        photo_file, label_file, instance_file = self.items[index]
-        photo = read_rgb(photo_file)
-        labels = read_label(label_file, self.label_nc, self.contain_dontcare_label)
-        instances = read_ids(instance_file) if instance_file else labels
-        for file, ids in ((label_file, labels), (instance_file, instances)):
-            if file and ids.shape != photo.size[::-1]:
-                raise UserError(wrong_size(photo_file, photo.size, file, ids))
-        width, height = self._resized(photo_file, *photo.size)
+        photo, labels, instances = read_pair(self.items[index], self._read_labels)
+        width, height = self._resized(self.name(index), *photo.size)
         left = width - self.crop_size
         top = height - self.height
         left = rng.integers(left + 1) if self.train else left // 2
         top = rng.integers(top + 1) if self.train else top // 2
-        window = (slice(top, top + self.height), slice(left, left + self.crop_size))
-        photo = photo.resize((width, height), Image.Resampling.BICUBIC)
-        photo = photo.crop((left, top, left + self.crop_size, top + self.height))
-        labels = resize_ids(labels, width, height)[window]
-        if not instance_file:
-            return labels, labels, photo
-        return labels, resize_ids(instances, width, height)[window], photo
+        window = (left, top, left + self.crop_size, top + self.height)
+        photo, maps = cut(photo, [labels, instances], (width, height), window)
+        return *maps, photo
 
     def _resized(self, path, width, height):
         """Width and height to which a photo of this size is resized before the crop."""
@@ -224,10 +220,10 @@ def describe(data):
     )
 
 
-def survey(items, label_nc=0, contain_dontcare_label=True):
+def survey(items, label_nc=0, contain_dontcare_label=True, palette=None):
     """Read every file of the pairs once.
 
-    Args: items, as `pair` returns them; label_nc, 0 to accept every id.
+    Args: items, as `pair` returns them; label_nc, 0 to accept every id; palette, of label maps.
     Returns: pixels and maps, Counters {id: pixels} and {id: maps it occurs in}; sizes, Counter
         {(width, height)} of the photos; problems, one line for each file at fault.
     """
@@ -238,13 +234,13 @@ def survey(items, label_nc=0, contain_dontcare_label=True):
     for photo, label, instance in tqdm(items, disable=None, leave=False, unit="pair"):
         size = None
         try:
-            size = read_rgb(photo).size
+            size = read_rgb(photo, rotate=True).size
             sizes[size] += 1
         except UserError as error:
             problems.append(str(error))
         for file in filter(None, (label, instance)):
             try:
-                ids = read_ids(file)
+                ids = read_ids(file, palette if file is label else None)
             except UserError as error:
                 problems.append(str(error))
                 continue
@@ -314,11 +310,15 @@ def main(argv=None):
         splits += [split for split in ("val", "test") if (root / f"{split}_img").is_dir()]
     together = Counter()
     problems = []
+    palette = None  # the first split's holds for all
     for split in splits:
         named = (args.data_path, args.image_dir, args.label_dir, args.instance_dir)
         folders = find_folders(*named, split)
         items, unpaired = pair(*folders)
-        pixels, maps, sizes, wrong = survey(items, args.label_nc, args.contain_dontcare_label)
+        palette = palette or palette_of(items)
+        pixels, maps, sizes, wrong = survey(
+            items, args.label_nc, args.contain_dontcare_label, palette
+        )
         together += pixels
         problems += unpaired + wrong
         print(

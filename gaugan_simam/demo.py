@@ -19,12 +19,12 @@ from PIL import Image
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
-from dataset import read_label, resize_ids
 from predict import network_flags
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import new_parser, whole
 from shared_metrics.images import opened
+from shared_metrics.label_maps import read_label, resize_ids
 from shared_metrics.testing import begin, latents
 
 PAGE = Path(__file__).with_name("demo.html")

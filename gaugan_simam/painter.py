@@ -9,12 +9,12 @@ import paddle
 
 from config import load_config, settings
 from convert import read_weights
-from dataset import resize_ids
 from model import Architecture, Encoder, Generator, semantics
 from shared_metrics import testing, weights
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
 from shared_metrics.images import read_rgb
+from shared_metrics.label_maps import resize_ids
 
 UNKNOWN = "unknown"
 # What the configuration tells of a bare file of weights; a checkpoint tells it itself.
@@ -94,7 +94,8 @@ class Painter:
         weights.load_into(encoder, self.state["encoder"], "encoder", self.path)
         encoder.eval()
         height, width = self.arch.size
-        photo = np.asarray(read_rgb(path).resize((width, height)), np.float32)
+        photo = read_rgb(path, rotate=True)
+        photo = np.asarray(photo.resize((width, height)), np.float32)
         photo = photo.transpose(2, 0, 1) / 127.5 - 1.0
         with paddle.no_grad():
             return encoder(paddle.to_tensor(photo[None]))[0].numpy()[0]

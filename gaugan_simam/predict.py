@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dataset import read_label, resize_ids
 from shared_metrics import process, testing
 from shared_metrics.errors import UserError
 from shared_metrics.files import writing
 from shared_metrics.flags import new_parser, original_words
 from shared_metrics.images import list_images
+from shared_metrics.label_maps import read_label, resize_ids
 from shared_metrics.outputs import check_file, check_folder, lock_folders
 
 ORIGINAL = {"--weight_path": "--pretrained_model", "--bn_mode": "--bn_stats"}

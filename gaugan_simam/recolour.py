@@ -8,7 +8,6 @@ python recolour.py MASKS --palette palette.json --output_dir coco_stuff/train_in
 import argparse
 import json
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -126,28 +125,20 @@ def save_map(ids, palette, path):
 
 
 def list_colours(files):
-    """The text of a palette with the colours of all masks, the commonest first, numbered from 0.
+    """The text of a palette with the colours of all masks, numbered from 0 in the order of their
+    values, which no other mask changes.
 
     Raises: UserError at more than MOST colours: photos, or masks with blended borders.
     """
-    counts = Counter()
+    colours = set()
     for path in tqdm(files, disable=None, leave=False, unit="mask"):
-        counts.update(
-            dict(
-                zip(
-                    *(x.tolist() for x in np.unique(read_colours(path), return_counts=True)),
-                    strict=True,
-                )
-            )
-        )
-        if len(counts) > MOST:
+        colours.update(np.unique(read_colours(path)).tolist())
+        if len(colours) > MOST:
             raise UserError(
                 f"{path}: more than {MOST} colours so far; are these photos, or masks with soft "
                 "borders?"
             )
-    return json.dumps(
-        {f"#{colour:06x}": i for i, (colour, _) in enumerate(counts.most_common())}, indent=2
-    )
+    return json.dumps({f"#{colour:06x}": i for i, colour in enumerate(sorted(colours))}, indent=2)
 
 
 def convert(targets, palette, others, write):

@@ -242,6 +242,7 @@ def held_out(args, arch, data):
     if root and has_test_pairs(root):
         folders = {"data_path": root, "image_dir": "", "label_dir": "", "instance_dir": ""}
         pairs = make_dataset(argparse.Namespace(**vars(args) | folders), arch, "val")
+        pairs.palette = data.palette or pairs.palette
         return pairs, f"sample sheets and scores: {len(pairs):,} held-out pairs of {root}"
     if args.test_data_path not in ("", args.data_path):
         raise UserError(
@@ -324,7 +325,7 @@ def main(argv=None):
     if args.config_file:
         notes += config.notes(config.load_config(args.config_file, args.opt))
     notes += [configured, describe(data), about_pairs, about_vgg, sync_note(arch)]
-    notes += [f"warning: {line}" for line in data.doubts()]
+    notes += [f"warning: {line}" for line in dict.fromkeys([*data.doubts(), *pairs.doubts()])]
     if foreign:
         state, about_state = foreign
         notes += about_state + trainer.go_on(state, args.resume)

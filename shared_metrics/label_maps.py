@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.images import SUFFIXES, list_images, opened
+from shared_metrics.images import SUFFIXES, list_images, opened, read_rgb
 
 # What Cityscapes adds to the name that photo, labels and instances have in common.
 CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_instanceIds)$")
@@ -122,18 +122,28 @@ def _unpaired(photos, image_dir, maps, map_dir, what):
     return no_map + no_photo
 
 
-def read_ids(path):
+def read_ids(path, palette=None):
     """The ids in a map: int64 (H, W). One channel of 1 to 32 bits; of a palette the indices, not
     the colours.
 
-    Raises: UserError naming the file when it is no such picture, is a JPEG (lossy), or cannot be
-        read whole.
+    Args: palette, of `palette_of`, with which the map's own must agree.
+    Raises: UserError naming the file when it is no such picture, is a JPEG (lossy), cannot be read
+        whole, or has another colour for an id that occurs.
     """
+    ids, colours = _read(path)
+    if palette is not None and colours is not None:
+        _check_palette(path, ids, colours, *palette)
+    return ids
+
+
+def _read(path):
+    """(ids, colours uint8 (K, 3) of the palette or None) of a map."""
     with opened(path, "map") as image:
         mode = image.mode
         kind = image.format
         raw = image.tile[0][3] if image.tile else None
         ids = np.asarray(image)
+        colours = np.reshape(image.getpalette(), (-1, 3)) if mode == "P" else None
     if kind in ("JPEG", "MPO"):
         raise UserError(f"{path}: a JPEG is no map, its compression changes ids; save maps as PNG")
     if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
@@ -142,17 +152,85 @@ def read_ids(path):
             "recolour.py` (in gaugan_simam) turns colours into ids"
         )
     step = GRAY_STEPS.get(raw if isinstance(raw, str) else raw[0] if raw else None, 1)
-    return ids.astype(np.int64) // step
+    return ids.astype(np.int64) // step, colours
 
 
-def read_label(path, label_nc, contain_dontcare_label=True):
+def palette_of(items):
+    """(file, colours) of the first label map with a palette among LOOKED_AT of them, None where
+    none has one: what an id means must not change from file to file.
+    """
+    for index in looked_at(items):
+        file = items[index][1]
+        with suppress(UserError):
+            _, colours = _read(file)
+            if colours is not None:
+                return file, colours
+    return None
+
+
+def _check_palette(path, ids, colours, first, theirs):
+    """Raise UserError where an id that occurs has another colour than in the file `first`."""
+    used = np.unique(ids)
+    used = used[used < min(len(colours), len(theirs))]
+    for i in used[(colours[used] != theirs[used]).any(1)]:
+        ours, other = ("#{:02x}{:02x}{:02x}".format(*table[i]) for table in (colours, theirs))
+        raise UserError(
+            f"{path}: id {i} is {ours} in its palette, but {other} in {first}'s, so that it may "
+            "mean another class. `python recolour.py` (in gaugan_simam) numbers all maps alike; "
+            "where the numbers are right, save the maps as grey"
+        )
+
+
+def looked_at(items):
+    """Positions of LOOKED_AT of the items at the most, evenly spread."""
+    return np.linspace(0, len(items) - 1, min(len(items), LOOKED_AT)).astype(int)
+
+
+def read_pair(item, read_labels):
+    """(photo, a PIL image; labels; instances, equal to the labels where there are none), of an item
+    of `pair`. The photo is turned as its EXIF orientation says, as it was when it was labelled;
+    without one it is black.
+
+    Args: read_labels, function of a file -> ids (H, W).
+    Raises: UserError naming the file that cannot be read or has another size than the photo.
+    """
+    photo_file, label_file, instance_file = item
+    labels = read_labels(label_file)
+    instances = read_ids(instance_file) if instance_file else labels
+    if not photo_file:
+        return Image.new("RGB", labels.shape[::-1]), labels, instances
+    photo = read_rgb(photo_file, rotate=True)
+    for file, ids in ((label_file, labels), (instance_file, instances)):
+        if file and ids.shape[::-1] != photo.size:
+            raise UserError(wrong_size(photo_file, photo.size, file, ids))
+    return photo, labels, instances
+
+
+def cut(photo, maps, size, window):
+    """A window out of a photo and its maps, as if these were resized first, bicubic and nearest.
+    Only what is kept is resampled, so that a very long photo costs nothing.
+
+    Args: maps, ids (H, W) each; size, (width, height) to which they would be resized; window,
+        (left, top, right, bottom) in that.
+    Returns: PIL image; list of ids.
+    """
+    left, top, right, bottom = window
+    scale = [own / resized for own, resized in zip(photo.size, size, strict=True)]
+    box = [edge * scale[i % 2] for i, edge in enumerate(window)]
+    box[2:] = [min(edge, own) for edge, own in zip(box[2:], photo.size, strict=True)]
+    kept = (right - left, bottom - top)
+    photo = photo.resize(kept, Image.Resampling.BICUBIC, box=box)
+    return photo, [resize_ids(ids, *size, window) for ids in maps]
+
+
+def read_label(path, label_nc, contain_dontcare_label=True, palette=None):
     """The classes in a label map: int64 (H, W) in 0..label_nc-1, or label_nc where unknown.
 
     Args: contain_dontcare_label, whether unknown pixels may occur: id label_nc, and 255 where
-        label_nc <= 255.
+        label_nc <= 255; palette as in `read_ids`.
     Raises: UserError as `read_ids`, and naming the file and the first id out of range.
     """
-    labels = read_ids(path)
+    labels = read_ids(path, palette)
     if contain_dontcare_label and label_nc <= 255:
         labels[labels == 255] = label_nc
     wrong = out_of_range(np.unique(labels), label_nc, contain_dontcare_label)
@@ -189,17 +267,25 @@ def unknown_ids(label_nc, contain_dontcare_label):
     return {label_nc, UNKNOWN} if label_nc <= UNKNOWN else {label_nc}
 
 
-def doubts(items, unknown):
+def doubts(items, unknown, palette=None):
     """What to say at the start of the label maps of a data set: lines, none where all is well.
 
     Reads LOOKED_AT of them, evenly spread; one that cannot be read is left to who trains on it.
-    Args: items, as `pair` returns them; unknown, the set of ids that are no class.
+    Args: items, as `pair` returns them; unknown, the set of ids that are no class; palette as in
+        `read_ids`.
+    Raises: UserError naming the first whose palette differs.
     """
     ids = set()
-    chosen = np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).astype(int))
+    chosen = looked_at(items)
     for index in chosen:
-        with suppress(UserError):
-            ids.update(np.unique(read_ids(items[index][1])).tolist())
+        file = items[index][1]
+        try:
+            own, colours = _read(file)
+        except UserError:
+            continue
+        ids.update(np.unique(own).tolist())
+        if palette is not None and colours is not None:
+            _check_palette(file, own, colours, *palette)
     line = few_classes(ids, ids - unknown) if ids else ""
     folder = items[0][1].parent
     return [f"{folder}: in {len(chosen)} of {len(items)} label maps {line}"] if line else []
@@ -222,13 +308,19 @@ def allowed(label_nc, contain_dontcare_label):
 
 def wrong_size(photo, size, file, ids):
     """The message on a map whose shape is not its photo's `size`, (width, height)."""
+    turned = " (photos are turned as their EXIF orientation says)" if ids.shape == size else ""
     return (
-        f"{file}: {ids.shape[1]}x{ids.shape[0]} px, but its photo {photo} has {size[0]}x{size[1]}; "
-        "make both of one size"
+        f"{file}: {ids.shape[1]}x{ids.shape[0]} px, but its photo {photo} has {size[0]}x{size[1]}"
+        f"{turned}; make both of one size"
     )
 
 
-def resize_ids(ids, width, height):
-    """Ids int64 (H, W) -> (height, width), nearest neighbour: no id is made up."""
-    image = Image.fromarray(ids.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(image).astype(np.int64)
+def resize_ids(ids, width, height, window=None):
+    """Ids int64 (H, W) -> (height, width), nearest neighbour: no id is made up.
+
+    Args: window, (left, top, right, bottom) in that: what is cut out of it.
+    """
+    left, top, right, bottom = window or (0, 0, width, height)
+    rows = (2 * np.arange(top, bottom) + 1) * ids.shape[0] // (2 * height)
+    columns = (2 * np.arange(left, right) + 1) * ids.shape[1] // (2 * width)
+    return ids[rows[:, None], columns]

@@ -28,6 +28,7 @@ from shared_metrics.flags import (
 from shared_metrics.images import grid, to_uint8
 from shared_metrics.label_maps import find_folders, pair
 from shared_metrics.runs.epochs import Epochs
+from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.training import Run, Update, start_from
 
 from .model import PRESETS, UPSAMPLINGS, Architecture, Discriminator, Encoder, Generator, semantics
@@ -212,8 +213,10 @@ def read_data(args):
             flip=args.flip,
             train=part == "train",
         )
-        data.check()
         parts.append(data)
+    parts[1].palette = parts[0].palette or parts[1].palette
+    for data in parts:
+        data.check(args.skip_bad_images)
     return parts
 
 
@@ -379,10 +382,12 @@ class Trainer:
     # ---- pictures ----
 
     def drawn(self, index):
-        """(labels (H, W), uint8 generated image, uint8 photo) of a held-out pair; the latent is the
-        same each time.
+        """(labels (H, W), uint8 generated image, uint8 photo) of a held-out pair, with
+        --skip_bad_images of the next that can be read; the latent is the same each time.
         """
-        labels, instances, photo = self.held_out.load(index)
+        how = {"shuffle": False, "skip_bad": self.args.skip_bad_images}
+        with Batches(self.held_out, 1, self.args.seed, start=index, **how) as batches:
+            labels, instances, photo = (part[0] for part in next(batches))
         maps = (paddle.to_tensor(ids[None]) for ids in (labels, instances))
         z = self.noise(process.rng(self.args.seed, "latent", index), 1)
         self.G.eval()

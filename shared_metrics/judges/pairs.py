@@ -3,18 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from shared_metrics.errors import UserError
-from shared_metrics.images import read_rgb
 from shared_metrics.label_maps import (
+    cut,
     doubts,
     find_folders,
     pair,
+    palette_of,
     read_label,
-    resize_ids,
+    read_pair,
     unknown_ids,
-    wrong_size,
 )
 
 PREPROCESS = ("scale_shortside_and_crop", "resize_and_crop", "scale_width_and_crop", "fixed")
@@ -47,6 +46,7 @@ class Pairs:
         self.items, problems = pair(photos, labels)
         if problems:
             raise UserError(problems[0])
+        self.palette = palette_of(self.items)
         self.load_size = self.load_size or round(self.crop_size * 286 / 256)
         if self.load_size < self.crop_size and self.preprocess != "fixed":
             raise UserError(
@@ -59,17 +59,18 @@ class Pairs:
 
     def doubts(self):
         """Lines on label maps that show fewer than two classes, see `label_maps.doubts`."""
-        return doubts(self.items, unknown_ids(self.label_nc, self.contain_dontcare_label))
+        unknown = unknown_ids(self.label_nc, self.contain_dontcare_label)
+        return doubts(self.items, unknown, self.palette)
+
+    def _read_labels(self, path):
+        return read_label(path, self.label_nc, self.contain_dontcare_label, self.palette)
 
     def load(self, index, rng):
         """Photo uint8 (crop_size, crop_size, 3) and its labels int64 (crop_size, crop_size) in
         0..label_nc; `rng` draws place and mirroring. Raises UserError naming a bad file.
         """
         photo_file, label_file, _ = self.items[index]
-        photo = read_rgb(photo_file)
-        labels = read_label(label_file, self.label_nc, self.contain_dontcare_label)
-        if labels.shape != photo.size[::-1]:
-            raise UserError(wrong_size(photo_file, photo.size, label_file, labels))
+        photo, labels, _ = read_pair((photo_file, label_file, None), self._read_labels)
         width, height = self._size(photo_file, *photo.size)
         left = (width - self.crop_size) // 2
         top = (height - self.crop_size) // 2
@@ -77,9 +78,9 @@ class Pairs:
         if training:
             left = rng.integers(width - self.crop_size + 1)
             top = rng.integers(height - self.crop_size + 1)
-        window = (slice(top, top + self.crop_size), slice(left, left + self.crop_size))
-        photo = np.asarray(photo.resize((width, height), Image.Resampling.BICUBIC))[window]
-        labels = resize_ids(labels, width, height)[window]
+        window = (left, top, left + self.crop_size, top + self.crop_size)
+        photo, (labels,) = cut(photo, [labels], (width, height), window)
+        photo = np.asarray(photo)
         if training and rng.random() < 0.5:
             return photo[:, ::-1], labels[:, ::-1]
         return photo, labels

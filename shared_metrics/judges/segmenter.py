@@ -214,6 +214,7 @@ def train(args):
     }
     data = Pairs(args.data_path, "train", **settings)
     held_out = Pairs(args.val_path or args.data_path, "val", **settings)
+    held_out.palette = data.palette or held_out.palette
     network = UNet(args.label_nc, args.width)
     judge = Segmenter(ask(network), HALF, HALF, info={})
     for line in {*data.doubts(), *held_out.doubts()}:

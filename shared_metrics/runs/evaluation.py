@@ -59,7 +59,8 @@ class Evaluation:
         """
         parts = []
         for (network, measures), real in zip(self.networks, self.real, strict=True):
-            parts.append(FeatureScores(network, measures, real, number=self.number))
+            # Their number is left open: with --skip_bad_images fewer may come.
+            parts.append(FeatureScores(network, measures, real))
         scores = Scores(parts)
         for images in batches:
             scores.update(images)
@@ -75,7 +76,8 @@ class Evaluation:
             values[name] = value
             # An equal value is no improvement.
             if name not in best or BETTER[name](value, best[name]["value"]) != best[name]["value"]:
-                best[name] = {"value": value, "iteration": iteration, "samples": self.number}
+                number = result["samples"]["number"]
+                best[name] = {"value": value, "iteration": iteration, "samples": number}
                 improved.append(name)
         return values, improved
 

@@ -81,6 +81,13 @@ def test_one_image_to_score_is_told_before_the_training(tmp_path):
         opened(tmp_path, both(), number=1)
 
 
+def test_fewer_images_than_asked_for_are_scored(tmp_path):
+    """--skip_bad_images leaves out those drawn of inputs that cannot be read."""
+    best = {}
+    values, _ = opened(tmp_path, both()).score([pictures(5), pictures(2, 1)], 3, best)
+    assert values["is"] >= 1 and best["fid"]["samples"] == 7
+
+
 def test_the_best_of_each_score_is_kept(tmp_path):
     judged = opened(tmp_path, both())
     best = {}
