@@ -61,11 +61,17 @@ def test_fewer_than_two_true_classes_have_no_score_but_a_line(truth, ignore, tol
 
 
 def test_a_black_and_white_mask_is_told_and_its_segmenter_has_no_score(tmp_path, capsys):
-    coloured(tmp_path, "train", 4)
-    coloured(tmp_path, "val", 2)
-    for path in tmp_path.glob("*_inst/*.png"):
+    coloured(tmp_path / "d", "train", 4)
+    coloured(tmp_path / "d", "val", 2)
+    for path in (tmp_path / "d").glob("*_inst/*.png"):
         save_png(np.uint8(np.asarray(Image.open(path)) > 0) * 255, path)
-    flags = ["segmenter", "--data_path", str(tmp_path), "--output", str(tmp_path / "s.pdparams")]
+    flags = [
+        "segmenter",
+        "--data_path",
+        str(tmp_path / "d"),
+        "--output",
+        str(tmp_path / "s.pdparams"),
+    ]
     flags += "--label_nc 2 --crop_size 8 --width 1 --device cpu --num_workers 0 --epochs 1".split()
     main([*flags, "--batch_size", "2"])
     told = capsys.readouterr().out
@@ -88,13 +94,13 @@ def coloured(root, split, count):
 
 
 def test_trained_from_the_command_line_it_knows_held_out_photos(paper, tmp_path):
-    coloured(tmp_path, "train", 32)
-    coloured(tmp_path, "val", 4)
+    coloured(tmp_path / "d", "train", 32)
+    coloured(tmp_path / "d", "val", 4)
     flags = "--label_nc 3 --crop_size 16 --epochs 8 --batch_size 4 --width 4".split()
     flags += "--device cpu --num_workers 0".split()
     out = tmp_path / "s.pdparams"
-    done = run_cli(".", "-m", "shared_metrics.judges", "segmenter", "--data_path", tmp_path, *flags,
-                   "--output", out)  # fmt: skip
+    done = run_cli(".", "-m", "shared_metrics.judges", "segmenter", "--data_path",
+                   tmp_path / "d", *flags, "--output", out)  # fmt: skip
     told = done.stdout.splitlines()[-1]
     judge = judges.load_segmenter(out)
     assert judge.num_classes == 3 and judge.info["held_out"]["pixel_accuracy"] > 0.7
@@ -102,7 +108,9 @@ def test_trained_from_the_command_line_it_knows_held_out_photos(paper, tmp_path)
 
     # The photos that gaugan_simam holds its generated ones against, read by its own data set.
     gaugan = paper("gaugan_simam")
-    data = gaugan.dataset.PairFolder(tmp_path, split="val", label_nc=3, crop_size=16, train=False)
+    data = gaugan.dataset.PairFolder(
+        tmp_path / "d", split="val", label_nc=3, crop_size=16, train=False
+    )
     confusion = judges.Confusion(3)
     for pictures in data.pictures():  # uint8 pictures meet the normalisation of the training
         confusion.update(np.stack([data.load(i)[0] for i in range(4)]), judge.predict(pictures))
@@ -113,9 +121,15 @@ def test_trained_from_the_command_line_it_knows_held_out_photos(paper, tmp_path)
 @pytest.mark.parametrize("steps", [1, 2, 16])
 def test_a_batch_or_two_train(tmp_path, capsys, steps):
     """Of 1 to 19 steps in all a tenth is one step or none."""
-    coloured(tmp_path, "train", 16)
-    coloured(tmp_path, "val", 2)
-    flags = ["segmenter", "--data_path", str(tmp_path), "--output", str(tmp_path / "s.pdparams")]
+    coloured(tmp_path / "d", "train", 16)
+    coloured(tmp_path / "d", "val", 2)
+    flags = [
+        "segmenter",
+        "--data_path",
+        str(tmp_path / "d"),
+        "--output",
+        str(tmp_path / "s.pdparams"),
+    ]
     flags += "--label_nc 3 --crop_size 8 --width 1 --device cpu --num_workers 0 --epochs 1".split()
     main([*flags, "--batch_size", str(16 // steps)])
     held_out = judges.load_segmenter(tmp_path / "s.pdparams").info["held_out"]
@@ -137,9 +151,9 @@ def test_a_batch_or_two_train(tmp_path, capsys, steps):
     ],
 )
 def test_what_cannot_be_trained_is_told(tmp_path, flags, told):
-    coloured(tmp_path, "train", 2)
-    coloured(tmp_path, "val", 2)
-    flags = ["segmenter", "--data_path", str(tmp_path), *flags.split(), "--batch_size", "1"]
+    coloured(tmp_path / "d", "train", 2)
+    coloured(tmp_path / "d", "val", 2)
+    flags = ["segmenter", "--data_path", str(tmp_path / "d"), *flags.split(), "--batch_size", "1"]
     flags += ["--no-contain_dontcare_label", "--num_workers", "0", "--device", "cpu"]
     with pytest.raises(UserError, match=told):
         main([*flags, "--output", str(tmp_path / "s.pdparams")])
