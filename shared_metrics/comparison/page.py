@@ -231,9 +231,9 @@ def _pictures(table, runs, notes):
     heads = "".join(f'<th scope="col">{_text(_key_name(table, key))}</th>' for key in keys)
     lines = []
     for i, (run, row) in enumerate(zip(runs, table.rows, strict=True)):
-        if not sets[run]:
-            continue
         own = classes_of(sets[run]) if what == "class" else sets[run]
+        if not set(keys) <= set(own):  # of pictures without classes beside those with
+            continue
         pictures = "".join(f"<td>{_picture(own[key], CELL, notes)[0]}</td>" for key in keys)
         hidden = "" if i < CHOSEN else " hidden"
         head = f'<th scope="row">{_of(row)}</th>'

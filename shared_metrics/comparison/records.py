@@ -206,7 +206,8 @@ def common_keys(sets, most):
     Args: sets, what `drawn_pictures` gives of each run; most, columns.
     Returns: ([], "") where no two pictures belong together. A "class" key is a number.
     """
-    sets = [pictures for pictures in sets if pictures]
+    with_class = [pictures for pictures in sets if classes_of(pictures)]
+    sets = with_class or [pictures for pictures in sets if pictures]
     if not sets:
         return [], ""
     same = set(sets[0]).intersection(*sets[1:])

@@ -22,6 +22,7 @@ TITLES = {
     "stgan": "STGAN",
     "spade": "SPADE",
 }
+TEST_FOLDERS = ("test", "test_result", "infer_result")
 DASH = "—"
 
 
@@ -82,17 +83,19 @@ def _row(result, scores):
     iteration = checkpoint.get("iteration")
     weights = [shown(checkpoint["weights"])] if checkpoint else []
     weights += [f"{iteration:,} it"] if iteration is not None else []
-    hours = result.hours
+    name = result.folder.name
+    if name in TEST_FOLDERS:  # which says nothing: that of the run
+        name = result.folder.absolute().parent.name
     return Row(
         result=result,
         paper=TITLES.get(record["paper"], shown(record["paper"])),
-        name=shown(result.folder.name),
+        name=shown(name),
         published=published(record),
         scores=scores,
         protocol="; ".join(dict.fromkeys(protocol(record, name) for name in measured)) or DASH,
         samples=number(record["samples"]["number"]),
         weights=", ".join(weights) or DASH,
-        time=duration(hours),
+        time=duration(result.hours),
         parameters=millions(result.parameters),
         images_per_second=number(result.images_per_second, 3),
     )

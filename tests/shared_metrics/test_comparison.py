@@ -200,7 +200,9 @@ def test_pictures_of_one_seed_and_class_stand_in_one_column():
         ["fakeB_1"],
         "name",
     )
-    assert records.common_keys([one, drawn("fakeB_1")], 4) == ([], "")
+    # Without classes beside runs that have them: they are left out, not the columns.
+    assert records.common_keys([one, drawn((0, None))], 4)[0] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert records.common_keys([drawn("x"), drawn("y")], 4) == ([], "")
     assert records.common_keys([{}], 4) == ([], "")
 
 
