@@ -24,6 +24,7 @@ from lists import (
     refuse,
 )
 from shared_metrics import testing, weights
+from shared_metrics.efficientnet import class_indices
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_names
 from shared_metrics.flags import PX, truth
@@ -62,6 +63,9 @@ def add_flags(parser):
     add("--eval", dest="bn_stats", action="store_const", const="running",
         help="the same as --bn_stats running (default: as the training showed)")
     add("--dropout", **switch, default=None, help="(default: as the training showed)")
+    add("--wnids", default="", metavar="A,B",
+        help="ImageNet's ids of the two domains, e.g. n07747607,n07753592: the share of pictures "
+             "that EfficientNet-Lite0 reads as the drawn domain's rather than the other's")
     add("--cycle", **switch, default=True, help="CycleGAN: map what is drawn back, too")
 # fmt: on
 
@@ -276,6 +280,41 @@ class Distances:
         return {"l1": float(np.mean(self.of_drawn)), "l1_input": float(np.mean(self.of_inputs))}
 
 
+class Readings:
+    """Which of two classes of ImageNet EfficientNet-Lite0 finds the likelier, in the pictures drawn
+    and in the given ones.
+
+    Args: wnids, "A,B" of the domains A and B; target, the letter of the one that is drawn; weights,
+        see `EfficientNetClassifier`.
+    Raises: UserError for other than two of ImageNet's wnids.
+    """
+
+    def __init__(self, wnids, target, weights):
+        from shared_metrics.judges.classifier import EfficientNetClassifier
+
+        names = wnids.split(",")
+        if len(names) != 2:
+            raise UserError(f"--wnids {wnids}: give two, of A and of B, joined by a comma")
+        self.places = class_indices(names, "--wnids")
+        if target == "A":
+            self.places = self.places[::-1]
+        self.judge = EfficientNetClassifier(weights)
+        self.of_drawn = []
+        self.of_inputs = []
+
+    def update(self, drawn, inputs):
+        """Take pictures uint8 (N, H, W, 3)."""
+        for reads, images in ((self.of_drawn, drawn), (self.of_inputs, inputs)):
+            network = self.judge.network
+            source, target = network.logits(network.features(images))[:, self.places].T
+            reads += (target > source).tolist()
+
+    def result(self):
+        """{"read_as_target", "read_as_target_input"}: shares of the pictures."""
+        shares = (float(np.mean(self.of_drawn)), float(np.mean(self.of_inputs)))
+        return dict(zip(("read_as_target", "read_as_target_input"), shares, strict=True))
+
+
 class Sheet:
     """A row for some of the pictures, evenly spread: given, drawn and what else there is."""
 
@@ -347,6 +386,9 @@ def run(args, state, room):
     real = real_pictures(args, inputs, root, translator.target) if metrics else None
     scores = testing.open_scores(args, metrics, len(inputs), data=real)
     distances = Distances()
+    readings = None
+    if args.wnids:
+        readings = Readings(args.wnids, translator.target, args.efficientnet_weights)
     panels = Sheet(len(inputs))
     with output:
         for part in testing.parts(len(inputs), args.batch_size):
@@ -360,9 +402,14 @@ def run(args, state, room):
                     names = [f"{kind}_{inputs.names[number]}" for number in numbers]
                     output.write(names, images)
                 scores.update(drawn)
+                if readings:
+                    readings.update(drawn, results[f"input{translator.source}"])
                 panels.update(numbers, results)
 
     own = {"scores": distances.result()}
+    if readings:
+        own["scores"] |= readings.result()
+        own |= {"classifier": readings.judge.info, "wnids": args.wnids.split(",")}
     record = testing.make_record(
         args, state, translator.there, "raw", room.RECIPES, scores.result(), own
     )

@@ -180,16 +180,17 @@ def wnids():
     return tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text("utf-8").split())
 
 
-def class_indices(folders):
+def class_indices(folders, flag="--classifier efficientnet"):
     """Places (n,) int64 among the 1000 logits of classes named by their wnids (n01443537: 1).
 
+    Args: flag, the one that asks, for the message.
     Raises: UserError naming the folders that bear no wnid of ImageNet's 1000 classes.
     """
     places = {wnid: place for place, wnid in enumerate(wnids())}
     foreign = [name for name in folders if name not in places]
     if foreign:
         raise UserError(
-            f"--classifier efficientnet: {', '.join(foreign[:8])}: not among ImageNet's 1000 "
-            "classes. Name the class folders by their wnids (n01443537), or use another classifier"
+            f"{flag}: {', '.join(foreign[:8])}: not among ImageNet's 1000 "
+            "classes. Name the classes by their wnids (n01443537), or use another classifier"
         )
     return np.array([places[name] for name in folders], np.int64)

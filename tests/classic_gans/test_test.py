@@ -7,7 +7,8 @@ import paddle
 import pytest
 from PIL import Image
 
-from shared_metrics import weights
+from shared_metrics import efficientnet, weights
+from shared_metrics.errors import UserError
 from tests.classic_gans.commands import TINY
 from tests.conftest import run_cli, shared_dir
 
@@ -181,6 +182,38 @@ def test_distances_by_hand(trained, drawn):
     for name, values in expected.items():
         assert record(folder)["scores"][name] == pytest.approx(np.mean(values), rel=1e-6)
     assert expected["l1_input"][0] > 0
+
+
+def test_what_a_classifier_reads_in_the_pictures(paper, monkeypatch):
+    """The stand-in finds an orange as likely as a picture is red, a banana as it is green."""
+
+    class Colours:
+        info = {}
+
+        def __init__(self, weights):
+            self.network = self
+
+        def features(self, images):
+            return images.mean((1, 2))
+
+        def logits(self, features):
+            logits = np.full((len(features), 1000), 1e9, np.float32)  # of no class that is asked
+            logits[:, efficientnet.class_indices(["n07747607", "n07753592"])] = features[:, :2]
+            return logits
+
+    monkeypatch.setattr("shared_metrics.judges.classifier.EfficientNetClassifier", Colours)
+    translate = paper("classic_gans").translate
+    red, green = np.eye(3, dtype=np.uint8)[:2, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    drawn, inputs = np.stack([green, green, red, green]), np.stack([red, red, red, green])
+    for target, shares in (("B", (0.75, 0.25)), ("A", (0.25, 0.75))):
+        readings = translate.Readings("n07747607,n07753592", target, "auto")
+        readings.update(drawn[:3], inputs[:3])
+        readings.update(drawn[3:], inputs[3:])
+        names = ("read_as_target", "read_as_target_input")
+        assert readings.result() == dict(zip(names, shares, strict=True))
+    for wnids, told in (("n07747607", "give two"), ("n07747607,orange", "--wnids: orange: not")):
+        with pytest.raises(UserError, match=told):
+            translate.Readings(wnids, "B", "auto")
 
 
 def test_eval_and_dropout_change_what_is_drawn(trained, drawn):
