@@ -245,6 +245,20 @@ def test_batch_norms_move_with_every_pass(trainer, tmp_path):
     assert calls == {"enc": 3 if is_stgan(trainer) else 2, "dec": 3}
 
 
+def test_every_choice_of_every_flag_takes_a_step_of_both(trainer, tmp_path):
+    choices = [("dis_norm", "none"), ("slope", 0), ("fc_slope", 0), ("inject_layers", 0)]
+    if is_stgan(trainer):
+        choices += [("use_gru", False), ("pass_state", "gru"), ("pass_state", "direct")]
+    else:
+        choices += [("shortcut_layers", 0)]
+    for flag, value in choices:
+        ours = make(trainer, tmp_path, "--num_discriminator_time", "1", f"--{flag}", str(value))
+        stream = batches(2)
+        logs = ours.train_step(0, stream) | ours.train_step(1, stream)
+        assert {"d_loss", "g_loss"} < logs.keys(), flag
+        assert all(np.isfinite(float(loss)) for loss in logs.values()), flag
+
+
 @pytest.mark.parametrize("gan_mode", ["lsgan", "dcgan"])
 def test_the_other_losses_have_dragans_penalty(trainer, tmp_path, gan_mode):
     ours = make(trainer, tmp_path, "--gan_mode", gan_mode)

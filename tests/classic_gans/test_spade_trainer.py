@@ -219,6 +219,18 @@ def test_ds_fakes_are_the_updated_gs_and_all_norms_move_twice(trainer, tmp_path)
     assert len(pairs) == 3 and (pairs[0] != pairs[1]).any() and (pairs[1] != pairs[2]).any()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--num_D 3 --d_nlayers 3 --d_padding 1 --no_instance --contain_dontcare_label",
+        "--num_D 1 --d_nlayers 1 --lambda_feat 0 --no_TTUR --niter 0 --niter_decay 0 --epoch 1",
+    ],
+)
+def test_other_values_of_the_flags_take_a_step(trainer, tmp_path, words):
+    logs = make(trainer, tmp_path, *words.split()).train_step(0, batches(1))
+    assert all(np.isfinite(float(loss)) for loss in logs.values())
+
+
 def test_the_perceptual_loss_moves_g_alone(trainer, tmp_path):
     ours = make(trainer, tmp_path, "--lambda_vgg", "3")
     seen = []
