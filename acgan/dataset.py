@@ -77,9 +77,17 @@ class ClassFolder:
             x = x[:, :, ::-1]
         return np.ascontiguousarray(x), self.labels[index]
 
+    def sources(self):
+        """The files that the images come from."""
+        return self.files
+
     def pictures(self, skip_bad=False):
         """The images as scores see them: see `center_crops`."""
-        return center_crops(self.files, self.imsize, skip_bad)
+        return self.crops(self.files, skip_bad)
+
+    def crops(self, files, skip_bad=False):
+        """The images in other files as scores see them."""
+        return center_crops(files, self.imsize, skip_bad)
 
 
 def choose_classes(names, text, seed=0, where="--dataroot"):

@@ -100,6 +100,20 @@ def middle(path, size):
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
+def middles(files, size, skip_bad=False):
+    """The middle squares of the files' pictures as scores see them, see `middle`."""
+    return stacks(files, lambda path: middle(path, size), skip_bad)
+
+
+def squares(files, size, skip_bad=False):
+    """The files' pictures as scores see them where whole pictures are resized, not cut."""
+
+    def read(path):
+        return read_rgb(path, rotate=True).resize((size, size), Image.Resampling.BICUBIC)
+
+    return stacks(files, read, skip_bad)
+
+
 # --- Data sets
 
 
@@ -115,6 +129,7 @@ class Digits:
         self.images_file = idx_file(root, f"{split}-images", 3)
         self.images = read_idx(self.images_file, 3)
         labels_file = idx_file(root, f"{split}-labels", 1)
+        self.labels_file = labels_file
         self.labels = read_idx(labels_file, 1).astype(np.int64)
         if len(self.images) != len(self.labels):
             raise UserError(
@@ -153,6 +168,14 @@ class Digits:
     def pictures(self, skip_bad=False):
         """The real images as scores see them."""
         return stacks(range(len(self)), self.read, skip_bad)
+
+    def sources(self):
+        """The files that the images and labels come from."""
+        return [self.images_file, self.labels_file]
+
+    def crops(self, files, skip_bad=False):
+        """The pictures in other files as scores see them."""
+        return middles(files, self.image_size, skip_bad)
 
 
 def idx_file(root, name, dimensions):
@@ -251,7 +274,15 @@ class ClassFolder:
 
     def pictures(self, skip_bad=False):
         """The real images as scores see them."""
-        return stacks(self.files, lambda path: middle(path, self.image_size), skip_bad)
+        return self.crops(self.files, skip_bad)
+
+    def sources(self):
+        """The files that the pictures come from."""
+        return self.files
+
+    def crops(self, files, skip_bad=False):
+        """The pictures in other files as scores see them."""
+        return middles(files, self.image_size, skip_bad)
 
 
 class Pairs:
@@ -306,6 +337,14 @@ class Pairs:
             return self.read(index)[1].resize(size, Image.Resampling.BICUBIC)
 
         return stacks(range(len(self)), wanted, skip_bad)
+
+    def sources(self):
+        """The files of all pairs."""
+        return [path for row in self.files for path in row]
+
+    def crops(self, files, skip_bad=False):
+        """The pictures in other files as scores see them: whole, each of one thing."""
+        return squares(files, self.geometry.crop, skip_bad)
 
 
 def check_pair(row, sizes):
@@ -370,12 +409,15 @@ class Unpaired:
 
     def pictures(self, skip_bad=False, domain="B"):
         """The pictures of a domain as scores see them, resized to the size of the cut."""
-        size = (self.geometry.crop, self.geometry.crop)
+        return self.crops(self.files_b if domain == "B" else self.files_a, skip_bad)
 
-        def read(path):
-            return read_rgb(path, rotate=True).resize(size, Image.Resampling.BICUBIC)
+    def sources(self):
+        """The files of both domains."""
+        return [*self.files_a, *self.files_b]
 
-        return stacks(self.files_b if domain == "B" else self.files_a, read, skip_bad)
+    def crops(self, files, skip_bad=False):
+        """The pictures in other files as scores see them."""
+        return squares(files, self.geometry.crop, skip_bad)
 
 
 class Pictures:

@@ -2,11 +2,13 @@
 two seeds.
 """
 
+from functools import partial
+
 import numpy as np
 import paddle
 
 import drawing
-from dataset import rgb
+from dataset import middles, rgb
 from shared_metrics import films, testing, weights
 from shared_metrics.errors import UserError
 from shared_metrics.flags import BATCH
@@ -110,7 +112,8 @@ def run(args, state, room):
         args, patterns=["images/seed*.png", "interpolation.png"], data=[args.real]
     )
     quality = drawing.Quality(drawing.open_judge(args.judge, names if number else None))
-    scores = testing.open_scores(args, metrics, len(seeds))
+    how = {"pictures": partial(middles, size=arch.image_size), "known": names}
+    scores = testing.open_scores(args, metrics, len(seeds), **how)
     painter = Painter(generator, arch, path)
     gallery = testing.Gallery()
     with output:

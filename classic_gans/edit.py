@@ -8,6 +8,7 @@ in --attr_int, slide_ATTRIBUTE_ID.png has a row a face, from one intensity to th
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -292,7 +293,9 @@ def run(args, state, room):
     real = None
     if metrics and not args.real:
         real = open_source(subjects.pictures(chosen), count, name=folder)
-    scores = testing.open_scores(args, metrics, count, data=real)
+    sizes = {"crop_size": about["crop_size"], "image_size": state["architecture"]["image_size"]}
+    whole = partial(faces.read_faces, **sizes)
+    scores = testing.open_scores(args, metrics, count, pictures=whole, data=real)
     with output:
         for part in testing.parts(count, args.batch_size):
             x = subjects.load(chosen[part])
@@ -315,6 +318,8 @@ def run(args, state, room):
     result["notes"] += notes
     of_paper = measures.result()
     record = testing.make_record(args, state, generator, "raw", room.RECIPES, result, of_paper)
+    # Without --set sheets alone are written.
+    record["samples"]["files"] = "images/edit_*" if args.set else ""
     asked = {"set": args.set or {}, "attr_int": list(args.attr_int)}
     record["samples"] |= {"seed": args.seed, "data": folder, **asked}
     return output, record, of_paper["scores"]

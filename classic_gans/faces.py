@@ -203,6 +203,11 @@ def read_face(path, crop_size, image_size):
     return middle(image, crop_size or least, image_size)
 
 
+def read_faces(files, crop_size, image_size, skip_bad=False):
+    """The pictures in files as scores see them, see `read_face`: uint8 (n, S, S, 3) in batches."""
+    return stacks(files, lambda path: read_face(path, crop_size, image_size), skip_bad)
+
+
 def middle(image, side, image_size):
     """The middle square of a PIL image, resized bilinearly."""
     left = round((image.width - side) / 2)
@@ -250,9 +255,15 @@ class Faces:
 
     def pictures(self, skip_bad=False):
         """The pictures as scores see them: batches of uint8 (n, S, S, 3), never mirrored."""
-        return stacks(
-            self.files, lambda path: read_face(path, self.crop_size, self.image_size), skip_bad
-        )
+        return self.crops(self.files, skip_bad)
+
+    def sources(self):
+        """The files that the pictures come from."""
+        return self.files
+
+    def crops(self, files, skip_bad=False):
+        """The pictures in other files as scores see them."""
+        return read_faces(files, self.crop_size, self.image_size, skip_bad)
 
 
 def celeba(images, list_file, selected, split, part, partition="", **sizes):

@@ -7,7 +7,7 @@ from matplotlib.colors import hsv_to_rgb
 from PIL import Image
 
 from shared_metrics.errors import UserError
-from shared_metrics.images import stacks
+from shared_metrics.images import read_rgb, stacks
 from shared_metrics.label_maps import (
     UNKNOWN,
     allowed,
@@ -168,6 +168,19 @@ class LabelledPhotos:
             return photo.resize(self.crop_size, Image.Resampling.BICUBIC)
 
         return stacks(self.items, resized, skip_bad)
+
+    def sources(self):
+        """The files of all items."""
+        return [file for item in self.items for file in item if file]
+
+    def crops(self, files, skip_bad=False):
+        """The photos in other files as scores see them."""
+
+        def resized(file):
+            photo = read_rgb(file, rotate=True)
+            return photo.resize(self.crop_size, Image.Resampling.BICUBIC)
+
+        return stacks(files, resized, skip_bad)
 
     def read_labels(self, path):
         """The classes in a label map, int64 (H, W), unknown pixels as label_nc. Raises UserError

@@ -247,7 +247,7 @@ def run(args, state, room):
     real = None
     if metrics and with_photos and not args.real:
         real = open_source(data.pictures(), len(data), name=folder)
-    scores = testing.open_scores(args, metrics, len(data), data=real)
+    scores = testing.open_scores(args, metrics, len(data), pictures=data.crops, data=real)
     cells = []
     with output:
         for part in testing.parts(len(data), args.batch_size):
@@ -273,5 +273,5 @@ def run(args, state, room):
     record = testing.make_record(
         args, state, painter.generator, "raw", room.RECIPES, result, of_paper
     )
-    record["samples"] |= {"seed": args.seed, "data": folder}
+    record["samples"] |= {"seed": args.seed, "data": folder, "files": "images/fakeB_*"}
     return output, record, of_paper["scores"]

@@ -5,13 +5,14 @@ where that is known; cycA_NAME is fakeB_NAME mapped back. BtoA swaps the letters
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import translation
-from dataset import Pairs, rgb, to_array
+from dataset import Pairs, rgb, squares, to_array
 from lists import (
     ONE_PATH,
     PAIR,
@@ -384,7 +385,8 @@ def run(args, state, room):
     output = testing.Output(args, PATTERNS, data=[args.input, root or ""])
     _, metrics = testing.chosen_metrics(args)
     real = real_pictures(args, inputs, root, translator.target) if metrics else None
-    scores = testing.open_scores(args, metrics, len(inputs), data=real)
+    whole = partial(squares, size=size) if size else None
+    scores = testing.open_scores(args, metrics, len(inputs), pictures=whole, data=real)
     distances = Distances()
     readings = None
     if args.wnids:
@@ -414,6 +416,7 @@ def run(args, state, room):
         args, state, translator.there, "raw", room.RECIPES, scores.result(), own
     )
     record["samples"] |= {"seed": args.seed, "direction": direction, "mode": translator.mode}
+    record["samples"]["files"] = f"images/fake{translator.target}_*"
     record["samples"]["data"] = args.input or args.test_list or str(root)
     save_png(panels.grid(), output.folder / "grid.png")
     return output, record, own["scores"]

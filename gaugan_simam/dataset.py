@@ -131,6 +131,19 @@ class PairFolder:
         middle = self.for_testing()
         return stacks(range(len(self)), lambda index: middle._pixels(index)[2], skip_bad)
 
+    def crops(self, files, skip_bad=False):
+        """The photos in other files as scores see them."""
+        middle = self.for_testing()
+
+        def resized(file):
+            return middle._cut(file, read_rgb(file, rotate=True), [])[0]
+
+        return stacks(files, resized, skip_bad)
+
+    def sources(self):
+        """The files of all pairs."""
+        return [file for item in self.items for file in item if file]
+
     def for_testing(self):
         """The same pairs without randomness (see `train`)."""
         other = object.__new__(type(self))
@@ -148,14 +161,18 @@ class PairFolder:
     def _pixels(self, index, rng=None):
         """(labels, instances, PIL photo), resized and cropped at one place."""
         photo, labels, instances = read_pair(self.items[index], self._read_labels)
-        width, height = self._resized(self.name(index), *photo.size)
+        photo, maps = self._cut(self.name(index), photo, [labels, instances], rng)
+        return *maps, photo
+
+    def _cut(self, path, photo, maps, rng=None):
+        """(PIL photo, maps), resized and cropped at one place."""
+        width, height = self._resized(path, *photo.size)
         left = width - self.crop_size
         top = height - self.height
         left = rng.integers(left + 1) if self.train else left // 2
         top = rng.integers(top + 1) if self.train else top // 2
         window = (left, top, left + self.crop_size, top + self.height)
-        photo, maps = cut(photo, [labels, instances], (width, height), window)
-        return *maps, photo
+        return cut(photo, maps, (width, height), window)
 
     def _resized(self, path, width, height):
         """Width and height to which a photo of this size is resized before the crop."""

@@ -107,7 +107,7 @@ def main(argv=None):
     real = None
     if not args.real:
         real = open_source(data.pictures(), len(data), name=str(data.folders[0]))
-    scores = testing.open_scores(args, metrics, len(data), data=real)
+    scores = testing.open_scores(args, metrics, len(data), pictures=data.crops, data=real)
     sheet = Sheet(len(data))
     with output:
         for part in testing.parts(len(data), args.batch_size):

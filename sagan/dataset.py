@@ -66,9 +66,17 @@ class ClassFolder:
         image = square(self.files[index], self.imsize, self.crop, rng=rng, zoom=self.zoom)
         return to_array(image, rng, self.flip, self.normalize), self.labels[index]
 
+    def sources(self):
+        """The files that the images come from."""
+        return self.files
+
     def pictures(self, skip_bad=False):
         """The images as scores see them: see `center_crops`."""
-        return center_crops(self.files, self.imsize, skip_bad)
+        return self.crops(self.files, skip_bad)
+
+    def crops(self, files, skip_bad=False):
+        """The images in other files as scores see them."""
+        return center_crops(files, self.imsize, skip_bad)
 
 
 class Cifar10Batches:
@@ -87,7 +95,8 @@ class Cifar10Batches:
             raise UserError(
                 f"--imsize {imsize}: CIFAR-10's images are 32x32; use --imsize 32 or class folders"
             )
-        parts = [weights.load(root / f"data_batch_{i}") for i in range(1, 6)]
+        self.root = root
+        parts = [weights.load(path) for path in self.sources()]
         self.images = np.concatenate([p[b"data"] for p in parts]).reshape(-1, 3, 32, 32)
         self.labels = np.concatenate([np.asarray(p[b"labels"], np.int64) for p in parts])
         names = weights.load(root / "batches.meta")[b"label_names"]
@@ -102,6 +111,14 @@ class Cifar10Batches:
     def name(self, index):
         """The item's number, for messages."""
         return f"CIFAR-10 training image {index}"
+
+    def sources(self):
+        """The files that the images come from."""
+        return [self.root / f"data_batch_{i}" for i in range(1, 6)]
+
+    def crops(self, files, skip_bad=False):
+        """The images in other files as scores see them: see `center_crops`."""
+        return center_crops(files, 32, skip_bad)
 
     def pictures(self, skip_bad=False):
         """The images as scores see them: batches of uint8 (n, 32, 32, 3). None is unreadable."""
@@ -129,6 +146,14 @@ class FakeData:
     def name(self, index):
         """The item's number, for messages."""
         return f"noise image {index}"
+
+    def sources(self):
+        """No files."""
+        return []
+
+    def crops(self, files, skip_bad=False):
+        """The images in files as scores see them: see `center_crops`."""
+        return center_crops(files, self.imsize, skip_bad)
 
     def pictures(self, skip_bad=False):
         """Raises UserError: noise has no scores."""

@@ -210,7 +210,7 @@ def main(argv=None):
     classes, seeds, labels = choose_images(args, arch.num_classes, classes)
     crops = partial(center_crops, imsize=arch.imsize)  # real images as in training
     accuracy = open_class_accuracy(args, own, arch, classes, len(seeds))
-    scores = testing.open_scores(args, metrics, len(seeds), pictures=crops)
+    scores = testing.open_scores(args, metrics, len(seeds), pictures=crops, known=classes)
 
     def name(label):
         return classes[label] if classes else str(label)

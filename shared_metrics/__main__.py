@@ -168,7 +168,7 @@ def write_statistics(args):
         stats = scoring.statistics_of(images, network, args.keep, share=share, progress=is_main())
     if is_main():
         stats.save(args.output, args.format)
-    return {"output": args.output, "number": stats.number, **stats.info}
+    return {"output": args.output, "number": stats.number, **stats.info, "notes": stats.notes}
 
 
 def readable(report):

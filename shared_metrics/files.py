@@ -166,6 +166,24 @@ def _digest(value, sha):
         raise ValueError(f"no digest for {type(value).__name__}")
 
 
+def fingerprint(paths):
+    """sha256 (hex) over the number, names and sizes of files, which changes where a data set has.
+
+    Names are taken from the files' common folder on, so a copy elsewhere has the same. A file that
+    is missing counts as empty.
+    """
+    paths = [Path(path).absolute() for path in paths]
+    folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    entries = []
+    for path in paths:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = 0
+        entries.append((path.relative_to(folder).as_posix(), size))
+    return digest(sorted(entries))
+
+
 def file_sha256(path):
     """sha256 (hex) of a file's bytes."""
     sha = hashlib.sha256()

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_metrics.class_folders import choose
-from shared_metrics.data_check import why_empty
+from shared_metrics.class_folders import choose, refuse_others
+from shared_metrics.data_check import left_out, why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images, read_rgb, sub_folders
+from shared_metrics.images import read_rgb, sub_folders
+from shared_metrics.own_output import scored_images
 from shared_metrics.process import usable_cores
 
 BATCH_BYTES = 2**27
@@ -43,7 +44,9 @@ class Source:
     notes: tuple = ()
 
 
-def open_source(images, number=None, classes="", limit=None, name=""):
+def open_source(
+    images, number=None, classes="", limit=None, name="", pictures=None, known=(), flag=""
+):
     """A `Source` of a folder (with its sub-folders), an .npz or .npy file, a uint8 array (N, H, W,
     3), a function or an iterable.
 
@@ -57,12 +60,16 @@ def open_source(images, number=None, classes="", limit=None, name=""):
             ("cat,dog", "0-5" without the 5th); "" for all.
         limit: at most so many of a folder's or file's images, spread evenly over them.
         name: what a record calls the images of an array, a function or an iterable.
+        pictures: of a folder: function of a list of its files that yields their pictures as a paper
+            reads them, in batches (None: as they are).
+        known: names of a generator's classes: of a folder of class folders these alone are taken.
+        flag: the command-line flag to name in errors.
     Raises: UserError naming what is wrong with the folder or file.
     """
     if isinstance(images, (str, Path)):
         path = Path(images)
         if path.is_dir():
-            return _folder(path, classes, limit)
+            return _folder(path, classes, limit, pictures, known, flag)
         if path.suffix.lower() in (".npz", ".npy") and path.is_file():
             return _array_file(path, classes, limit)
         raise UserError(f"{images}: no folder of images, and no .npz or .npy file of them")
@@ -82,24 +89,54 @@ def open_source(images, number=None, classes="", limit=None, name=""):
     )
 
 
-def _folder(folder, classes, limit):
-    files = list_images(folder)
+def _folder(folder, classes, limit, pictures, known, flag):
+    """The one way in which a folder of images is read to be scored, or to be compared with."""
+    where = f"{flag} {folder}".strip()
+    files, notes = scored_images(folder)
+    if not files and notes:
+        raise UserError(f"{where}: {notes[0].partition(': ')[2]}; give the folder of a test")
+    names = sorted({path.relative_to(folder).parts[0] for path in files if path.parent != folder})
+    chosen = None
     if classes:
         names = [path.name for path in sub_folders(folder)]
-        chosen = {names[i] for i in choose(names, str(classes), folder)}
+        chosen = {names[i] for i in choose(names, str(classes), where)}
+    elif len(known) > 1 and names and not notes:
+        refuse_others(names, known, where)
+        chosen = set(known)
+        notes += _others(files, folder, names, known)
+    if chosen is not None:
         files = [path for path in files if path.relative_to(folder).parts[0] in chosen]
     if not files:
         raise UserError(
-            f"{folder}: no images in this folder or below it{why_empty(folder)}; give a folder of "
+            f"{where}: no images in this folder or below it{why_empty(folder)}; give a folder of "
             ".png, .jpg, ... files"
         )
     files = [files[i] for i in _spread(len(files), limit)]
+    notes += left_out(folder)
     lossy = sum(path.suffix.lower() in LOSSY for path in files)
-    notes = ()
     if lossy:
         kind = f"{lossy} of {len(files)} files are lossy (JPEG or the like)"
-        notes = (f"{folder}: {kind}, which moves FID",)
-    return Source(str(folder), len(files), partial(_decode, files), notes)
+        notes.append(f"{folder}: {kind}, which moves FID")
+    read = partial(_decode, files)
+    if pictures:
+        read = partial(_as_of_paper, pictures, files)
+    return Source(str(folder), len(files), read, tuple(notes))
+
+
+def _as_of_paper(pictures, files, size, start, step):
+    yield from pictures(files[start::step])
+
+
+def _others(files, folder, names, known):
+    """A line on what does not count in a folder that holds more than the known classes."""
+    beside = sum(path.parent == folder for path in files)
+    others = len(set(names) - set(known))
+    if not beside and not others:
+        return []
+    return [
+        f"{folder}: the generator's {len(known)} classes are taken, {others} other class folders "
+        f"and {beside} pictures beside them are not"
+    ]
 
 
 def _spread(number, limit):

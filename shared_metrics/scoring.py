@@ -17,7 +17,6 @@ from tqdm import tqdm
 from shared_metrics.errors import UserError
 from shared_metrics.features import EfficientNet, Extractor
 from shared_metrics.image_sets import Source, open_source
-from shared_metrics.images import list_images
 from shared_metrics.process import add_up, gather_rows
 from shared_metrics.scores import (
     InceptionScore,
@@ -232,7 +231,7 @@ class Scores:
             network = part.network
             scores, notes = part.result(self.count, self.resolution())
             record["scores"] |= scores
-            record["notes"] += notes
+            record["notes"] += [note for note in notes if note not in record["notes"]]
             record[network.name] = dict(network.info)
             if part.real is not None:
                 record[score_name("real", network)] = about_real(part.real)
@@ -345,6 +344,7 @@ def statistics_of(images, networks, keep=0, num_images=None, share=(0, 1), progr
     for stats in statistics:
         stats.info["resolution"] = scores.resolution()
         stats.source = source.name
+        stats.notes = source.notes
     return statistics
 
 
@@ -352,7 +352,9 @@ def _source(images, number):
     return images if isinstance(images, Source) else open_source(images, number)
 
 
-def read_real(source, networks, keep=0, classes="", limit=None, pictures=None, **how):
+def read_real(
+    source, networks, keep=0, classes="", limit=None, pictures=None, known=(), flag="--real", **how
+):
     """`Statistics` of real images from a statistics file (.npz, .pkl) or from the images themselves
     (folder, .npz, .npy, `Source`).
 
@@ -360,21 +362,15 @@ def read_real(source, networks, keep=0, classes="", limit=None, pictures=None, *
         networks: one, or a list of them, as in `statistics_of`.
         keep: how many features to keep (`KEEP` for KID, precision and recall).
         classes, limit: as in `image_sets.open_source`.
-        pictures: function of a list of files that yields their pictures as a paper reads them, in
-            batches (None: a folder's pictures are taken as they are).
+        pictures, known, flag: as in `image_sets.open_source`.
         how: as in `statistics_of`.
     Raises: UserError when they are of another protocol, other weights or another network.
     """
     if isinstance(source, Source):
         return statistics_of(source, networks, keep, **how)
-    if pictures and Path(source).is_dir():
-        files = list_images(source)
-        if not files:
-            raise UserError(f"--real {source}: no images in this folder or below it")
-        images = open_source(pictures(files), len(files), name=str(source))
-        return statistics_of(images, networks, keep, **how)
     if not Path(source).is_file() or holds_images(source):
-        images = open_source(source, classes=classes, limit=limit)
+        of_paper = {"pictures": pictures, "known": known, "flag": flag}
+        images = open_source(source, classes=classes, limit=limit, **of_paper)
         return statistics_of(images, networks, keep, **how)
     if classes:
         raise UserError(
@@ -514,6 +510,7 @@ def _notes(scored, count, resolution):
     """What a reader of these `FeatureScores` should know."""
     network = scored.network
     real = scored.real
+    yield from real.notes if real else ()
     if not network.info["comparable"]:
         kind = network.name.capitalize()
         yield f"random {kind} weights: these numbers compare with nothing but their like"

@@ -14,7 +14,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.protocols import get_protocol
 
 CHUNK = 1024  # rows added at a time: rank-k updates of a 2048 x 2048 matrix are slow row by row
-INFO = ("protocol", "variant", "weights_sha256", "comparable", "resolution")
+INFO = ("protocol", "variant", "weights_sha256", "comparable", "resolution", "fingerprint")
 FORMATS = ("npz", "mmgen", "mmagic", "stylegan")
 
 
@@ -36,6 +36,7 @@ class Statistics:
         self.keep = keep
         self.info = info
         self.source = None  # the file or folder they come from, for the result record
+        self.notes = ()  # what a reader of scores against them should know
         self.number = 0
         # numbers of the kept images (k,), their features (k, D) float32
         self.kept = np.zeros(0, np.int64), None

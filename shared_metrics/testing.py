@@ -148,7 +148,7 @@ def chosen_metrics(args, own=()):
     return [name for name in names if name in own], [name for name in names if name in METRICS]
 
 
-def open_scores(args, metrics, number, pictures=None, data=None):
+def open_scores(args, metrics, number, pictures=None, data=None, known=()):
     """`scoring.Scores` ready to take `number` images.
 
     Weights and real images are read here, so that a mistake is told before anything is drawn.
@@ -160,6 +160,7 @@ def open_scores(args, metrics, number, pictures=None, data=None):
         pictures: function of a list of files that yields their pictures as the paper reads them, in
             batches of uint8 (n, H, W, 3); for --real being a folder.
         data: `image_sets.Source` of the real images, in place of --real.
+        known: names of the generator's classes, which a folder of class folders must hold.
     """
     from shared_metrics import scoring
 
@@ -177,7 +178,8 @@ def open_scores(args, metrics, number, pictures=None, data=None):
     }
     networks = scoring.open_networks(metrics, protocol=args.protocol, **weights)
     real = data or args.real
-    scores = scoring.open_scores(networks, real, number, pictures=pictures, progress=True)
+    how = {"pictures": pictures, "known": known, "progress": True}
+    scores = scoring.open_scores(networks, real, number, **how)
     scores.check_enough(number)
     return scores
 

@@ -1,7 +1,9 @@
 """Scores while a run goes on (`--eval_every`), and the best of each so far."""
 
+from functools import partial
 from pathlib import Path
 
+from shared_metrics import files
 from shared_metrics.errors import UserError
 from shared_metrics.features import EfficientNet, Extractor
 from shared_metrics.scoring import FeatureScores, Scores, holds_images, read_real, statistics_of
@@ -15,39 +17,62 @@ class Evaluation:
 
     Args:
         folder: the run's folder; `real_stats.npz` there keeps the statistics of the training
-            images over Inception, `real_stats_efficientnet.npz` those over EfficientNet-Lite0.
+            images over Inception, `real_stats_efficientnet.npz` those over EfficientNet-Lite0, as
+            long as the images are the same (`files.fingerprint`).
         real: statistics file or image folder; "": the training images.
         networks: [(feature network, measures)], see `open_networks`.
         eval_samples: images per evaluation.
-        pictures: function that returns uint8 batches (n, H, W, 3) of the `count` training images.
+        data: the training images' data set: its `pictures(skip_bad)`, all of them as scores see
+            them, `crops(files, skip_bad)`, those in other files read alike, and `sources()`, the
+            files they come from.
+        skip_bad: leave out images that cannot be read.
         log: RunLog, which says what is compared with what.
         resumed: the run goes on, so the statistics in its folder are its own; what an earlier run
             left there is not used.
     Raises: UserError when real images are missing or do not fit, so before training.
     """
 
-    def __init__(self, folder, real, networks, eval_samples, pictures, count, log, resumed):
+    def __init__(self, folder, real, networks, eval_samples, data, skip_bad, log, resumed):
         self.networks = _fitting(networks, real)
         self.number = eval_samples
+        self.log = log
+        self.told = set()  # notes that the log has
         if eval_samples < 2:
             raise UserError(
                 f"--eval_every: {eval_samples} image to score, of one there is no FID or IS; give "
                 "more test data, or a larger --eval_samples"
             )
         only = [network for network, _ in self.networks]
-        cached = [folder / file_of(network) for network in only]
-        reuse = resumed and all(path.exists() for path in cached)
-        source = real or ("the training images" + (", measured before" if reuse else ""))
         weights = ", ".join(f"{network.name}: {network.info['source']}" for network in only)
-        log.info(f"evaluation: against {source}, {weights}")
         if real:
-            self.real = read_real(real, only)
-        elif reuse:
-            self.real = [read_real(path, n) for path, n in zip(cached, only, strict=True)]
-        else:
-            self.real = statistics_of(pictures(), only, num_images=count, progress=True)
+            log.info(f"evaluation: against {real}, {weights}")
+            of_paper = {"pictures": partial(data.crops, skip_bad=skip_bad), "flag": "--real_stats"}
+            self.real = read_real(real, only, known=getattr(data, "classes", ()), **of_paper)
+            return
+        cached = [folder / file_of(network) for network in only]
+        fingerprint = files.fingerprint(data.sources())
+        self.real = self._measured_before(cached, only, fingerprint) if resumed else None
+        before = ", measured before" if self.real else ""
+        log.info(f"evaluation: against the training images{before}, {weights}")
+        if not self.real:
+            pictures = data.pictures(skip_bad)
+            self.real = statistics_of(pictures, only, num_images=len(data), progress=True)
             for path, stats in zip(cached, self.real, strict=True):
+                stats.info["fingerprint"] = fingerprint
                 stats.save(path)
+
+    def _measured_before(self, cached, networks, fingerprint):
+        """The statistics that this run has kept; None where they are not of these images."""
+        if not all(path.exists() for path in cached):
+            return None
+        kept = [read_real(path, n) for path, n in zip(cached, networks, strict=True)]
+        if any(stats.info.get("fingerprint") != fingerprint for stats in kept):
+            self.log.info(
+                f"{cached[0]}: of {kept[0].number} images that are not those of now (names, sizes "
+                "or number differ); measured anew"
+            )
+            return None
+        return kept
 
     def score(self, batches, iteration, best):
         """Score one generator.
@@ -65,6 +90,9 @@ class Evaluation:
         for images in batches:
             scores.update(images)
         result = scores.result()
+        for note in [note for note in result["notes"] if note not in self.told]:
+            self.told.add(note)
+            self.log.info(f"note: {note}")
         random = result["inception"] and not result["inception"]["comparable"]
         values = {}
         improved = []

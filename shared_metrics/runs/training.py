@@ -138,7 +138,7 @@ class Run:
         check: function (state, source) that raises UserError where a checkpoint does not belong to
             these networks or this data.
         begin: (source, state) of a foreign checkpoint to go on from; it may lack optimizers.
-        real: data set whose `pictures(skip_bad)` the scores of --eval_every compare with.
+        real: data set whose pictures the scores of --eval_every compare with, see `Evaluation`.
         eval_samples: generated images an evaluation, if not --eval_samples.
         epochs: `Epochs` of the data, or a list of those of several data sets: the first tells what
             is due by epochs; save_epochs: epochs between checkpoints where --save_every is 0.
@@ -272,8 +272,8 @@ class Run:
             args.real_stats,
             networks,
             self.eval_samples,
-            pictures=lambda: self.real.pictures(args.skip_bad_images),
-            count=len(self.real),
+            data=self.real,
+            skip_bad=args.skip_bad_images,
             log=self._log,
             resumed=self.iteration > 0,
         )

@@ -1,10 +1,12 @@
 """Scores during training: over which networks, against which real images, and which is the best."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from shared_metrics import images
 from shared_metrics.errors import UserError
 from shared_metrics.runs import evaluation
 
@@ -39,15 +41,37 @@ def pictures(number, seed=0, offset=0):
     return images.clip(0, 255).astype(np.uint8)
 
 
-def opened(folder, networks, resumed=False, real="", reads=None, number=10):
-    log = SimpleNamespace(info=lambda text: None)
+class Data:
+    """A data set of twelve pictures, in these files; in other files each is cut to its first three
+    rows.
+    """
 
-    def training_images():
+    classes = ("cat", "dog")
+
+    def __init__(self, files, pictures):
+        self.files = files
+        self.pictures = pictures
+
+    def __len__(self):
+        return 12
+
+    def sources(self):
+        return self.files
+
+    def crops(self, files, skip_bad):
+        return images.stacks(files, lambda path: images.read_rgb(path).crop((0, 0, 4, 3)), skip_bad)
+
+
+def opened(folder, networks, resumed=False, real="", reads=None, number=10, files=(), told=None):
+    log = SimpleNamespace(info=[].append if told is None else told.append)
+
+    def training_images(skip_bad):
         if reads is not None:
             reads.append("training images")
         return iter([pictures(12)])
 
-    how = {"pictures": training_images, "count": 12, "log": log, "resumed": resumed}
+    data = Data(files, training_images)
+    how = {"data": data, "skip_bad": False, "log": log, "resumed": resumed}
     return evaluation.Evaluation(folder, real, networks, number, **how)
 
 
@@ -138,3 +162,36 @@ def test_which_networks_tell_a_runs_progress(monkeypatch):
     assert [n.name for n, _ in networks] == ["inception"] and "no EfficientNet here" in note
     with pytest.raises(UserError, match="no Inception here.*no EfficientNet here"):
         evaluation.open_networks("auto", "auto")
+
+
+def test_statistics_are_measured_anew_where_the_images_have_changed(tmp_path):
+    data = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in data:
+        path.write_bytes(b"0123")
+    run = tmp_path / "run"
+    run.mkdir()
+    reads = []
+    told = []
+    for change in (lambda: None, lambda: None, lambda: data[2].write_bytes(b"01234"), data.pop):
+        change()
+        opened(run, both(), True, reads=reads, files=list(data), told=told)
+    assert len(reads) == 3
+    assert sum("not those of now (names, sizes or number differ)" in line for line in told) == 2
+
+
+def test_a_folder_of_real_images_is_read_as_the_training_images_are(tmp_path):
+    for name in ("cat", "dog", "owl"):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            images.save_png(pictures(1, seed=i)[0], tmp_path / name / f"{i}.png")
+    told = []
+    judged = opened(tmp_path, both(), real=str(tmp_path), told=told)
+    assert judged.real[0].number == 12 and judged.real[0].info["resolution"] == "4x3"
+    judged.score([pictures(10)], 1, {})
+    judged.score([pictures(10)], 2, {})
+    line = "note: .*: the generator's 2 classes are taken, 1 other class folders and 0 pictures"
+    assert len([text for text in told if re.match(line, text)]) == 1
+    assert any(text.startswith("note: 10 images against 12") for text in told)
+    (tmp_path / "dog").rename(tmp_path / "cow")
+    with pytest.raises(UserError, match="--real_stats .*: holds no class folder dog"):
+        opened(tmp_path, both(), real=str(tmp_path))
