@@ -141,7 +141,8 @@ def with_recipe(parser, recipes, argv, values=None):
         recipes: {name: {flag without dashes: value}}; what is no flag there is left out.
         argv: the words after the command, or None for those of this process.
         values: {flag: value} that outranks the recipe's.
-    Returns: the namespace, with `seed_given`: whether --seed was among them.
+    Returns: the namespace, with `command`, the words, and `seed_given`: whether --seed was among
+        them.
     Raises: UserError for --pretrained_model together with --resume, and see `share_batch`.
     """
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
@@ -153,6 +154,7 @@ def with_recipe(parser, recipes, argv, values=None):
     recipe = {name: value for name, value in recipe.items() if name in flags}
     parser.set_defaults(**recipe | (values or {}))
     args = parser.parse_args(argv)
+    args.command = list(argv)
     args.seed_given = args.seed is not None
     args.seed = args.seed or 0
     if args.pretrained_model and args.resume:

@@ -183,7 +183,9 @@ def _holds_arrays(value):
 
 
 def _last_part(value):
-    """A text that is an absolute path without its folders; all else as it is."""
+    """A text that is an absolute path without its folders, in a list too; all else as it is."""
+    if isinstance(value, list):
+        return [_last_part(item) for item in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 

@@ -477,11 +477,19 @@ def make_record(args, state, generator, kind, recipes, result, own=None, recipe=
             "source": source,
         },
         "environment": process.environment(),
+        "training_command": _training_command(trained.get("command")),
         "command": "python test.py " + shlex.join(args.command),
     }
     record["scores"] = own["scores"] | result["scores"]
     record["notes"] = [*result.get("notes", ()), *own.get("notes", ())]
     return own | result | record
+
+
+def _training_command(words):
+    """The command line of train.py, None where the file does not tell it."""
+    if isinstance(words, list) and all(isinstance(word, str) for word in words):
+        return "python train.py " + shlex.join(words)
+    return None
 
 
 def _sha256(path, source):

@@ -190,10 +190,14 @@ def _details(row):
     for note in told[:12] if isinstance(told, list) else ():
         facts.append(("Note", note))
     terms = "".join(f"<dt>{_text(what)}</dt><dd>{_text(value)}</dd>" for what, value in facts)
+    commands = [record.get("training_command"), record["command"]]
+    return "".join(map(_command, filter(None, commands))) + f"<dl>{terms}</dl>"
+
+
+def _command(text):
     return (
-        f'<div class="command"><code>{_text(record["command"])}</code>'
+        f'<div class="command"><code>{_text(text)}</code>'
         '<button type="button" class="copy">Copy</button></div>'
-        f"<dl>{terms}</dl>"
     )
 
 
@@ -303,7 +307,7 @@ def _picture(path, most, notes):
     width = image.width
     image.thumbnail((most, most), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=88, subsampling=0)
+    image.save(buffer, "JPEG", quality=84, subsampling=0)
     data = base64.b64encode(buffer.getvalue()).decode()
     source = f"data:image/jpeg;base64,{data}"
     size = f'width="{image.width}" height="{image.height}"'

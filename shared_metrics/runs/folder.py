@@ -67,7 +67,7 @@ def _resume(args, checkpoints):
 
 
 def _tell_differences(before, now):
-    for name in sorted(now.keys() & before.keys() - {"resume", "output_dir"}):
+    for name in sorted(now.keys() & before.keys() - {"command", "resume", "output_dir"}):
         if now[name] != before[name]:
             change = f"was {before[name]} in the checkpoint and is {now[name]} now"
             print(shown(f"resume: --{name} {change}"), flush=True)

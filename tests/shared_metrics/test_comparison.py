@@ -168,7 +168,9 @@ def test_a_damaged_log_or_picture_leaves_the_record(tmp_path):
 
 
 def test_text_from_records_stays_text(tmp_path):
-    own = record(name="=1+1", command=EVIL, notes=[EVIL], classes=[EVIL], recipe=EVIL)
+    own = record(
+        name="=1+1", command=EVIL, training_command=EVIL, notes=[EVIL], classes=[EVIL], recipe=EVIL
+    )
     own |= {"paper": EVIL, "dataset": f"{EVIL}|`x`", "departures": {EVIL: EVIL}}
     own["published"] = [{"score": EVIL, "value": 1, "source": EVIL + "@@SCRIPT@@"}]
     own["checkpoint"] |= {"weights": EVIL, "sha256": EVIL}

@@ -327,6 +327,7 @@ def test_records_agree(paper, tmp_path, monkeypatch, capsys):
         assert record["samples"]["number"] == 3 and record["samples"]["resolution"] == "32x32"
         assert record["notes"] and record["departures"] is not None
         assert record["parameters"] > 1000
+        assert record["training_command"] is None  # the file, made here, does not tell
         checkpoint.pop("epoch", None)  # acgan counts epochs, as the original does
         records.append(record)
     assert [record["dataset"] for record in records] == ["unknown", "toy/train", "somewhere/toy"]
@@ -337,6 +338,12 @@ def test_records_agree(paper, tmp_path, monkeypatch, capsys):
             assert record[part].keys() == records[0][part].keys()
     lines = capsys.readouterr().out.splitlines()
     assert sum("fid = " in line and "not comparable" in line for line in lines) == 3
+
+
+def test_the_record_tells_how_the_network_was_trained():
+    told = testing._training_command(["--data_path", "my data", "--resume"])
+    assert told == "python train.py --data_path 'my data' --resume"
+    assert testing._training_command("rm -rf") is None is testing._training_command([1])
 
 
 def test_a_score_of_each_class_is_shown_where_classes_are_few():
