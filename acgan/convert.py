@@ -73,7 +73,7 @@ def read_weights(path):
         UserError.
     """
     data = weights.load(path)
-    own = published.own(data, path)
+    own = published.own_of("acgan", Architecture, data, path)
     return read_published(path, data=data).saved() if own is None else own
 
 

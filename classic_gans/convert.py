@@ -17,6 +17,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.flags import positive
 from shared_metrics.process import command
 from shared_metrics.runs.epochs import ends
+from shared_metrics.unpickle import printable
 
 
 def find(path):
@@ -69,7 +70,11 @@ def read_weights(path, model_net=""):
     room = state.get("paper") or state.get("source", {}).get("model_net", "").lower()
     name = next((name for name, folder in rooms.ROOMS.items() if folder == room), None)
     if name is None or model_net not in ("", name):
-        raise UserError(f"{path}: holds weights of {name or 'another paper'}, not of {model_net}")
+        raise UserError(
+            f"{path}: holds weights of {name or printable(room) or 'another paper'}, not of "
+            f"{model_net or 'one of these models'}"
+        )
+    published.own_of(room, rooms.room(name).Architecture, state, path)
     return state | {"model_net": name}
 
 

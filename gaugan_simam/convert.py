@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model import VARIANTS, Discriminator, Encoder, Generator, architecture
+from model import VARIANTS, Architecture, Discriminator, Encoder, Generator, architecture
 from shared_metrics import flags, published, weights
 from shared_metrics.errors import UserError
 from shared_metrics.process import command
@@ -112,7 +112,7 @@ def read_weights(path, data=None, **changes):
         either. Raises: UserError.
     """
     data = weights.load(path) if data is None else data
-    own = published.own(data, path)
+    own = published.own_of("gaugan_simam", Architecture, data, path)
     if own is not None:
         return own
     result = read_published(path, data=data, **changes)

@@ -136,7 +136,7 @@ def read_weights(path, ema=None):
         weights), "source", ... Raises: UserError.
     """
     data = weights.load(path)
-    own = published.own(data, path)
+    own = published.own_of("sagan", Architecture, data, path)
     if own is not None:
         return own
     # Bare weights: attention is numbered here, and never absent in the originals.

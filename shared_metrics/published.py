@@ -27,7 +27,7 @@ from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256, shown
 from shared_metrics.outputs import check_file
-from shared_metrics.runs import checkpoint
+from shared_metrics.runs import checkpoint, entries
 from shared_metrics.unpickle import printable
 
 DATA_PARALLEL = r"\bmodule\."  # what torch's DataParallel puts before the names of its network
@@ -128,15 +128,33 @@ def source(path, family, **more):
 
 
 def own(data, path):
-    """`data`, the contents of `path`, if in this repository's layout, its sha256 verified, or None.
+    """`data`, the contents of `path`, if in this repository's layout, or None.
 
-    A training checkpoint has a sha256, what convert.py writes has none. Raises: UserError.
+    Its types are checked and, of a training checkpoint, its sha256; what convert.py writes has
+    none. Raises: UserError.
     """
     if not isinstance(data, dict) or "architecture" not in data:
         return None
     if not any(str(name).startswith(("generator", "discriminator")) for name in data):
         return None
+    entries.check(data, path)
     return checkpoint.verified(data, path) if "sha256" in data else data
+
+
+def own_of(paper, build, data, path):
+    """The same of one paper. Args: paper, its name; build, its Architecture.
+
+    Raises: UserError naming the file, and whose it is.
+    """
+    state = own(data, path)
+    if state is None:
+        return None
+    entries.check_paper(state, paper, path)
+    try:
+        build.from_dict(state["architecture"])
+    except UserError as error:
+        raise UserError(f"{path}: no weights of {paper} ({error})") from None
+    return state
 
 
 def generators_alone(state, path):

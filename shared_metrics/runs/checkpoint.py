@@ -16,6 +16,7 @@ import numpy as np
 from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.process import warn
+from shared_metrics.runs import entries
 from shared_metrics.runs.stop import NotFinite
 
 FORMAT = 1
@@ -202,7 +203,7 @@ def load_checkpoint(path):
 
 
 def verified(state, path):
-    """A checkpoint file's contents, once format and sha256 are found right.
+    """A checkpoint file's contents, once types, format and sha256 are found right.
 
     Raises: UserError naming the file.
     """
@@ -210,6 +211,7 @@ def verified(state, path):
         raise UserError(
             f"{path}: not a training checkpoint of this repository (no format and sha256 in it)."
         )
+    entries.check(state, path)
     if state["format"] != FORMAT:
         raise UserError(
             f"{path}: checkpoint format {state['format']}, this version reads {FORMAT}."

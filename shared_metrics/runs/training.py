@@ -21,7 +21,7 @@ import paddle
 from shared_metrics import data_check, files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
-from shared_metrics.runs import checkpoint
+from shared_metrics.runs import checkpoint, entries
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.evaluation import Evaluation, open_networks
 from shared_metrics.runs.folder import begins_anew, logs, run_folder
@@ -442,6 +442,8 @@ class Run:
             raise UserError(
                 f"{source}: not a checkpoint of this training, it has no {', '.join(missing)}"
             )
+        if "paper" in self.about:
+            entries.check_paper(state, self.about["paper"], source)
         if self.check:
             self.check(state, source)
         for name, network in self.networks.items():

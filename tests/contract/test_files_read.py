@@ -75,3 +75,54 @@ def test_weights_that_are_no_numbers(trained, tmp_path):
             state[network][name].flat[0] = value
             assert f"{name} of the {network} holds" in refusal(folder, save(), tmp_path)
             state[network][name] = kept
+
+
+NO_TYPES = {  # entry -> what a well signed file may hold there
+    "args": ["text"],
+    "iteration": "12",
+    "architecture": {"imsize": np.zeros(3)},
+    "paper": 7,
+    "generator": {"weight": "1.5"},
+    "optimizer_g": {"moment1": [1.0]},
+    "source": {"iteration": np.zeros(2)},
+    "best": "none",
+    "notes": "text",
+    "format": [1],
+}
+
+
+def test_entries_of_a_wrong_type(trained, tmp_path):
+    """Of a file that is whole and well signed."""
+    state, folder, save = trained
+    kept = dict(state)
+    for name, value in NO_TYPES.items():
+        if name == "generator":
+            name = next(network for network in state if network.startswith("generator"))
+        state[name] = value
+        assert f"its entry {name}" in refusal(folder, save(), tmp_path)
+        state.clear()
+        state.update(kept)
+    state["args"] = {**kept["args"], "recipe": ["a", "list"]}
+    assert "its entry args.recipe is no text" in refusal(folder, save(), tmp_path)
+    state["args"] = kept["args"]
+    state["architecture"] = {**kept["architecture"], "unknown": 1}
+    assert "architecture: entries ['unknown']" in refusal(folder, save(), tmp_path)
+
+
+def test_a_file_of_another_paper_tells_whose_it_is(trained, tmp_path):
+    state, folder, save = trained
+    theirs = "acgan" if state["paper"] == "sagan" else "sagan"
+    state["paper"] = theirs
+    assert theirs in refusal(folder, save(), tmp_path).replace(str(tmp_path), "")
+
+
+def test_a_run_folder_and_a_pointer_are_told(trained, tmp_path):
+    state, folder, save = trained
+    (tmp_path / "pointer.pth").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
+    )
+    assert "git lfs pull" in refusal(folder, tmp_path / "pointer.pth", tmp_path)
+    if folder.folder.name != "classic_gans":  # which takes its newest checkpoint
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+        save("run/checkpoints/iter_0000001.pdparams")
+        assert "iter_0000001.pdparams" in refusal(folder, tmp_path / "run", tmp_path)

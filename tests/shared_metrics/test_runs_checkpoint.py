@@ -240,3 +240,24 @@ def test_a_foreign_optimizer_state_is_refused():
         checkpoint.load_optimizer_state(other.opt, other.net, state, source="run7")
     with pytest.raises(ValueError, match="parameters that the layer lacks"):
         checkpoint.optimizer_state(Trained().opt, Trained().net)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("iteration", "12"),
+        ("iteration", -1),
+        ("args", [1]),
+        ("classes", "cat,dog"),
+        ("optimizer_g", {"moment1": {"w": "text"}}),
+        ("generator", {"w": [1.0]}),
+        ("epochs", [1]),
+    ],
+)
+def test_entries_of_a_wrong_type_are_named(tmp_path, name, value):
+    """Of a file that is whole and well signed."""
+    path = tmp_path / "iter_0000012.pdparams"
+    state = {"generator": {"w": np.ones(2)}, "iteration": 12, "format": 1, name: value}
+    weights.save({**state, "sha256": files.digest(state)}, path)
+    with pytest.raises(UserError, match=f"^{path}: its entry {name}"):
+        checkpoint.load_checkpoint(path)
