@@ -307,10 +307,10 @@ def runner(prefix):
     return draw
 
 
-def tries(inputs):
+def tries(inputs, sizes=BATCHES):
     """Lists of arrays to try a generator with, one a batch size."""
     rng = process.rng(0, "export")
-    for number in BATCHES:
+    for number in sizes:
         yield [i.draw(rng, (number, *(i.tried or i.shape))) for i in inputs]
 
 
