@@ -92,7 +92,7 @@ PAPERS = (
         1.0,
         "classes",
         f"--model_net CGAN {DIGITS} --g_base_dims 64 --d_base_dims 32 --n_classes {{classes}}",
-        "--seeds 0-{last} --classes 0-{last_class}",
+        "--seeds 0-{last} --labels 0-{last_class}",
     ),
     Paper(
         "dcgan",
