@@ -87,6 +87,15 @@ class Architecture(PlainFields):
         ]
         return rows + ([("up_4", n, n // 2, True)] if self.num_upsampling_layers == "most" else [])
 
+    def smallest_logits(self):
+        """The short side of the logits of D's last scale; 0 or less where none are left."""
+        side = min(self.crop_width, self.crop_height)
+        for _ in range(self.num_D - 1):
+            side = (side - 1) // 2 + 1
+        for _, _, stride in self.d_blocks():
+            side = (side + 2 * self.d_padding - 4) // stride + 1
+        return side
+
     def d_blocks(self):
         """Rows of each scale of D, its logits last: [(channels in, channels out, stride)]."""
         widths = [min(self.ndf * 2**n, MAX_DIM) for n in range(self.d_nlayers)]

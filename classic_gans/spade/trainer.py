@@ -170,6 +170,16 @@ def with_preset(args):
     return args
 
 
+def check_size(arch):
+    """Raise UserError where D's last scale has no logits: the mean of none is NaN."""
+    if arch.smallest_logits() < 1:
+        raise UserError(
+            f"--crop_width {arch.crop_width}, --crop_height {arch.crop_height}: too small for D's "
+            f"--num_D {arch.num_D} scales of --d_nlayers {arch.d_nlayers} with --d_padding "
+            f"{arch.d_padding}; give larger ones, fewer scales or layers, or more padding"
+        )
+
+
 def find_items(args, part):
     """[(photo, label map, instance map or None)] of a part, "train" or "test": of its list, else of
     its folders; for "test" those of "train" where there are no others.
@@ -233,6 +243,7 @@ class Trainer:
         self.args = with_preset(args)
         self.data, self.held_out = read_data(args) if data is None else data
         self.arch = Architecture(**{name: getattr(args, name) for name in Architecture().to_dict()})
+        check_size(self.arch)
         self.vgg = load_vgg(args.vgg19_pretrain) if args.vgg19_pretrain else None
         paddle.seed(args.seed)
         self.G = Generator(self.arch)

@@ -263,6 +263,18 @@ def test_sizes_that_the_doublings_do_not_make_are_refused(model, name):
         tiny(model, **{name: 72})
 
 
+@pytest.mark.parametrize(
+    "changes, side", [({}, 5), ({"d_padding": 1}, 0), ({"num_D": 1, "d_padding": 1}, 2)]
+)
+def test_the_smallest_logits(model, changes, side):
+    """By hand: 32 px, the second scale 16, then 9, 5, 3, 4, 5; with padding 1 8, 4, 2, 1, 0."""
+    arch = tiny(model, **changes)
+    assert arch.smallest_logits() == side
+    if side:
+        x = paddle.zeros([1, arch.semantic_nc + 3, 32, 32])
+        assert model.Discriminator(arch)(x)[-1][-1].shape[2:] == [side, side]
+
+
 def test_initial_values_are_xavier_normal_with_a_small_gain(model):
     paddle.seed(0)
     arch = tiny(model, ngf=8, ndf=16, nef=8, use_vae=True)

@@ -222,13 +222,18 @@ def test_ds_fakes_are_the_updated_gs_and_all_norms_move_twice(trainer, tmp_path)
 @pytest.mark.parametrize(
     "words",
     [
-        "--num_D 3 --d_nlayers 3 --d_padding 1 --no_instance --contain_dontcare_label",
+        "--num_D 3 --d_nlayers 2 --d_padding 1 --no_instance --contain_dontcare_label",
         "--num_D 1 --d_nlayers 1 --lambda_feat 0 --no_TTUR --niter 0 --niter_decay 0 --epoch 1",
     ],
 )
 def test_other_values_of_the_flags_take_a_step(trainer, tmp_path, words):
     logs = make(trainer, tmp_path, *words.split()).train_step(0, batches(1))
     assert all(np.isfinite(float(loss)) for loss in logs.values())
+
+
+def test_images_that_leave_ds_last_scale_no_patch_are_refused(trainer, tmp_path):
+    with pytest.raises(UserError, match="--crop_height 32: too small for D's --num_D 2 scales"):
+        make(trainer, tmp_path, "--d_nlayers", "4", "--d_padding", "1")
 
 
 def test_the_perceptual_loss_moves_g_alone(trainer, tmp_path):
