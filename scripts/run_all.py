@@ -472,6 +472,8 @@ def main(argv=None):
     try:
         runner.run(waiting, min(4, usable_cores(), len(waiting)))
     except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second one must not leave trainings behind
         runner.stop()
         say("stopped; the same command goes on")
         raise

@@ -1,7 +1,10 @@
 """All papers inside a budget: what fails does not stop the others, what is done is kept."""
 
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -60,7 +63,10 @@ def fake(tmp_path, monkeypatch):
         return run_all.main(["--budget", "1", "--output", str(tmp_path / "all"), *flags])
 
     monkeypatch.setattr(run_all, "MINUTE", 18)  # of which the page takes 15
-    return run
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_a_paper_that_fails_is_shown_and_does_not_stop_the_others(fake, tmp_path):
@@ -183,3 +189,25 @@ def test_all_eleven_papers_are_there():
         sys.path.remove(str(ROOT / "classic_gans"))
     own = {paper.name for paper in run_all.PAPERS if paper.folder == "classic_gans"}
     assert own == set(rooms.ROOMS.values())
+
+
+def test_a_signal_ends_the_trainings_too_and_the_same_command_goes_on(fake, tmp_path, monkeypatch):
+    began = tmp_path / "all" / "one" / "run" / "log.jsonl"
+    stop = threading.Thread(target=interrupt, args=[began])
+    monkeypatch.setattr(run_all, "MINUTE", 300)
+    stop.start()
+    with pytest.raises(KeyboardInterrupt):
+        fake(one="")
+    stop.join()
+    assert (began.parent / "checkpoints" / "iter_0000007.pdparams").exists()
+    assert not (tmp_path / "all" / "one" / "failed.json").exists()
+    monkeypatch.setattr(run_all, "MINUTE", 18)
+    assert fake(one="") == 0
+
+
+def interrupt(began):
+    """SIGTERM for this process, twice, once the training has begun."""
+    run_all.wait_for(began.exists)
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
