@@ -1,14 +1,20 @@
 """Networks exported by paddle.jit.save (PaddleSeg's export): a graph of Paddle's own operators with
 its weights, run by paddle.inference. No Python code comes with them, and the pickle beside them
-(.pdiparams.info), which paddle.jit.load would read, is left alone.
+(.pdiparams.info), which paddle.jit.load would read, is left alone. A graph can still write files or
+crash the engine, so that `trial` tries it first, in a process of its own.
 """
 
-import json
+import signal
+import subprocess
+import sys
 
 import paddle
 
 from shared_metrics.errors import UserError
+from shared_metrics.judges import trial
 
+TRIAL_SIDE = 256  # px of the picture that an export is tried on
+TRIAL_SECONDS = 300  # that this may take
 GRAPHS = (".json", ".pdmodel")  # the graph of an export, by Paddle 3 and by Paddle 2
 
 
@@ -41,16 +47,22 @@ def _weights(graph):
     return graph.with_suffix(".pdiparams")
 
 
-def open_export(graph):
+def open_export(graph, side=0):
     """Function float32 array -> array of the network's first output.
 
-    Raises: UserError naming the file when it is damaged or no network of one picture.
+    Args: side, px of the pictures it is for (0: TRIAL_SIDE), where the graph takes any.
+    Raises: UserError naming the file when it is damaged, holds operators that are not of inference,
+        or is no network of one picture.
     """
     from paddle import inference
 
     where = f"--segmenter {graph}"
-    if graph.suffix == ".json":
-        _check_json(graph, where)
+    if graph.suffix == ".json" and paddle.__version__.startswith("2."):
+        raise UserError(
+            f"{where}: an export by Paddle 3, which Paddle {paddle.__version__} cannot read; "
+            "export it anew"
+        )
+    _try(graph, side or TRIAL_SIDE, where)
     config = inference.Config(str(graph), str(_weights(graph)))
     config.disable_glog_info()
     device = paddle.get_device()
@@ -83,21 +95,23 @@ def open_export(graph):
     return answer
 
 
-def _check_json(graph, where):
-    """Raise UserError where Paddle would crash: a version that does not know the format, or no
-    program in the file.
-    """
-    if int(paddle.__version__.split(".")[0]) == 2:
-        raise UserError(
-            f"{where}: an export by Paddle 3, which Paddle {paddle.__version__} cannot read; "
-            "export it anew"
-        )
+def _try(graph, side, where):
+    """Let `trial` parse the graph and run it once; raise UserError for what it says or dies of."""
+    command = [sys.executable, trial.__file__, str(graph), str(_weights(graph)), str(side)]
+    how = {"capture_output": True, "text": True, "errors": "replace", "stdin": subprocess.DEVNULL}
     try:
-        program = json.loads(graph.read_text(encoding="utf-8"))
-    except ValueError:
-        program = None
-    if not isinstance(program, dict) or "program" not in program:
-        raise UserError(f"{where}: holds no program of Paddle; give the graph of an export")
+        done = subprocess.run(command, timeout=TRIAL_SECONDS, check=False, **how)
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{where}: did not answer to one picture in {TRIAL_SECONDS} s; export a smaller network"
+        ) from None
+    if done.returncode == 0:
+        return
+    lines = done.stdout.splitlines()
+    reason = lines[-1] if lines else _last_line(done.stderr)
+    if done.returncode < 0:
+        reason = f"not a whole export, Paddle died of it ({signal.Signals(-done.returncode).name})"
+    raise UserError(f"{where}: {reason}; export it again, from a source that you trust")
 
 
 def _last_line(error):

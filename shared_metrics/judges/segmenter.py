@@ -171,7 +171,7 @@ def load_segmenter(path, mean=HALF, std=HALF, size=0, offset=0):
             raise UserError(f"--segmenter_std {','.join(map(str, std))}: must be above 0")
         sha256 = files.file_sha256(graph.with_suffix(".pdiparams"))
         info = {"file": graph.name, "sha256": sha256, "model": "export"}
-        return Segmenter(open_export(graph), mean, std, info, size, offset)
+        return Segmenter(open_export(graph, size), mean, std, info, size, offset)
     advice = "export other networks with paddle.jit.save, since weights alone do not tell theirs"
     state = training.load("segmenter", path, advice)
     if (*mean, *std, size, offset) != (*HALF, *HALF, 0, 0):

@@ -1,9 +1,12 @@
 """The segmenter: its counts, its training, its files, and networks exported by others."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
+from paddle.base import framework
 from PIL import Image
 
 from shared_metrics import files, weights
@@ -301,6 +304,57 @@ def test_a_damaged_export_is_told(tmp_path):
         UserError, match=f"--segmenter .*{graph.name}: (not a whole export|holds no program)"
     ):
         judges.load_segmenter(tmp_path / "m")
+
+
+def graph_of(path, op="", **attributes):
+    """An export of Paddle 2 that doubles its picture, with an operator more."""
+    old = paddle.pir_utils.OldIrGuard() if hasattr(paddle, "pir_utils") else nullcontext()
+    with old:
+        program = framework.Program()
+        block = program.global_block()
+        kinds = framework.core.VarDesc.VarType
+        feed = block.create_var(name="feed", type=kinds.FEED_MINIBATCH, persistable=True)
+        fetch = block.create_var(name="fetch", type=kinds.FETCH_LIST, persistable=True)
+        x = block.create_var(name="x", shape=[-1, 3, -1, -1], dtype="float32")
+        y = block.create_var(name="y", dtype="float32")
+        block.append_op(type="feed", inputs={"X": [feed]}, outputs={"Out": [x]}, attrs={"col": 0})
+        if op == "save":
+            block.append_op(type=op, inputs={"X": [x]}, attrs=attributes)
+        if op == "fill_constant":
+            block.append_op(type=op, outputs={"Out": [x]}, attrs=attributes)
+        block.append_op(type="scale", inputs={"X": [x]}, outputs={"Out": [y]}, attrs={"scale": 2.0})
+        block.append_op(type="fetch", inputs={"X": [y]}, outputs={"Out": [fetch]}, attrs={"col": 0})
+        path.write_bytes(program.desc.serialize_to_string())
+    path.with_suffix(".pdiparams").write_bytes(b"")
+    return path
+
+
+def test_a_graph_of_inference_alone_passes(tmp_path):
+    image = np.array([[[[9, 0, 0], [0, 9, 0]]]], np.uint8)
+    judge = judges.load_segmenter(graph_of(tmp_path / "g.pdmodel"), size=1)
+    assert judge.predict(image).tolist() == [[[0, 1]]]
+
+
+@pytest.mark.parametrize(
+    "op, told",
+    [
+        ("save", "holds operators that are not of inference: save"),
+        ("fill_constant", "asks for more than 8 GiB of memory"),
+        ("garbage", "not a whole export"),
+    ],
+)
+def test_what_a_graph_may_not_do_is_told_before_it_is_done(tmp_path, op, told):
+    path = tmp_path / "g.pdmodel"
+    if op == "garbage":
+        path.write_bytes(bytes(range(1, 256)) * 9)
+        path.with_suffix(".pdiparams").write_bytes(b"")
+    elif op == "save":
+        graph_of(path, op, file_path=str(tmp_path / "victim"), overwrite=True)
+    else:
+        graph_of(path, op, shape=[10 * 2**30], value=1.0, dtype=5)
+    with pytest.raises(UserError, match=f"--segmenter .*g.pdmodel: .*{told}") as error:
+        judges.load_segmenter(path)
+    assert "\n" not in str(error.value) and not (tmp_path / "victim").exists()
 
 
 def test_answers_that_are_no_segmentation_are_told():
