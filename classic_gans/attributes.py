@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shared_metrics.errors import UserError
+from shared_metrics.files import read_text
 
 VALUES = {"1": 1, "-1": 0, "0": 0}
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
@@ -178,7 +179,7 @@ def read_attributes(path):
 
 def read_lines(path, what):
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
+        return read_text(Path(path).expanduser()).splitlines()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give {what}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -19,6 +19,7 @@ from lists import check_folder, check_readable, refuse
 from shared_metrics.class_folders import check_level
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.files import open_regular
 from shared_metrics.images import list_images, read_rgb, stacks, sub_folders
 
 IDX_LIMIT = 2**30  # bytes that a file of digits may unpack to
@@ -193,7 +194,7 @@ def idx_file(root, name, dimensions):
 
 def read_idx(path, dimensions):
     """The uint8 array of an IDX file. Raises: UserError when its header or length is wrong."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         zipped = file.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(path) if zipped else open(path, "rb") as file:

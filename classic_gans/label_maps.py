@@ -7,6 +7,7 @@ from matplotlib.colors import hsv_to_rgb
 from PIL import Image
 
 from shared_metrics.errors import UserError
+from shared_metrics.files import read_text
 from shared_metrics.images import read_rgb, stacks
 from shared_metrics.label_maps import (
     UNKNOWN,
@@ -32,7 +33,7 @@ def read_list(path, root, no_instance=False):
     Raises: UserError naming the line with too few columns or a file that does not exist.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(Path(path).expanduser()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list ({error})") from None
     items = []

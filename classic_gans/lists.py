@@ -9,10 +9,10 @@ from pathlib import Path
 
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.images import list_images, opened
+from shared_metrics.files import read_text
+from shared_metrics.images import list_images, opened, orientation
 
 SHOWN = 3  # problems that an error names; the others it counts
-EXIF_ORIENTATION = 0x0112
 ONE_PATH = {1: "one path"}
 PAIR = {2: "inputA<TAB>inputB", 1: "one picture A|B"}
 
@@ -40,7 +40,7 @@ def picture_size(path):
     """(width, height) as the file's header tells, turned as its EXIF says. Raises: UserError."""
     with opened(path) as image:
         width, height = image.size
-        sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        sideways = orientation(image) >= 5
     return (height, width) if sideways else (width, height)
 
 
@@ -91,7 +91,7 @@ def read_list(path, root, columns):
 def list_lines(path):
     """[(number from 1, text)] of the lines of a list that are not blank. Raises: UserError."""
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        text = read_text(Path(path).expanduser())
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8; save it as one") from None
     except OSError as error:

@@ -18,6 +18,7 @@ import yaml
 from dataset import load_size_of
 from recipes import RECIPES
 from shared_metrics.errors import UserError
+from shared_metrics.files import read_text
 
 # fmt: off
 # Place: the flag of train.py that it sets. optimizer.lr tells d_lr as well; semantic_nc is no flag,
@@ -150,8 +151,7 @@ def notes(config):
 def _read_file(path):
     """{place: Value} of a yaml file. Raises UserError naming the line."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            loader = yaml.SafeLoader(file.read())
+        loader = yaml.SafeLoader(read_text(path))
         node = loader.get_single_node()
         return dict(_entries(loader, node, "", path)) if node else {}
     except UserError:

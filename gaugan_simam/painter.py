@@ -12,7 +12,7 @@ from convert import read_weights
 from model import Architecture, Encoder, Generator, semantics
 from shared_metrics import testing, weights
 from shared_metrics.errors import UserError
-from shared_metrics.files import shown
+from shared_metrics.files import read_text, shown
 from shared_metrics.images import read_rgb
 from shared_metrics.label_maps import resize_ids
 
@@ -129,7 +129,7 @@ class Painter:
 
 def _lines(file):
     try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in read_text(file).splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise UserError(
             f"--class_names {file}: not a text file in UTF-8; write one name a line"

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
-from shared_metrics.files import writing
+from shared_metrics.files import read_text, writing
 from shared_metrics.flags import not_negative
 from shared_metrics.images import list_images, read_rgb
 from shared_metrics.outputs import check_folder, lock_folders
@@ -55,7 +55,7 @@ def read_palette(path):
     entry.
     """
     try:
-        entries = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        entries = json.loads(read_text(Path(path).expanduser()))
     except (OSError, ValueError) as error:
         raise UserError(
             f"--palette {path}: not a readable JSON file ({error}); `python recolour.py MASKS` "

@@ -5,6 +5,7 @@ expects.
 import itertools
 from pathlib import Path
 
+from shared_metrics.files import open_regular
 from shared_metrics.images import SUFFIXES, list_files
 
 LOOKED_AT = 10_000  # files of other suffixes that are opened at most
@@ -64,9 +65,7 @@ def _kind(path):
     if path.suffix.lower() in HEIC_SUFFIXES:
         return "heic"
     try:
-        if not path.is_file():  # a pipe would be waited for
-            return ""
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(16)
     except OSError:
         return ""

@@ -1,11 +1,14 @@
 """Files that appear whole or not at all, and what tells that their contents are the same."""
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import stat
 import unicodedata
 from pathlib import Path
 
@@ -166,6 +169,27 @@ def _digest(value, sha):
         raise ValueError(f"no digest for {type(value).__name__}")
 
 
+def open_regular(path):
+    """Open a file to read its bytes. Raises: OSError, also where it is no regular file: a pipe or a
+    device is not waited for.
+    """
+    file = open(path, "rb", opener=_without_waiting)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "no regular file", str(path))
+
+
+def _without_waiting(path, flags):
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_text(path, encoding="utf-8-sig"):
+    """The text of a regular file. Raises: OSError as `open_regular`, UnicodeDecodeError."""
+    with open_regular(path) as file, io.TextIOWrapper(file, encoding=encoding) as text:
+        return text.read()
+
+
 def fingerprint(paths):
     """sha256 (hex) over the number, names and sizes of files, which changes where a data set has.
 
@@ -187,7 +211,7 @@ def fingerprint(paths):
 def file_sha256(path):
     """sha256 (hex) of a file's bytes."""
     sha = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             sha.update(block)
     return sha.hexdigest()

@@ -21,6 +21,7 @@ import numpy as np
 from shared_metrics.class_folders import choose, refuse_others
 from shared_metrics.data_check import left_out, why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.files import open_regular
 from shared_metrics.images import read_rgb, sub_folders
 from shared_metrics.own_output import scored_images
 from shared_metrics.process import usable_cores
@@ -231,7 +232,7 @@ def _find_images(path):
         if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and not fortran:
             images.append((name, shape[0]))
         elif name == "labels.npy":
-            with np.load(path, allow_pickle=False) as data:
+            with open_regular(path) as file, np.load(file, allow_pickle=False) as data:
                 labels = data["labels"]
     if len(images) != 1:
         raise UserError(
@@ -245,18 +246,18 @@ def _find_images(path):
 def _members(path):
     if path.suffix.lower() == ".npy":
         return [""]
-    with zipfile.ZipFile(path) as archive:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         return archive.namelist()
 
 
 @contextmanager
 def _open(path, member):
     """The bytes of an .npy, or of that member of an .npz."""
-    if not member:
-        with open(path, "rb") as file:
-            yield file
-    else:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+    with open_regular(path) as whole:
+        if not member:
+            yield whole
+            return
+        with zipfile.ZipFile(whole) as archive, archive.open(member) as file:
             yield file
 
 

@@ -5,17 +5,17 @@ Pillow and numpy do it; matplotlib finds fonts for labels.
 
 import contextlib
 import functools
+import io
 import os
-import stat
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from shared_metrics.errors import UserError
-from shared_metrics.files import shown, writing
+from shared_metrics.files import open_regular, shown, writing
 
 # fmt: off
 SUFFIXES = frozenset((
@@ -30,6 +30,15 @@ SYSTEM_FOLDERS = frozenset((
     "$recycle.bin", "system volume information", "lost+found", "__pycache__",
 ))
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn; 256 MiB as RGB
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+TURNED = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # texts that may tell the orientation
+ORIENTATION = 0x0112  # the EXIF tag, and what turns a picture upright for each of its values
+UPRIGHT = {
+    1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}
 # Fonts with Chinese letters, from Linux, Windows and macOS.
 CJK_FONTS = (
     "Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei",
@@ -92,10 +101,9 @@ def opened(path, what="image"):
         many pixels, and for what Pillow raises on damage in the block.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
-            raise OSError("no regular file")
         Image.init()  # fills OPEN; an older Pillow may lack one of the formats
-        with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        with open_regular(path) as file, Image.open(_pixels(file), formats=formats) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:  # as its header declares them
                 raise UserError(
@@ -108,8 +116,48 @@ def opened(path, what="image"):
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except DAMAGE as error:
-        reason = " ".join(str(error).replace(str(path), "").split())[:120] or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error).replace(str(path), "")
+        reason = " ".join(reason.split())[:120] or type(error).__name__
         raise UserError(f"{path}: not a readable {what} ({reason}); replace or remove it") from None
+
+
+def _pixels(file):
+    """The file, or of a PNG with texts or a colour profile a copy without them: Pillow unpacks
+    these first, and refuses the picture where they are large.
+    """
+    start = len(PNG)
+    kept = [(0, start)]
+    dropped = False
+    if file.read(start) == PNG:
+        while len(head := file.read(8 + len(TURNED[0]))) >= 8:
+            size = 12 + int.from_bytes(head[:4], "big")
+            if head[4:8] in PNG_TEXTS and not head[8:].startswith(TURNED):
+                dropped = True
+            else:
+                kept.append((start, size))
+            start += size
+            file.seek(start)
+    if dropped:
+        file = io.BytesIO(b"".join(_read_at(file, *place) for place in kept))
+    file.seek(0)
+    return file
+
+
+def _read_at(file, start, size):
+    file.seek(start)
+    return file.read(size)
+
+
+def orientation(image):
+    """The EXIF orientation of an opened picture, 1 to 8; 1 where the tag is missing or no number.
+
+    Nothing else of the EXIF data is looked at, which editors write in many wrong ways.
+    """
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except DAMAGE:
+        return 1
+    return value if value in UPRIGHT else 1
 
 
 def read_rgb(path, min_side=None, rotate=False):
@@ -126,8 +174,9 @@ def read_rgb(path, min_side=None, rotate=False):
     with opened(path) as image:
         if min_side:
             image.draft(None, (min_side, min_side))
-        if rotate:
-            image = ImageOps.exif_transpose(image)
+        turn = UPRIGHT[orientation(image)] if rotate else None
+        if turn is not None:
+            image = image.transpose(turn)
         return _to_rgb(image)
 
 

@@ -6,6 +6,7 @@ import json
 from fnmatch import fnmatch
 from pathlib import Path
 
+from shared_metrics.files import open_regular
 from shared_metrics.images import list_images
 
 RECORD_BYTES = 2**26  # a record is read up to this size
@@ -66,9 +67,8 @@ def _drawn_in(folder):
 def _read(path):
     """The dict in a JSON file; {} where there is none."""
     try:
-        if not path.is_file() or path.stat().st_size > RECORD_BYTES:
-            return {}
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            value = json.loads(file.read(RECORD_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -4,10 +4,9 @@ writing and on reading.
 
 import json
 import math
-from pathlib import Path
 
 from shared_metrics.errors import UserError
-from shared_metrics.files import save_json
+from shared_metrics.files import read_text, save_json
 
 FORMAT = 1
 NUMBER = (int, float)
@@ -60,7 +59,7 @@ def read_record(path):
     Raises: UserError naming the file and the entry that is wrong.
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = json.loads(read_text(path, "utf-8"))
         check_record(record)
     except (OSError, ValueError, ArithmeticError, RecursionError) as error:
         raise UserError(

@@ -272,7 +272,7 @@ def _peer_dict(form, mean, cov, number, path):
 def _read(path):
     """The file's dict of arrays and scalars."""
     try:
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             zipped = file.read(2) == b"PK"
         if not zipped:
             data = weights.load(path)
@@ -281,8 +281,8 @@ def _read(path):
                     f"{path}: no statistics file (.npz or .pkl with mean and covariance)"
                 )
             return data
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        with files.open_regular(path) as file, np.load(file, allow_pickle=False) as data:
+            return {key: data[key] for key in data.files}
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}); check the path"

@@ -7,7 +7,6 @@ import mmap
 import os
 import pickle
 import re
-import stat
 import struct
 import zipfile
 import zlib
@@ -18,7 +17,7 @@ import numpy as np
 
 from shared_metrics import torch_files
 from shared_metrics.errors import UserError
-from shared_metrics.files import SCALARS, writing
+from shared_metrics.files import SCALARS, open_regular, writing
 from shared_metrics.process import warn
 from shared_metrics.unpickle import Budget, Opaque, Refused, Unpickler, plain, printable
 
@@ -60,9 +59,7 @@ def load(path):
         hint = f"its newest checkpoint {example}" if example else "the weights' own"
         raise UserError(f"{path}: a folder, not a file; give {hint}")
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
-            raise OSError("no regular file")
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise UserError(f"{path}: the file is empty; save or download it again")

@@ -9,7 +9,7 @@ import paddle
 import paddle.nn.functional as F
 
 from shared_metrics.errors import UserError
-from shared_metrics.files import shown
+from shared_metrics.files import read_text, shown
 from shared_metrics.images import middle_square
 from shared_metrics.judges.classifier import Classifier, fit, load_small
 from shared_metrics.judges.pictures import Pictures, in_order, split
@@ -66,7 +66,7 @@ def read_list(path, chosen):
     Raises: UserError naming the list and the line that is wrong.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = read_text(Path(path).expanduser()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "not a text in UTF-8")
         raise UserError(f"--list {path}: cannot be read ({reason})") from None

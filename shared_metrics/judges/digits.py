@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 
 from shared_metrics.errors import UserError
+from shared_metrics.files import open_regular
 from shared_metrics.judges.classifier import Classifier, fit
 from shared_metrics.judges.pictures import Pictures, resized, split
 
@@ -22,7 +23,7 @@ def read_idx(path, ndim):
     Raises: UserError naming the file when it is missing, damaged, cut or of another kind.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read()
         if data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)

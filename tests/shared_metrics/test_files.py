@@ -1,13 +1,27 @@
 """Names out of files: on the screen, in records, as names of files of ours."""
 
 import argparse
+import importlib
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 
-from shared_metrics import files, testing
+from shared_metrics import (
+    files,
+    image_sets,
+    images,
+    label_maps,
+    results,
+    statistics,
+    testing,
+    weights,
+)
+from shared_metrics.errors import UserError
 from shared_metrics.images import grid
+from shared_metrics.judges import attributes, digits
 from shared_metrics.process import command
 from shared_metrics.runs.log import RunLog
 
@@ -64,7 +78,9 @@ def test_records_hold_any_name(tmp_path):
 
 
 def test_pictures_stay_in_the_folder_of_a_test(tmp_path):
-    args = argparse.Namespace(output_dir=tmp_path / "out", overwrite=False, num_workers=1)
+    args = argparse.Namespace(
+        output_dir=tmp_path / "out", overwrite=False, num_workers=1, pretrained_model=""
+    )
     with testing.Output(args) as output:
         output.write(["../../victim", UNDECODABLE], np.zeros((2, 4, 4, 3), np.uint8))
     assert len(list((tmp_path / "out" / "images").iterdir())) == 2
@@ -91,3 +107,44 @@ def test_errors_and_prints_of_any_name_end_in_no_traceback(capsys):
     captured = capsys.readouterr()
     assert captured.out == "caf\\udce9\n"
     assert "caf\\udce9\\x1b[2J: no such class" in captured.err
+
+
+# ---- what is no regular file
+
+
+READERS = {
+    "picture": lambda path: images.read_rgb(path),
+    "map": lambda path: label_maps.read_ids(path),
+    "weights": lambda path: weights.load(path),
+    "statistics": lambda path: statistics.Statistics.load(path),
+    "images": lambda path: image_sets.open_source(path),
+    "record": lambda path: results.read_record(path),
+    "digits": lambda path: digits.read_idx(path, 3),
+    "attributes": lambda path: attributes.read_list(path, ["Smiling"]),
+    "classic list": lambda path: importlib.import_module("lists").list_lines(path),
+    "classic digits": lambda path: importlib.import_module("dataset").read_idx(path, 3),
+    "classic attributes": lambda path: importlib.import_module("attributes").read_lines(path, ""),
+    "classic maps": lambda path: importlib.import_module("label_maps").read_list(path, "."),
+    "gaugan config": lambda path: importlib.import_module("config").load_config(path),
+    "gaugan palette": lambda path: importlib.import_module("recolour").read_palette(path),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, paper, name):
+    if " " in name:
+        paper({"classic": "classic_gans", "gaugan": "gaugan_simam"}[name.split()[0]])
+    os.mkfifo(tmp_path / "pipe.npz")
+
+    def give_up(*_):
+        raise AssertionError("waits for the pipe")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(20)
+    try:
+        with pytest.raises((UserError, OSError), match="no regular file|no folder of images"):
+            READERS[name](tmp_path / "pipe.npz")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, PngImagePlugin
 
 from shared_metrics import images, label_maps
 from shared_metrics.errors import UserError
@@ -92,6 +92,36 @@ def test_exif_orientation_only_on_request(tmp_path):
     turned = np.asarray(images.read_rgb(tmp_path / "x.png", rotate=True))
     assert turned.shape == (16, 8, 3)
     assert (turned[:8] == 255).all() and (turned[8:] == 0).all()  # left has become top
+
+
+def test_of_a_png_pixels_and_orientation_alone_are_read(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (8, 16, 3), np.uint8)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", "x" * 3_000_000, zip=True)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    more = {"pnginfo": info, "exif": exif, "icc_profile": b"x" * 3_000_000}
+    Image.fromarray(picture).save(tmp_path / "x.png", **more)
+    assert np.array_equal(images.read_rgb(tmp_path / "x.png"), picture)
+    assert np.array_equal(images.read_rgb(tmp_path / "x.png", rotate=True), picture[::-1, ::-1])
+
+
+@pytest.mark.parametrize(
+    "tags, size",
+    [
+        ("0112 0002 00000002 36000000", (16, 8)),  # an orientation in letters
+        ("0112 0003 00000001 00630000", (16, 8)),  # of no meaning
+        ("0112 0005 00000001 7fffffff", (16, 8)),  # a ratio, far outside of the file
+        ("0112 0003 00000001 00060000 011a 0005 7fffffff 7fffffff", (8, 16)),  # the next is wrong
+        ("0112 0003 00000001 00060000 829a 0002 00000005 312f3630", (8, 16)),
+    ],
+)
+def test_exif_that_editors_have_rewritten_refuses_no_picture(tmp_path, tags, size):
+    entries = bytes.fromhex(tags)
+    count = len(entries) // 12
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + count.to_bytes(2, "big") + entries + bytes(4)
+    Image.new("RGB", (16, 8)).save(tmp_path / "x.jpg", exif=exif)
+    assert images.read_rgb(tmp_path / "x.jpg", rotate=True).size == size
 
 
 @pytest.mark.parametrize(
