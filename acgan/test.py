@@ -24,6 +24,8 @@ ORIGINAL = {
     "--batchSize": "--batch_size",
     "--dataroot": "--real",
 }
+# What flags need to count: see shared_metrics.needs.
+NEEDS = {"check_path": "pretrained_model no", "pairs": "metrics msssim", "classes": "real"}
 SCORED = 50_000  # images drawn where they are scored and no number is given
 PICTURES = ("class_swap.png", "interpolation.png", "nearest.png")
 
@@ -64,7 +66,7 @@ def parser():
 
 def parse_args(argv=None):
     """The flags as a namespace."""
-    args = testing.parse(parser(), argv)
+    args = testing.parse(parser(), argv, NEEDS)
     args.num_samples = args.num_samples or (args.batch_size if args.metrics == "none" else SCORED)
     if args.pretrained_model and args.which_epoch is not None:
         raise UserError(

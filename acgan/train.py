@@ -36,6 +36,8 @@ ORIGINAL = {
     "--workers": "--num_workers",
     "--aux_loss": "--class_loss",
 }
+# What flags need to count: see shared_metrics.needs.
+NEEDS = {"class_seed": "classes random", "niter": "iterations no", "ema_start": "ema_decay"}
 # Flag of a folder that a run writes: where that is by itself, in --output_dir.
 FOLDERS = {
     "check_path": "checkpoints",
@@ -112,10 +114,10 @@ def parser():
 
 def parse_args(argv=None):
     """The flags as a namespace: the recipe's values, overridden by the command line's."""
-    args = with_recipe(parser(), RECIPES, argv)
     words = parser().parse_args(argv)  # without the recipe's values
-    if words.niter and words.iterations is None:
-        args.iterations = 0  # epochs that the user asks for go before a recipe's iterations
+    # Epochs that the user asks for go before a recipe's iterations.
+    values = {"iterations": 0} if words.niter and words.iterations is None else {}
+    args = with_recipe(parser(), RECIPES, argv, values, NEEDS)
     for name, folder in FOLDERS.items():
         setattr(args, name, getattr(args, name) or str(Path(args.output_dir) / folder))
     if not args.niter and not args.iterations:
@@ -128,9 +130,8 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    configured = begin(
-        args, reads=[args.data_path, args.held_out], writes=FOLDERS
-    )  # before Paddle is imported
+    data_folders = [args.data_path, args.held_out]
+    configured = begin(args, data_folders, writes=FOLDERS)  # before Paddle is imported
     import paddle
 
     from convert import read_weights

@@ -16,6 +16,7 @@ from shared_metrics.images import grid, save_png
 
 STEPS = 10  # pictures in a row of interpolation.png
 WORDS = {"--n_samples": "--num_samples"}
+NEEDS = {"per_class": "num_samples no, seeds no"}
 
 
 # fmt: off

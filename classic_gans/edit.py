@@ -25,6 +25,7 @@ from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, save_png, to_uint8
 
 WORDS = {"--n_samples": "--batch_size", "--test_int": "--attr_int"}
+NEEDS = dict.fromkeys(("dataset_dir", "test_list"), "input no") | {"attrs": "input"}
 PATTERNS = ("images/fake_image_*.png", "images/slide_*.png", "images/edit_*.png")
 RANGE = re.compile(r"(-?[\d.]+)\.\.(-?[\d.]+)")
 ALIGNED = (

@@ -24,6 +24,8 @@ YUNJEY_TEST = 1_999
 CELEBA_SIZE = (178, 218)  # width and height of CelebA's aligned pictures
 LIST = "list_attr_celeba.txt"
 
+NEEDS = {"partition": "split official"}  # see shared_metrics.needs
+
 
 # --- Flags, and what they name.
 

@@ -14,7 +14,8 @@ from shared_metrics.errors import UserError
 from shared_metrics.files import shown
 from shared_metrics.flags import new_parser, original_words, truth
 
-# The way of each kind of model (KIND of its trainer): a module with `add_flags`, `run` and WORDS.
+# The way of each kind of model (KIND of its trainer): a module with `add_flags`, `run`,
+# WORDS and NEEDS (see shared_metrics.needs).
 WAYS = {"digits": "draw", "translation": "translate", "faces": "edit", "labels": "paint"}
 ORIGINAL = {"--init_model": "--pretrained_model", "--output": "--output_dir"}
 # What the original had to be told again, and which of its flags some models do not read.
@@ -83,7 +84,8 @@ def main(argv=None):
     name, state = open_file(argv)
     room = rooms.room(name)
     way = importlib.import_module(WAYS[room.KIND])
-    args = testing.parse(parser(room, way), argv)
+    needs = {"use_gpu False": "device auto cpu"} | way.NEEDS
+    args = testing.parse(parser(room, way), argv, needs)
     if state is None:
         raise UserError("--init_model is missing: give a checkpoint or a file of weights")
     print(configured)

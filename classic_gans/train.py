@@ -35,6 +35,8 @@ ORIGINAL = {
     "--max_iter": "--iterations",
     "--g_base_dim": "--g_base_dims",
 }
+# What flags need to count: see shared_metrics.needs. Rooms have tables of their own.
+NEEDS = {"use_gpu True": "device auto gpu", "use_gpu False": "device auto cpu"}
 FOLDERS = ("image_dir", "label_dir", "instance_dir", "rafd_image_dir")  # of data, in some rooms
 CROPS = {"centor": "center", "center": "center", "random": "random"}
 
@@ -138,7 +140,8 @@ def parse_args(argv, name, room):
 
     p = parser(name, room)
     check_flags(argv, p, name)
-    args = with_recipe(p, recipes_of(room), argv)
+    needs = NEEDS | getattr(room, "NEEDS", {})
+    args = with_recipe(p, recipes_of(room), argv, needs=needs)
     args.model_net = name
     notes = original_notes(args, room)
     if args.pretrained_model:

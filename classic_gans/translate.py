@@ -33,6 +33,7 @@ from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, list_images, read_rgb, save_png, to_uint8
 
 WORDS = {"--n_samples": "--batch_size", "--crop_size": "--image_size"}
+NEEDS = dict.fromkeys(("dataset_dir", "test_list"), "input no")
 PATTERNS = ("images/fake?_*.png", "images/input?_*.png", "images/cyc?_*.png")
 STYLES = {"A": "AtoB", "B": "BtoA"}
 LEAST = 8  # the smallest side that the residual generators' mirrored edges allow

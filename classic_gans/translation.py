@@ -23,6 +23,8 @@ GAN_MODES = ("vanilla", "lsgan", "wgangp")
 # Flags that are fields of Architecture; and those of these that say nothing of G.
 SIZES = ("net_G", "net_D", "d_nlayers", "g_base_dims", "d_base_dims", "input_nc", "output_nc")
 SIZES += ("norm_type", "dropout")
+# What flags need to count: see shared_metrics.needs.
+NEEDS = {"lambda_gp": "gan_mode wgangp", "d_nlayers": "net_D nlayers"}
 D_ONLY = ["net_D", "d_nlayers", "d_base_dims"]
 SHOWN = 8  # pictures on a sheet
 

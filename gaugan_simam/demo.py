@@ -9,6 +9,7 @@ import io
 import logging
 import re
 import socket
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -19,8 +20,8 @@ from PIL import Image
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
-from predict import network_flags
-from shared_metrics import process
+from predict import STANDS_FOR, network_flags
+from shared_metrics import needs, process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import new_parser, whole
 from shared_metrics.images import opened
@@ -50,8 +51,9 @@ def parse_args(argv=None):
                    help="address to serve on; 0.0.0.0 lets other machines in")
     p.add_argument("--port", type=whole(0, 2**16), default=7860,
                    help="port to serve on; 0 takes a free one")
-    args = p.parse_args(argv)
-    args.device = "cpu" if args.cpu else args.device
+    words = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    args = p.parse_args(words)
+    needs.check(args, needs.given(p, words), {}, STANDS_FOR)
     return args
 # fmt: on
 

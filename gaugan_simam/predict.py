@@ -3,13 +3,14 @@
 python predict.py --semantic_label_path L.png --weight_path W.pdparams --output_path O.jpg
 """
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from shared_metrics import process, testing
+from shared_metrics import needs, process, testing
 from shared_metrics.errors import UserError
 from shared_metrics.files import writing
 from shared_metrics.flags import new_parser, original_words
@@ -18,6 +19,7 @@ from shared_metrics.label_maps import read_label, resize_ids
 from shared_metrics.outputs import check_file, check_folder, lock_folders
 
 ORIGINAL = {"--weight_path": "--pretrained_model", "--bn_mode": "--bn_stats"}
+STANDS_FOR = {"cpu": "device cpu"}  # see shared_metrics.needs
 FORMATS = {  # Pillow's, by suffix
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -62,7 +64,8 @@ def parse_args(argv=None):
     style_flag(p)
     network_flags(p)
     p.set_defaults(seeds="")
-    args, others = p.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    args, others = p.parse_known_args(words)
     if others:
         raise UserError(f"{others[0]}: goes with --data_path in test.py, if anywhere; leave it out")
     if not args.output_path:
@@ -70,7 +73,7 @@ def parse_args(argv=None):
             "--output_path is missing: the picture to write, such as out.jpg, or a folder for a "
             "folder"
         )
-    args.device = "cpu" if args.cpu else args.device
+    needs.check(args, needs.given(p, words), {}, STANDS_FOR)
     return args
 # fmt: on
 

@@ -20,6 +20,10 @@ from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, save_png
 
 EITHER = "give either --semantic_label_path (maps to pictures) or --data_path (pairs to scores)"
+# What flags need to count: see shared_metrics.needs.
+SEGMENTER = ("segmenter", "segmenter_mean", "segmenter_std", "segmenter_size", "segmenter_offset")
+NEEDS = dict.fromkeys((*SEGMENTER, "ignore"), "metrics miou")
+NEEDS |= {"split": "data_path", "instance_dir": "label_dir"}
 PAIRS = {"--data_path", "--image_dir", "--label_dir"}
 
 
@@ -64,10 +68,9 @@ def parser():
 
 def parse_args(argv=None):
     """The flags as a namespace."""
-    args = testing.parse(parser(), argv)
+    args = testing.parse(parser(), argv, NEEDS, stands_for=predict.STANDS_FOR)
     if not (args.data_path or args.image_dir or args.label_dir):
         raise UserError(EITHER)
-    args.device = "cpu" if args.cpu else args.device
     return args
 
 

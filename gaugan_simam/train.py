@@ -42,6 +42,16 @@ from shared_metrics.runs import checkpoint
 
 # One of them replaces all of a recipe's.
 LENGTH = ("iterations", "epochs", "niter", "niter_decay", "decay_iterations")
+# What flags need to count: see shared_metrics.needs.
+NEEDS = {
+    **dict.fromkeys(("z_dim", "nef", "lambda_kld"), "use_vae"),
+    "simam_lambda": "simam",
+    "ema_start": "ema_decay",
+    **dict.fromkeys(("lambda_vgg", "vgg_size"), "vgg_weights"),
+    "vgg_weights": "lambda_vgg",
+    "instance_dir": "label_dir, no_instance no",
+    "epochs": "iterations no",
+}
 ORIGINAL = {"--dataroot": "--data_path", "--batchSize": "--batch_size"}
 ORIGINAL |= {"--load": "--pretrained_model"}
 
@@ -155,7 +165,7 @@ def parse_args(argv=None):
     values = file_values(argv)
     root = values.pop("output_dir", "output_dir")
     test_data = values.pop("test_data_path", "")
-    args = with_recipe(parser(), RECIPES, argv, values)
+    args = with_recipe(parser(), RECIPES, argv, values, NEEDS)
     if test_data and args.data_path == values["data_path"] and has_test_pairs(test_data):
         args.test_data_path = args.test_data_path or test_data
     check(args)

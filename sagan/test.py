@@ -30,6 +30,7 @@ ORIGINAL = {
     "--manual_seed": "--seed",
 }
 NUM_SAMPLES = 50_000
+NEEDS = {"standing_batches": "bn_stats standing"}  # see shared_metrics.needs
 METRICS = ("acc",)  # beside those of Inception and EfficientNet
 
 
@@ -72,13 +73,11 @@ def parse_args(argv=None):
     """The flags as a namespace, the original's words turned into ours."""
     p = parser()
     p.set_defaults(labels="")
-    args = testing.parse(p, argv)
+    args = testing.parse(p, argv, NEEDS, stands_for={"disable_cuda": "device cpu"})
     if args.state_dict_or_model == "model":
         raise UserError(
             "--state_dict_or_model model: Paddle cannot save whole models; give a file of weights"
         )
-    if args.disable_cuda:
-        args.device = "cpu"
     args.labels = args.labels or ("data" if args.test_data_path else "uniform")
     args.num_samples = args.num_samples or NUM_SAMPLES
     return args

@@ -36,6 +36,17 @@ ORIGINAL = {
     "--sample_step": "--sample_every",
     "--model_save_step": "--save_every",
 }
+# What flags need to count, and what they stand for: see shared_metrics.needs.
+NEEDS = {
+    "data_path": "dataset folder imagenet lfw cifar10 hdf5 lsun",
+    "zoom": "crop center, centercrop no",
+    "centercrop_size": "centercrop",
+    "lambda_gp": "adv_loss wgan_gp",
+    "inst_noise_sigma_iters": "inst_noise_sigma",
+    "ema_start": "ema_decay",
+    "max_frames_per_gif": "sample_every",
+}
+STANDS_FOR = {"centercrop": "crop center", "dont_resize": "crop none", "disable_cuda": "device cpu"}
 
 
 # fmt: off
@@ -119,7 +130,7 @@ def parse_args(argv=None):
 
     The original's words are turned into ours here: nothing else reads them.
     """
-    args = with_recipe(parser(), RECIPES, argv)
+    args = with_recipe(parser(), RECIPES, argv, needs=NEEDS, stands_for=STANDS_FOR)
     args.form = RECIPES[args.recipe]["form"]
     args.cards = RECIPES[args.recipe]["cards"]
     if args.centercrop_size > args.imsize:
@@ -127,12 +138,7 @@ def parse_args(argv=None):
             f"--centercrop_size {args.centercrop_size}: must lie in 1..{args.imsize} (--imsize)"
         )
     if args.centercrop:
-        args.crop = "center"
         args.zoom = (args.centercrop_size or args.imsize) / args.imsize
-    if args.dont_resize:
-        args.crop = "none"
-    if args.disable_cuda:
-        args.device = "cpu"
     if not 0 < args.zoom <= 1:
         raise UserError(f"--zoom {args.zoom:g}: must lie above 0, and at most at 1")
     if not args.parallel and process.world_size() > 1:

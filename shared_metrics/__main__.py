@@ -20,6 +20,8 @@ if (
 ):  # started by its path: modules here must not hide the standard library's `statistics`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from shared_metrics import needs
+from shared_metrics.errors import UserError
 from shared_metrics.files import shown
 from shared_metrics.flags import BATCH, IMAGES
 from shared_metrics.outputs import check_file
@@ -46,6 +48,21 @@ COMMANDS = {  # name: (metrics, help)
     ),
 }
 
+# What flags need to count, see needs.py.
+NEEDS = {
+    "real": "metrics fid kid pr fd_eff kd_eff pr_eff",
+    "fid_curve": "metrics fid",
+    "splits": "metrics is",
+    "inception_weights": "metrics fid is kid pr",
+    "protocol": "metrics fid is kid pr",
+    "efficientnet_weights": "metrics fd_eff kd_eff pr_eff",
+}
+STATS_NEEDS = {
+    "inception_weights": "network inception",
+    "protocol": "network inception",
+    "efficientnet_weights": "network efficientnet",
+}
+
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Defaults shown, paragraphs kept."""
@@ -60,7 +77,12 @@ def parse_args(argv=None):
         parser = commands.add_parser(name, help=what, description=what, formatter_class=Help)
         parser.set_defaults(metrics=metrics, real="", fid_curve=False, splits=10)
         add_flags(parser.add_argument, name)
-    return p.parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = p.parse_args(words)
+    table = STATS_NEEDS if args.command == "stats" else NEEDS
+    flags = needs.given(commands.choices[args.command], words[words.index(args.command) + 1 :])
+    needs.check(args, flags, table)
+    return args
 
 
 # fmt: off
@@ -159,6 +181,11 @@ def write_statistics(args):
     from shared_metrics.statistics import Statistics
 
     if Path(args.images).is_file() and not scoring.holds_images(args.images):
+        if args.classes or args.limit or args.keep:
+            raise UserError(
+                f"--classes, --limit, --keep: have no effect on {args.images}, a statistics file; "
+                "leave them out"
+            )
         stats = Statistics.load(args.images, args.protocol)
     else:
         images = image_sets.open_source(args.images, classes=args.classes, limit=args.limit)

@@ -5,12 +5,17 @@ import sys
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 
+from shared_metrics import needs as tables
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.launch import launch, share_batch
 from shared_metrics.outputs import check_folder
 
 YES_NO = argparse.BooleanOptionalAction  # --flag and --no-flag
+
+# What the flags of every run need to count, see needs.py.
+SCORING = ("eval_samples", "real_stats", "inception_weights", "efficientnet_weights")
+RUN_NEEDS = dict.fromkeys(SCORING, "eval_every")
 
 
 @dataclass(frozen=True)
@@ -134,16 +139,18 @@ def original_words(parser, words):
         )
 
 
-def with_recipe(parser, recipes, argv, values=None):
+def with_recipe(parser, recipes, argv, values=None, needs=None, stands_for=None):
     """Parse the flags, the chosen recipe's values as their defaults.
 
     Args:
         recipes: {name: {flag without dashes: value}}; what is no flag there is left out.
         argv: the words after the command, or None for those of this process.
         values: {flag: value} that outranks the recipe's.
+        needs, stands_for: the paper's tables, see shared_metrics.needs.
     Returns: the namespace, with `command`, the words, and `seed_given`: whether --seed was among
         them.
-    Raises: UserError for --pretrained_model together with --resume, and see `share_batch`.
+    Raises: UserError for --pretrained_model together with --resume, for flags that have no effect,
+        and see `share_batch`.
     """
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     # A recipe sets defaults, so its name must be read before the rest.
@@ -163,6 +170,7 @@ def with_recipe(parser, recipes, argv, values=None):
             f"{' or '.join(words)} and --resume: give one; --resume goes on, --pretrained_model "
             "starts anew"
         )
+    tables.check(args, tables.given(parser, argv), RUN_NEEDS | (needs or {}), stands_for)
     share_batch(args)
     return args
 

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shared_metrics import films, process
+from shared_metrics import needs as tables
 from shared_metrics.class_folders import read_classes
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_name, file_sha256, shown, writing
@@ -35,6 +36,13 @@ from shared_metrics.results import write_record
 SEEDS = 2**32  # numpy takes seeds below
 NAMED = "images/seed*_class*.png"  # what `file_names` gives
 WRITTEN = ("grid.png", films.NAME, "results.json", "training.jsonl")  # besides
+# What the flags of every test need to count, see needs.py.
+TEST_NEEDS = {
+    "seed": "seeds no",
+    "inception_weights": "metrics fid is kid pr",
+    "protocol": "metrics fid is kid pr",
+    "efficientnet_weights": "metrics fd_eff kd_eff pr_eff",
+}
 SHOWN = 20  # more classes than these are not shown one by one
 
 
@@ -107,16 +115,18 @@ def label_flag(add):
 # fmt: on
 
 
-def parse(parser, argv):
+def parse(parser, argv, needs=None, stands_for=None):
     """The flags as a namespace, with `command`: the words themselves, for the record.
 
-    Raises: UserError for --seeds and --num_samples together.
+    Args: needs, stands_for: the paper's tables, see shared_metrics.needs.
+    Raises: UserError for --seeds and --num_samples together, and for flags that have no effect.
     """
     words = sys.argv[1:] if argv is None else [str(word) for word in argv]
     args = parser.parse_args(words)
     args.command = words
     if args.seeds and args.num_samples:
         raise UserError("--num_samples: --seeds names the images already; leave one of the two out")
+    tables.check(args, tables.given(parser, words), TEST_NEEDS | (needs or {}), stands_for)
     return args
 
 

@@ -16,6 +16,7 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import Architecture, Discriminator, Generator
 
 KIND = "faces"
+NEEDS = faces.NEEDS
 BACK = False  # sheets do not show changes undone
 RECIPES = {
     "elvisyjlin": {"slope": 0.01, "fc_slope": 0.0},

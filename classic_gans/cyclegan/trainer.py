@@ -17,6 +17,7 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import Architecture, networks
 
 KIND = "translation"
+NEEDS = translation.NEEDS
 RECIPES = {
     # sec. 7.1's networks for 128 px, which its Cityscapes numbers are of
     "cityscapes": {"net_G": "resnet_6block", "image_size": 143, "crop_size": 128},

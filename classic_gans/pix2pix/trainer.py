@@ -17,6 +17,7 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import Architecture, Discriminator, Generator
 
 KIND = "translation"
+NEEDS = translation.NEEDS
 RECIPES = {
     "paddlecv": {"flip": False},  # its U-Net has no dropout, whatever the flag says
     "facades": {"direction": "BtoA"},  # the two sets of which the authors give the label map as B

@@ -17,6 +17,9 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import Architecture, Discriminator, Generator
 
 KIND = "faces"
+# What flags need to count: see shared_metrics.needs.
+NEEDS = faces.NEEDS | dict.fromkeys(("num_iters_decay", "lr_update_step"), "lr_decay linear")
+NEEDS |= {"rafd_crop_size": "rafd_image_dir", "num_iters": "iterations no, epoch no"}
 BACK = True  # sheets show each change undone, too
 RECIPES = {"paddlecv": {"legacy": True, "split": "pcv", "epoch": 20, "lr_decay": "none"}}
 # What published weights do not tell of their labels, see edit.py.

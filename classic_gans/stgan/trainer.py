@@ -16,6 +16,7 @@ from shared_metrics.runs.training import Run, Update, start_from
 from .model import Architecture, Discriminator, Generator
 
 KIND = "faces"
+NEEDS = faces.NEEDS | dict.fromkeys(("gru_n_layers", "pass_state"), "use_gru")
 BACK = False  # sheets do not show changes undone
 RECIPES = {"paddlecv": {"bn_eps": 1e-5, "bn_momentum": 0.9, "split": "pcv", "epoch": 50}}
 # What published weights do not tell of their labels, see edit.py.
