@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from shared_metrics.archives import extract
-from shared_metrics.download import download
+from shared_metrics.download import LIMIT, download, limit_of
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256, writing
 from shared_metrics.images import list_images, sub_folders
@@ -23,7 +23,7 @@ MNIST_HOSTS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist",
     "http://yann.lecun.com/exdb/mnist",
 )
-MNIST = {
+MNIST = {  # file: its sha256
     "train-images-idx3-ubyte.gz": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
     ),
@@ -33,6 +33,7 @@ MNIST = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+MNIST_SIZE = 9_912_422  # bytes of the largest of them
 CYCLEGAN_HOSTS = (
     "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets",
     "https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets",
@@ -51,53 +52,56 @@ BY_HAND = {
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive: its file below each host, what is in it, and its checksum if known."""
+    """A published archive: its file below each host, what is in it, its size and checksum if they
+    are known.
+    """
 
     hosts: tuple
     file: str
     content: str
     sha256: str | None = None
+    mib: int | None = None
 
 
-def unpaired(name, content, sha256=None):
+def unpaired(name, content, mib=None, sha256=None):
     """An archive of CycleGAN's authors: trainA, trainB, testA and testB."""
-    return Archive(CYCLEGAN_HOSTS, f"{name}.zip", content, sha256)
+    return Archive(CYCLEGAN_HOSTS, f"{name}.zip", content, sha256, mib)
 
 
-def side_by_side(name, content):
+def side_by_side(name, content, mib):
     """An archive of Pix2Pix's authors: train, val (and test) of pictures A|B."""
-    return Archive(PIX2PIX_HOSTS, f"{name}.tar.gz", content)
+    return Archive(PIX2PIX_HOSTS, f"{name}.tar.gz", content, mib=mib)
 
 
 # fmt: off
 ARCHIVES = {
-    "apple2orange": unpaired("apple2orange", "75 MiB, apples and oranges",
+    "apple2orange": unpaired("apple2orange", "apples and oranges", 75,
         "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8"),
-    "summer2winter_yosemite": unpaired("summer2winter_yosemite", "126 MiB, two seasons",
+    "summer2winter_yosemite": unpaired("summer2winter_yosemite", "two seasons", 126,
         "167fe1726807a9d22bd106b4a6c0bd7953b688af924ac1bf967439c4961e49f9"),
-    "horse2zebra": unpaired("horse2zebra", "111 MiB, horses and zebras",
+    "horse2zebra": unpaired("horse2zebra", "horses and zebras", 111,
         "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1"),
-    "monet2photo": unpaired("monet2photo", "291 MiB, paintings and photos",
+    "monet2photo": unpaired("monet2photo", "paintings and photos", 291,
         "88f91b00fc228f97c9411fbf1880ec1d119c98f1722e4cfcfaa2fb35fac05b04"),
-    "cezanne2photo": unpaired("cezanne2photo", "267 MiB, paintings and photos",
+    "cezanne2photo": unpaired("cezanne2photo", "paintings and photos", 267,
         "3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff"),
-    "ukiyoe2photo": unpaired("ukiyoe2photo", "279 MiB, prints and photos",
+    "ukiyoe2photo": unpaired("ukiyoe2photo", "prints and photos", 279,
         "02a2a2fb5ecf425ca1bf86aca7304377da64a2a1d3b86df54eb65e4068bf3b08"),
-    "vangogh2photo": unpaired("vangogh2photo", "292 MiB, paintings and photos",
+    "vangogh2photo": unpaired("vangogh2photo", "paintings and photos", 292,
         "362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff"),
-    "maps": unpaired("maps", "1408 MiB, aerial photos and maps, also as pairs by name",
+    "maps": unpaired("maps", "aerial photos and maps, also as pairs by name", 1408,
         "639534f69dbf9f36bef8d6292a7698006361221f83f0285d7c9ca78afe6e8a9e"),
-    "facades": unpaired("facades", "34 MiB, facades and their labels, also as pairs by name",
+    "facades": unpaired("facades", "facades and their labels, also as pairs by name", 34,
         "9a31ebf3a31b9b5cd195dd5bf62e9308e00cb94604d1019e3889ac84248695c0"),
-    "iphone2dslr_flower": unpaired("iphone2dslr_flower", "324 MiB, flowers by two cameras",
+    "iphone2dslr_flower": unpaired("iphone2dslr_flower", "flowers by two cameras", 324,
         "8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113"),
     "ae_photos": unpaired("ae_photos", "photos to edit"),
     "mini": unpaired("mini", "a few pictures to try things out"),
-    "pix2pix_facades": side_by_side("facades", "facades | labels"),
-    "pix2pix_maps": side_by_side("maps", "aerial photos | maps"),
-    "edges2shoes": side_by_side("edges2shoes", "2 GiB, edges | shoes"),
-    "edges2handbags": side_by_side("edges2handbags", "8 GiB, edges | handbags"),
-    "night2day": side_by_side("night2day", "night | day"),
+    "pix2pix_facades": side_by_side("facades", "facades | labels", 29),
+    "pix2pix_maps": side_by_side("maps", "aerial photos | maps", 239),
+    "edges2shoes": side_by_side("edges2shoes", "edges | shoes", 2048),
+    "edges2handbags": side_by_side("edges2handbags", "edges | handbags", 8192),
+    "night2day": side_by_side("night2day", "night | day", 1946),
 }
 # fmt: on
 
@@ -105,7 +109,9 @@ ARCHIVES = {
 def listing():
     """Lines on every data set that --dataset takes."""
     lines = [f"{'mnist':24} 11 MiB, 60,000 + 10,000 digits"]
-    lines += [f"{name:24} {archive.content}" for name, archive in ARCHIVES.items()]
+    for name, archive in ARCHIVES.items():
+        size = f"{archive.mib} MiB, " if archive.mib else ""
+        lines.append(f"{name:24} {size}{archive.content}")
     return lines + [f"{name:24} by hand: {how}" for name, how in BY_HAND.items()]
 
 
@@ -117,7 +123,8 @@ def fetch_mnist(folder):
         if path.exists() and file_sha256(path) != sha256:
             raise UserError(f"{path}: is there and is not MNIST's file; move it away or delete it")
         if not path.exists():
-            download([f"{host}/{file}" for host in MNIST_HOSTS], path, sha256)
+            urls = [f"{host}/{file}" for host in MNIST_HOSTS]
+            download(urls, path, sha256, limit_of(MNIST_SIZE))
         print(f"{path}")
 
 
@@ -133,7 +140,8 @@ def fetch_archive(archive, folder):
         own = path.exists()
         if not own:
             urls = [f"{host}/{archive.file}" for host in archive.hosts]
-            download(urls, path, archive.sha256)
+            limit = limit_of(archive.mib * 2**20) if archive.mib else LIMIT
+            download(urls, path, archive.sha256, limit)
         elif archive.sha256 and file_sha256(path) != archive.sha256:
             raise UserError(f"{path}: has the wrong sha256; delete it and run again")
         if archive.sha256 is None:

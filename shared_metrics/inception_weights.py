@@ -19,6 +19,7 @@ URL = (
     "pt_inception-2015-12-05-6726825d.pth"
 )
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+SIZE = 95_628_359  # bytes
 CLASSIFIER = {"fc.weight": (1008, 2048), "fc.bias": (1008,)}
 
 
@@ -80,7 +81,7 @@ def load_inception(source, shapes):
         sha256 = trunk_sha256(state)
         return state, {"source": "random (seed 2015)", "sha256": sha256, "comparable": False}
     if source == "auto":
-        source = fetch(URL, SHA256)
+        source = fetch(URL, SHA256, SIZE)
     state = recognise(weights.load(source), source)
     headless = not any(key in state for key in CLASSIFIER)
     expected = shapes if headless else {**shapes, **CLASSIFIER}

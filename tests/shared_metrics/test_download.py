@@ -2,12 +2,16 @@
 when they fail.
 """
 
+import contextlib
 import hashlib
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from shared_metrics import download as module
 from shared_metrics.download import download, fetch
 from shared_metrics.errors import UserError
 
@@ -26,6 +30,7 @@ def server():
         def do_GET(self):
             asked = self.headers.get("Range")
             http.asked.append((self.path, asked))
+            http.headers = self.headers
             body, status = http.content, 200
             if http.statuses:
                 return self.send_error(http.statuses.pop(0))
@@ -34,7 +39,7 @@ def server():
                 self.send_header("Location", "/w.pth")
                 return self.end_headers()
             if not self.path.endswith("w.pth"):
-                return self.send_error(404)
+                return self.send_error(404, http.reason)
             if asked and http.ranges:
                 first = int(asked.removeprefix("bytes=").rstrip("-"))
                 if first >= len(body):
@@ -46,7 +51,8 @@ def server():
             self.send_response(status)
             if status == 206:
                 self.send_header("Content-Range", f"bytes {first}-{len(http.content) - 1}/*")
-            self.send_header("Content-Length", str(len(body)))
+            if http.told:
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             cut, http.cut = http.cut, None
             self.wfile.write(body[:cut])
@@ -57,6 +63,7 @@ def server():
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.content, http.ranges, http.cut, http.asked = CONTENT, True, None, []
     http.statuses, http.shift = [], 0
+    http.told, http.reason = True, None
     http.url = f"http://127.0.0.1:{http.server_port}/w.pth"
     thread = threading.Thread(
         target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
@@ -219,3 +226,70 @@ def test_every_address_is_named_when_all_fail(tmp_path):
         download(urls, tmp_path / "x.bin", SHA256)
     text = str(error.value)
     assert all(url in text for url in urls) and SHA256 in text and str(tmp_path / "x.bin") in text
+
+
+# ---- what a server may not do
+
+
+def test_a_file_without_end_leaves_nothing(server, tmp_path):
+    """Neither where the server tells no size, nor where an earlier call has left too much."""
+    server.told = False
+    with pytest.raises(UserError, match="more than the 5000 bytes allowed"):
+        download([server.url], tmp_path / "x.bin", limit=5000)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "x.bin.part").write_bytes(bytes(20_000))
+    assert download([server.url], tmp_path / "x.bin", SHA256, limit=10240).exists()
+
+
+@pytest.mark.parametrize("drip", [b"HTTP/1.0 200 OK\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
+def test_a_server_that_drips_is_left_in_time(tmp_path, monkeypatch, drip):
+    """In its headers as in the file; what came stays, to go on from."""
+    monkeypatch.setattr(module, "PATIENCE", 0.6)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        connection, _ = listener.accept()
+        with contextlib.suppress(OSError):
+            connection.sendall(drip)
+            for _ in range(200):
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    threading.Thread(target=serve, daemon=True).start()
+    start = time.monotonic()
+    with pytest.raises(UserError, match="took too long; run again"):
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/w.pth"
+        download([url], tmp_path / "x.bin", limit=1000)
+    assert time.monotonic() - start < 5
+    listener.close()
+
+
+def test_a_password_reaches_the_mirror_and_no_screen(server, tmp_path, monkeypatch):
+    place = server.url.partition("//")[2].replace("/w.pth", "")
+    monkeypatch.setenv("SHARED_METRICS_MIRROR", f"http://me:s%2Fcret@{place}")
+    assert download(["https://example.invalid/w.pth"], tmp_path / "x.bin", SHA256).exists()
+    assert server.headers["Authorization"] == "Basic bWU6cy9jcmV0"  # me:s/cret
+    for mirror in (f"http://me:s%2Fcret@{place}/none", "http://me:s%2Fcret@127.0.0.1:9"):
+        monkeypatch.setenv("SHARED_METRICS_MIRROR", mirror)
+        with pytest.raises(UserError) as error:
+            download(["https://example.invalid/v.pth"], tmp_path / "y.bin", tries=1)
+        assert "cret" not in str(error.value) and "http://127.0.0.1" in str(error.value)
+    for mirror in ("http://me:s/cret@host", "me:cret@host", "http://me@:cret"):
+        monkeypatch.setenv("SHARED_METRICS_MIRROR", mirror)
+        with pytest.raises(UserError, match="SHARED_METRICS_MIRROR: is no address") as error:
+            download(["https://example.invalid/v.pth"], tmp_path / "y.bin")
+        assert "cret" not in str(error.value)
+
+
+def test_a_password_follows_no_redirect(server, tmp_path, monkeypatch):
+    place = server.url.partition("//")[2].replace("/w.pth", "/moved")
+    monkeypatch.setenv("SHARED_METRICS_MIRROR", f"http://me:secret@{place}")
+    assert download(["https://example.invalid/w.pth"], tmp_path / "x.bin", SHA256).exists()
+    assert server.asked[-1][0] == "/w.pth" and "Authorization" not in server.headers
+
+
+def test_control_codes_of_a_server_reach_no_screen(server, tmp_path):
+    server.reason = "\x1b[31mred\x9b2J"
+    with pytest.raises(UserError, match="404") as error:
+        download([server.url.replace("w.pth", "v.pth")], tmp_path / "x.bin")
+    assert str(error.value).isprintable() and "red" in str(error.value)
