@@ -37,7 +37,7 @@ ORIGINAL = {
     "--aux_loss": "--class_loss",
 }
 # What flags need to count: see shared_metrics.needs.
-NEEDS = {"class_seed": "classes random", "niter": "iterations no", "ema_start": "ema_decay"}
+NEEDS = {"class_seed": "classes random", "ema_start": "ema_decay"}
 # Flag of a folder that a run writes: where that is by itself, in --output_dir.
 FOLDERS = {
     "check_path": "checkpoints",

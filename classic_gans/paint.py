@@ -21,7 +21,7 @@ from shared_metrics.images import grid, list_images, save_png, to_uint8
 
 WORDS = {"--n_samples": "--batch_size"}
 NEEDS = dict.fromkeys(("dataset_dir", "test_list"), "input no") | {"instance_dir": "input"}
-SEGMENTER = ("segmenter", "segmenter_mean", "segmenter_std", "segmenter_size", "segmenter_offset")
+SEGMENTER = ("segmenter_mean", "segmenter_std", "segmenter_size", "segmenter_offset")
 NEEDS |= dict.fromkeys((*SEGMENTER, "ignore"), "metrics miou")
 PATTERNS = ("images/fakeB_*.png", "images/real_*.png")
 METRICS = ("l1", "miou")

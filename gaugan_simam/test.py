@@ -21,7 +21,7 @@ from shared_metrics.images import grid, save_png
 
 EITHER = "give either --semantic_label_path (maps to pictures) or --data_path (pairs to scores)"
 # What flags need to count: see shared_metrics.needs.
-SEGMENTER = ("segmenter", "segmenter_mean", "segmenter_std", "segmenter_size", "segmenter_offset")
+SEGMENTER = ("segmenter_mean", "segmenter_std", "segmenter_size", "segmenter_offset")
 NEEDS = dict.fromkeys((*SEGMENTER, "ignore"), "metrics miou")
 NEEDS |= {"split": "data_path", "instance_dir": "label_dir"}
 PAIRS = {"--data_path", "--image_dir", "--label_dir"}

@@ -47,10 +47,8 @@ NEEDS = {
     **dict.fromkeys(("z_dim", "nef", "lambda_kld"), "use_vae"),
     "simam_lambda": "simam",
     "ema_start": "ema_decay",
-    **dict.fromkeys(("lambda_vgg", "vgg_size"), "vgg_weights"),
     "vgg_weights": "lambda_vgg",
     "instance_dir": "label_dir, no_instance no",
-    "epochs": "iterations no",
 }
 ORIGINAL = {"--dataroot": "--data_path", "--batchSize": "--batch_size"}
 ORIGINAL |= {"--load": "--pretrained_model"}

@@ -14,8 +14,7 @@ from shared_metrics.outputs import check_folder
 YES_NO = argparse.BooleanOptionalAction  # --flag and --no-flag
 
 # What the flags of every run need to count, see needs.py.
-SCORING = ("eval_samples", "real_stats", "inception_weights", "efficientnet_weights")
-RUN_NEEDS = dict.fromkeys(SCORING, "eval_every")
+RUN_NEEDS = dict.fromkeys(("real_stats", "inception_weights", "efficientnet_weights"), "eval_every")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ TEST_NEEDS = {
     "seed": "seeds no",
     "inception_weights": "metrics fid is kid pr",
     "protocol": "metrics fid is kid pr",
-    "efficientnet_weights": "metrics fd_eff kd_eff pr_eff",
+    "efficientnet_weights": "metrics fd_eff kd_eff pr_eff acc",
 }
 SHOWN = 20  # more classes than these are not shown one by one
 

@@ -38,7 +38,7 @@ KIND = "labels"
 # What flags need to count: see shared_metrics.needs.
 NEEDS = dict.fromkeys(("z_dim", "nef", "lambda_kld"), "use_vae")
 NEEDS |= {"label_dir": "image_dir", "instance_dir": "image_dir"}
-NEEDS |= {"lambda_vgg": "vgg19_pretrain", "vgg19_pretrain": "lambda_vgg"}
+NEEDS |= {"vgg19_pretrain": "lambda_vgg"}
 RECIPES = {}  # --preset has its settings
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of relu1_1 ... relu5_1
 

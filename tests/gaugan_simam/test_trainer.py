@@ -14,8 +14,9 @@ from tests.gaugan_simam.networks import arrays
 
 # The smallest networks, and a run that writes little.
 TINY = "--label_nc 3 --crop_size 32 --norm_G spectralspadebatch1x1 --ngf 1 --ndf 2 --num_D 2"
-TINY += " --n_layers_D 2 --nef 1 --z_dim 4 --iterations 2 --lambda_vgg 0 --eval_samples 2"
+TINY += " --n_layers_D 2 --iterations 2 --lambda_vgg 0 --eval_samples 2"
 TINY += " --log_every 1 --keep_checkpoints 0 --num_workers 0"
+VAE = "--use_vae --nef 1 --z_dim 4"  # a small one
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ class Data:
 
 def make(gaugan, tmp_path, flags="", vgg=None):
     """A trainer on the smallest networks, the same weights each time. Args: flags, further ones."""
+    flags = flags.replace("--use_vae", VAE)
     words = [*TINY.split(), "--output_dir", tmp_path, *flags.split()]
     args = gaugan.train.parse_args(words)
     model = gaugan.model

@@ -88,7 +88,7 @@ def test_what_every_run_and_every_test_says(tmp_path):
     p = flags.new_parser("", "")
     p.add_argument("--recipe", default="a")
     flags.run_flags(p, "x", str(tmp_path))
-    for line in ("--real_stats x", "--inception_weights random", "--eval_samples 5"):
+    for line in ("--real_stats x", "--inception_weights random"):
         with pytest.raises(UserError, match=f"{line.split()[0]}: .* without --eval_every"):
             flags.with_recipe(p, {}, line.split())
         flags.with_recipe(p, {}, [*line.split(), "--eval_every", "5"])
