@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dataset import ClassFolder, describe, make_dataset
 from recipes import RECIPES, describe_recipes
-from shared_metrics import process
+from shared_metrics import data_report, process
 from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
@@ -139,6 +139,8 @@ def main(argv=None):
     from trainer import Trainer
 
     data = make_dataset(args)
+    if args.check_data:
+        return data_report.report(data, describe(data), args.num_workers)
     held_out = None
     if args.held_out:
         held_out = ClassFolder(args.held_out, args.imsize, data.classes, flag="--held_out")

@@ -15,6 +15,7 @@ from shared_metrics.archives import extract
 from shared_metrics.download import LIMIT, download, limit_of
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256, writing
+from shared_metrics.flags import version_flag
 from shared_metrics.images import list_images, sub_folders
 from shared_metrics.process import command
 
@@ -171,6 +172,7 @@ def write_lists(folder):
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    version_flag(p)
     p.add_argument("--dataset", default="mnist", metavar="NAME", help="see --list (%(default)s)")
     p.add_argument("--data_dir", default="./data", help="where NAME's folder is (%(default)s)")
     p.add_argument("--list", action="store_true", help="show the data sets and end")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import rooms
-from shared_metrics import process
+from shared_metrics import data_report, process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
     BATCH,
@@ -170,6 +170,10 @@ def main(argv=None):
     folders = [getattr(args, name, "") for name in FOLDERS]
     begin(args, reads=[Path(args.data_dir, args.dataset), *folders])
     trainer = room.Trainer(args)
+    if args.check_data:
+        sets = getattr(trainer, "sets", None) or [trainer.data]  # StarGAN may have two
+        about = trainer.describe()
+        return max(data_report.report(data, about, args.num_workers) for data in sets)
     recipe = {"batch_size": args.batch_size} | recipes_of(room).get(args.recipe, {})
     notes = [configured, *run_notes(args, recipe), trainer.describe(), *notes]
     if args.pretrained_model:

@@ -4,6 +4,7 @@ Files are named as PaddleCV's: fakeB_NAME is drawn of inputA_NAME; inputB_NAME i
 where that is known; cycA_NAME is fakeB_NAME mapped back. BtoA swaps the letters.
 """
 
+import argparse
 import os
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from shared_metrics.flags import PX, truth
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, list_images, read_rgb, save_png, to_uint8
 
-WORDS = {"--n_samples": "--batch_size", "--crop_size": "--image_size"}
+WORDS = {"--n_samples": "--batch_size"}
 NEEDS = dict.fromkeys(("dataset_dir", "test_list"), "input no")
 PATTERNS = ("images/fake?_*.png", "images/input?_*.png", "images/cyc?_*.png")
 STYLES = {"A": "AtoB", "B": "BtoA"}
@@ -61,6 +62,9 @@ def add_flags(parser):
     add("--image_size", type=PX.or_0,
         help="side to which pictures are resized; 0: each keeps its own, whatever it is (default: "
              "the training's --crop_size)")
+    word = add("--crop_size", dest="image_size", type=PX.or_0, default=argparse.SUPPRESS,
+               help="the original's word for it")
+    word.may_differ = True  # its commands have an --image_size beside it; the last one counts
     switch = {"type": truth, "nargs": "?", "const": True, "metavar": "True|False"}
     add("--eval", dest="bn_stats", action="store_const", const="running",
         help="the same as --bn_stats running (default: as the training showed)")

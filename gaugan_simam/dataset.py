@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
-from shared_metrics.flags import CLASSES
+from shared_metrics.flags import CLASSES, version_flag
 from shared_metrics.images import read_rgb, stacks
 from shared_metrics.label_maps import (
     UNKNOWN,
@@ -302,6 +302,7 @@ def advice(pixels):
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__)
+    version_flag(p)
     # fmt: off
     p.add_argument("data_path", nargs="?", default="", metavar="PATH",
                    help="folder with train_img and train_inst")

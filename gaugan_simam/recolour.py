@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from shared_metrics.errors import UserError
 from shared_metrics.files import read_text, writing
-from shared_metrics.flags import not_negative
+from shared_metrics.flags import not_negative, version_flag
 from shared_metrics.images import list_images, read_rgb
 from shared_metrics.outputs import check_folder, lock_folders
 
@@ -29,6 +29,7 @@ def parse_args(argv=None):
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    version_flag(p)
     p.add_argument(
         "masks", metavar="MASKS", help="folder of colour masks, sub-folders included; PNG, not JPEG"
     )

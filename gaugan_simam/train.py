@@ -17,7 +17,7 @@ from pathlib import Path
 import config
 from dataset import PREPROCESS, describe, make_dataset
 from recipes import RECIPES, describe_recipes
-from shared_metrics import process
+from shared_metrics import data_report, process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
     BATCH,
@@ -310,8 +310,9 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list_recipes:
         return print(describe_recipes())
-    folders = [args.data_path, args.test_data_path]
-    folders += [args.image_dir, args.label_dir, args.instance_dir]
+    folders = [args.data_path, args.image_dir, args.label_dir, args.instance_dir]
+    if args.test_data_path and has_test_pairs(args.test_data_path):
+        folders.append(args.test_data_path)
     configured = begin(args, reads=folders)  # before Paddle is imported
     import paddle
 
@@ -321,6 +322,9 @@ def main(argv=None):
 
     arch = Architecture(**{field.name: getattr(args, field.name) for field in fields(Architecture)})
     data = make_dataset(args, arch)
+    if args.check_data:
+        about = "; ".join([describe(data), *data.doubts()])
+        return data_report.report(data, about, args.num_workers)
     pairs, about_pairs = held_out(args, arch, data)
     vgg, about_vgg = load_perceptual(args)
     foreign = foreign_checkpoint(args, arch)

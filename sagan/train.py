@@ -5,7 +5,7 @@ Several cards: python -m paddle.distributed.launch train.py --data_path .../trai
 
 from dataset import CROPS, describe, make_dataset
 from recipes import RECIPES, describe_recipes
-from shared_metrics import process
+from shared_metrics import data_report, process
 from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import (
@@ -170,6 +170,8 @@ def main(argv=None):
             "--sync_bn: Paddle's SyncBatchNorm needs GPUs; give --no-sync_bn to train without it"
         )
     data = make_dataset(args)
+    if args.check_data:
+        return data_report.report(data, describe(data), args.num_workers)
     changes = {"z_dim": args.z_dim, "g_conv_dim": args.g_conv_dim, "d_conv_dim": args.d_conv_dim}
     for name in ("g_attention", "d_attention"):  # else the form's own
         if getattr(args, name) is not None:

@@ -96,7 +96,6 @@ def environment(tuned):
 
 def train(args):
     """Print a table of the three variants."""
-    sys.path.insert(0, str(ROOT))
     from shared_metrics.process import environment as machine
 
     variants = {  # tuned, processes
@@ -127,14 +126,18 @@ def main():
     if sys.argv[1:2] == ["metrics"]:
         script = ROOT / "scripts" / "benchmark_metrics.py"
         raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[2:]]))
+    sys.path.insert(0, str(ROOT))
+    from shared_metrics.flags import positive, version_flag
+
     plain = argparse.RawDescriptionHelpFormatter
     p = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
+    version_flag(p)
     # fmt: off
     p.add_argument("what", choices=["train", "metrics"])
-    p.add_argument("--iterations", type=int, default=1,
+    p.add_argument("--iterations", type=positive, default=1,
                    help="timed iterations a measurement (default 1)")
-    p.add_argument("--repeat", type=int, default=3, help="turns (default 3)")
-    p.add_argument("--g_conv_dim", type=int, default=0,
+    p.add_argument("--repeat", type=positive, default=3, help="turns (default 3)")
+    p.add_argument("--g_conv_dim", type=positive.or_0, default=0,
                    help="another base width of both networks (default: the recipe's)")
     # fmt: on
     train(p.parse_args())

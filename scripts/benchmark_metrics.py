@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from shared_metrics.errors import UserError
-from shared_metrics.flags import BATCH, IMAGES, PX, positive
+from shared_metrics.flags import BATCH, IMAGES, PX, positive, version_flag
 from shared_metrics.process import command, configure_cpu, environment
 
 PEER_LIMIT = 600  # seconds to wait for a worker's start
@@ -82,6 +82,7 @@ def parse_args(argv=None):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    version_flag(p)
     # fmt: off
     add = p.add_argument
     add("what", nargs="+", choices=("features", "fid", "memory", "damage"))

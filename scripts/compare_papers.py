@@ -17,6 +17,7 @@ from shared_metrics.comparison.records import find
 from shared_metrics.comparison.text import comma_separated, markdown, tables
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown, writing
+from shared_metrics.flags import version_flag
 from shared_metrics.process import command
 
 
@@ -25,6 +26,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    version_flag(parser)
     parser.add_argument("results", nargs="+", help="folders searched for results.json, or files")
     parser.add_argument("--output_dir", default="comparison", help="(default: comparison)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier comparison")

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from shared_metrics.errors import UserError
+from shared_metrics.flags import version_flag
 
 SUPERSAMPLE = 4  # times as large, then averaged: smooth edges
 # fmt: off
@@ -614,6 +615,7 @@ def check(made_from):
 def parse_args(argv=None):
     plain = argparse.RawDescriptionHelpFormatter
     p = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
+    version_flag(p)
     # fmt: off
     add = p.add_argument
     add("out", metavar="OUT",

@@ -24,7 +24,7 @@ from scripts import compare_papers, make_toy_data
 from shared_metrics.download import fetch
 from shared_metrics.errors import UserError
 from shared_metrics.files import save_json
-from shared_metrics.flags import positive
+from shared_metrics.flags import positive, version_flag
 from shared_metrics.images import list_images, middle_square, read_rgb
 from shared_metrics.inception_weights import SHA256, URL
 from shared_metrics.process import command, usable_cores
@@ -442,6 +442,7 @@ def parse_args(argv):
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    version_flag(p)
     p.add_argument("--budget", type=positive, required=True, help="minutes in all")
     p.add_argument("--data", default="toy", help="toy, or a folder with one sub-folder a class")
     p.add_argument("--output", default=str(ROOT / "run_all"), help="folder of everything")

@@ -23,7 +23,7 @@ if (
 from shared_metrics import needs
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
-from shared_metrics.flags import BATCH, IMAGES
+from shared_metrics.flags import BATCH, IMAGES, version_flag
 from shared_metrics.outputs import check_file
 from shared_metrics.process import (
     choose_device,
@@ -72,6 +72,7 @@ def parse_args(argv=None):
     p = argparse.ArgumentParser(
         prog="python -m shared_metrics", description=__doc__, formatter_class=Help
     )
+    version_flag(p)
     commands = p.add_subparsers(dest="command", required=True)
     for name, (metrics, what) in COMMANDS.items():
         parser = commands.add_parser(name, help=what, description=what, formatter_class=Help)

@@ -1,10 +1,14 @@
 """Command-line flags that every `train.py` has, and types that all flags are read by."""
 
 import argparse
+import contextlib
+import platform
 import sys
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
+from importlib import metadata
 
+import shared_metrics
 from shared_metrics import needs as tables
 from shared_metrics import process
 from shared_metrics.errors import UserError
@@ -73,12 +77,25 @@ OFFSET = Number(int, -(2**16), 2**16)  # between ids
 
 def new_parser(description, usage):
     """An ArgumentParser as all commands have it: defaults in --help, no abbreviations."""
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=description,
         usage=usage,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
+    version_flag(parser)
+    return parser
+
+
+def version_flag(parser):
+    """Add --version, which every command has. Nothing is imported for it."""
+    paddle = "Paddle not installed"
+    for name in ("paddlepaddle", "paddlepaddle-gpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            paddle = f"{name} {metadata.version(name)}"
+    text = f"paddle-gan-papers {shared_metrics.__version__}, {paddle}"
+    text += f", Python {platform.python_version()}"
+    parser.add_argument("--version", action="version", version=text, help="show it and exit")
 
 
 # fmt: off
@@ -101,6 +118,9 @@ def run_flags(parser, name, output_dir):
         help="mixed precision (GPU); alone: fp16")
     add("--num_workers", type=THREADS.or_0, default=4,
         help="threads that decode images; 0 decodes in the training loop")
+    add("--check_data", action="store_true",
+        help="tell what the data hold (counts, sizes, modes, classes) and the first problems by "
+             "name, and exit")
     add("--skip_bad_images", action="store_true",
         help="replace unreadable images by the next ones and count them")
     add("--log_every", type=positive, default=10, help="iterations between log lines")

@@ -34,7 +34,8 @@ class _Values(argparse.Namespace):
 def given(parser, argv):
     """{flag without dashes: the word that gave it} of a command line that `parser` has read.
 
-    Raises: UserError for two words of one flag, such as the original's and ours, that differ.
+    Raises: UserError for two words of one flag, such as the original's and ours, that differ, but
+        for argparse's actions that have been given a `may_differ`.
     """
     # argparse has no public list of flags. Names that have a value already get no default.
     names = {action.dest for action in parser._actions} | parser._defaults.keys()
@@ -48,7 +49,9 @@ def given(parser, argv):
             words[action.dest].append((flag, action))
     for name, found in words.items():
         first, *others = values.values[name]
-        if len({id(action) for _, action in found}) > 1 and any(v != first for v in others):
+        several = len({id(action) for _, action in found}) > 1
+        free = any(getattr(action, "may_differ", False) for _, action in found)
+        if several and not free and any(value != first for value in others):
             flags = " and ".join(dict.fromkeys(flag for flag, _ in found))
             raise UserError(f"{flags}: are one flag and say different things; leave one out")
     return {name: found[-1][0] for name, found in words.items()}

@@ -26,6 +26,7 @@ import numpy as np
 from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256, shown
+from shared_metrics.flags import version_flag
 from shared_metrics.outputs import check_file
 from shared_metrics.runs import checkpoint, entries
 from shared_metrics.unpickle import printable
@@ -391,6 +392,7 @@ def parser(doc, src, dst, **further):
     Args: doc, the module's docstring; src, dst and {network: ...}, help.
     """
     p = argparse.ArgumentParser(description=doc.partition("\n")[0], allow_abbrev=False)
+    version_flag(p)
     p.add_argument("src", help=src)
     p.add_argument("dst", help=dst)
     for network, text in further.items():

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lists import ONE_PATH, check_folder, files_by_key, pair_key, read_list, refuse
 from shared_metrics.errors import UserError
 from shared_metrics.files import writing
+from shared_metrics.flags import version_flag
 from shared_metrics.process import command
 
 files_of = functools.cache(files_by_key)  # each folder is searched once
@@ -54,6 +55,7 @@ def pair_lines(list_file, root, direction):
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    version_flag(p)
     help = "A2B: A is given and B drawn; B2A: the other way round (%(default)s)"
     p.add_argument("--direction", choices=("A2B", "B2A"), default="B2A", help=help)
     p.add_argument("--dataset", default="cityscapes", help="name of the set (%(default)s)")

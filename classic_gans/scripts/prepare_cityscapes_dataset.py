@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from shared_metrics.errors import UserError
+from shared_metrics.flags import version_flag
 from shared_metrics.images import read_rgb
 from shared_metrics.process import command
 
@@ -66,6 +67,7 @@ def prepare(files, folder, split):
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    version_flag(p)
     p.add_argument("--gtFine_dir", required=True, help="folder gtFine, with train and val in it")
     p.add_argument("--leftImg8bit_dir", required=True, help="folder leftImg8bit, likewise")
     p.add_argument("--output_dir", required=True, help="folder to make, e.g. ./data/cityscapes")

@@ -22,6 +22,7 @@ from shared_metrics.flags import (
     amount,
     positive,
     share,
+    version_flag,
 )
 from shared_metrics.judges.pairs import PREPROCESS
 from shared_metrics.outputs import check_file
@@ -37,6 +38,7 @@ def parse_args(argv=None):
     """The flags as a namespace; `judge` is the name of the command."""
     p = argparse.ArgumentParser(
         prog="python -m shared_metrics.judges", description=__doc__, formatter_class=Help)
+    version_flag(p)
     judges = p.add_subparsers(dest="judge", required=True)
 
     add = _judge(judges, "classifier", "which class an image shows: acgan's --classifier")
