@@ -148,7 +148,7 @@ PAPERS = (
         "classic_gans",
         1.1,
         "maps",
-        f"--model_net SPADE --data_dir {{data}} --dataset maps {MAPS} --d_nlayers 3 "
+        f"--model_net SPADE --data_dir {{data}}/.. --dataset data/maps {MAPS} --d_nlayers 3 "
         "--load_width 32 --load_height 32 --crop_width 32 --crop_height 32 "
         "--num_upsampling_layers normal --learning_rate 4e-4",
     ),

@@ -242,6 +242,8 @@ def _pictures(table, runs, notes):
         hidden = "" if i < CHOSEN else " hidden"
         head = f'<th scope="row">{_of(row)}</th>'
         lines.append(f'<tr data-of="{run}"{hidden}>{head}{pictures}</tr>')
+    if len(lines) < 2:  # one run alone has its sheet
+        return ""
     same = {"seed": "Same seed, same class", "class": "Same class", "name": "Same input"}[what]
     return (
         f'<h3>{same}</h3><div class="scroll" tabindex="0" role="region" aria-label="{same}">'
@@ -311,4 +313,5 @@ def _picture(path, most, notes):
     data = base64.b64encode(buffer.getvalue()).decode()
     source = f"data:image/jpeg;base64,{data}"
     size = f'width="{image.width}" height="{image.height}"'
-    return f'<img loading="lazy" alt="{_text(path.stem)}" {size} src="{source}">', width
+    kind = ' class="small"' if image.width <= CELL // 2 else ""
+    return f'<img{kind} loading="lazy" alt="{_text(path.stem)}" {size} src="{source}">', width

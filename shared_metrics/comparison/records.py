@@ -196,7 +196,8 @@ def drawn_pictures(folder):
             key = (int(match[1]), None if match[2] is None else int(match[2]))
             pictures[key] = path
         elif path.suffix == ".png" and not path.stem.startswith(("input", "cyc", "real_")):
-            pictures[shown(path.stem)[:60]] = path
+            name = re.sub(r"^fake[AB]_", "", path.stem)
+            pictures[shown(name)[:60]] = path
     return pictures
 
 

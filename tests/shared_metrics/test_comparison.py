@@ -208,6 +208,14 @@ def test_pictures_of_one_seed_and_class_stand_in_one_column():
     assert records.common_keys([{}], 4) == ([], "")
 
 
+def test_pictures_drawn_of_one_input_go_by_its_name(tmp_path):
+    """Whatever the paper calls what it drew, and without what it was drawn of."""
+    one = write(tmp_path / "one", record(), pictures=["fakeB_7", "inputA_7", "cycA_7", "real_7"])
+    other = write(tmp_path / "other", record(), pictures=["7"])
+    for folder in (one, other):
+        assert list(records.drawn_pictures(folder)) == ["7"]
+
+
 def test_two_hundred_records_take_seconds(tmp_path):
     grid = np.random.RandomState(0).randint(0, 255, (330, 330, 3)).astype(np.uint8)
     rows = [(j, 10.0 * j, 1.0) for j in range(0, 500, 5)]
