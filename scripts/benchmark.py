@@ -3,6 +3,9 @@
     python scripts/benchmark.py train     SAGAN's iterations per second: stock Paddle,
                                           configure_cpu(), two processes
     python scripts/benchmark.py metrics   shared_metrics against its peers where they are installed
+    python scripts/benchmark.py draw      pictures a second of a checkpoint, and as exported
+    python scripts/benchmark.py steps     seconds and memory by batch size, every paper
+    python scripts/benchmark.py loader    pictures a second from class folders
 
 Each measurement is a process of its own, since the settings are read when the libraries load; the
 variants take turns, so that a busy machine slows all of them. The median is told, with every single
@@ -123,9 +126,13 @@ def train(args):
 
 
 def main():
-    if sys.argv[1:2] == ["metrics"]:
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what == "metrics":
         script = ROOT / "scripts" / "benchmark_metrics.py"
         raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[2:]]))
+    if what in ("draw", "steps", "loader"):
+        script = ROOT / "scripts" / "benchmark_runs.py"
+        raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[1:]]))
     sys.path.insert(0, str(ROOT))
     from shared_metrics.flags import positive, version_flag
 
@@ -133,7 +140,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     version_flag(p)
     # fmt: off
-    p.add_argument("what", choices=["train", "metrics"])
+    p.add_argument("what", choices=["train", "metrics", "draw", "steps", "loader"])
     p.add_argument("--iterations", type=positive, default=1,
                    help="timed iterations a measurement (default 1)")
     p.add_argument("--repeat", type=positive, default=3, help="turns (default 3)")

@@ -1,0 +1,59 @@
+"""The benchmark's commands run and print a row for each thing measured; no number is tested."""
+
+import re
+
+import pytest
+
+from scripts import benchmark_runs as benchmark
+from scripts import check_gpu, make_toy_data
+from shared_metrics import weights
+
+NUMBER = r"\d[\d.e+-]*"
+
+
+def run(capsys, *words):
+    """Lines of the table that a command prints."""
+    benchmark.main([str(word) for word in words])
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+
+
+def test_loader(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(check_gpu.loader_speed, "__defaults__", (0.05,))
+    make_toy_data.make(tmp_path / "data", classes=2, count=32, size=16)
+    folder = tmp_path / "data" / "train"
+    *_, one, two = run(capsys, "loader", folder, "--size", 8, "--workers", "0,2", "--repeat", 2)
+    assert re.fullmatch(rf"\| 0 \| {NUMBER} \|", one) and re.fullmatch(rf"\| 2 \| {NUMBER} \|", two)
+
+
+def test_steps(capsys):
+    words = ["steps", "--papers", "cgan", "--batch_sizes", "4", "--iterations", 1]
+    *_, row = run(capsys, *words, "--", "--g_base_dims", 2)
+    assert re.fullmatch(rf"\| cgan \| {NUMBER} s, {NUMBER} MiB \|", row)
+
+
+def test_a_step_that_fails_is_told(tmp_path):
+    (paper,) = check_gpu.chosen("cgan")
+    args = benchmark.parse_args(["steps", "--iterations", "1"])
+    words = ["--model_net", "CGAN", "--data_dir", tmp_path / "nothing"]
+    cell = benchmark.one_size(paper, words, 2, tmp_path / "out", args)
+    assert cell.startswith("--data_dir") and not re.search(NUMBER + " s", cell)
+
+
+def test_draw(paper, tmp_path, capsys):
+    paper("classic_gans")
+    from dcgan.model import Architecture, networks
+
+    arch = Architecture(image_size=16, noise_size=4, g_base_dims=2, d_base_dims=2)
+    state = {name: t.numpy() for name, t in networks(arch)[0].state_dict().items()}
+    path = tmp_path / "iter_0000001.pdparams"
+    weights.save({"paper": "dcgan", "architecture": arch.to_dict(), "generator": state}, path)
+    *_, row = run(capsys, "draw", path, "--batch_size", 2, "--repeat", 1)
+    onnx = rf"({NUMBER}|not installed)"
+    assert re.fullmatch(rf"\| {path.name} \| generator \| {NUMBER} \| {NUMBER} \| {onnx} \|", row)
+
+
+def test_words_after_two_dashes_are_for_train():
+    args = benchmark.parse_args(["steps", "--papers", "sagan", "--", "--imsize", "64"])
+    assert (args.papers, args.flags, args.batch_sizes) == ("sagan", ["--imsize", "64"], [4, 16])
+    with pytest.raises(SystemExit):
+        benchmark.parse_args(["draw"])
