@@ -29,6 +29,7 @@ import numpy as np
 
 from shared_metrics.errors import UserError
 from shared_metrics.flags import BATCH, IMAGES, PX, positive, version_flag
+from shared_metrics.outputs import check_file
 from shared_metrics.process import command, configure_cpu, environment
 
 PEER_LIMIT = 600  # seconds to wait for a worker's start
@@ -101,22 +102,24 @@ def parse_args(argv=None):
         help="damage: as in `python -m shared_metrics evaluate` (fd_eff,kd_eff,pr_eff)")
     add("--inception_weights", default="auto", help="damage: auto, random or a file (auto)")
     add("--output", default="", help="write the results here as JSON too")
+    add("--overwrite", action="store_true", help="replace a file that is there")
     # fmt: on
     return p.parse_args(argv)
 
 
 def main(argv=None):
     args = parse_args(argv)
+    output = check_file(args.output, "--output", args.overwrite) if args.output else None
     configure_cpu()
     results = {"environment": environment()}
     measurements = {"features": features, "fid": fid, "memory": memory, "damage": damage}
     for what in dict.fromkeys(args.what):  # each once
         results[what] = measurements[what](args)
         print(f"{what}: {json.dumps(results[what], indent=2)}", flush=True)
-    if args.output:
+    if output:
         from shared_metrics.files import save_json
 
-        save_json(results, args.output)
+        save_json(results, output)
 
 
 def features(args):

@@ -10,7 +10,6 @@ broken or foreign is named and left out.
 
 import argparse
 import sys
-from pathlib import Path
 
 from shared_metrics.comparison.page import page
 from shared_metrics.comparison.records import find
@@ -18,6 +17,7 @@ from shared_metrics.comparison.text import comma_separated, markdown, tables
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown, writing
 from shared_metrics.flags import version_flag
+from shared_metrics.outputs import check_folder, lock_folders
 from shared_metrics.process import command
 
 
@@ -31,7 +31,7 @@ def main(argv=None):
     parser.add_argument("--output_dir", default="comparison", help="(default: comparison)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier comparison")
     args = parser.parse_args(argv)
-    folder = Path(args.output_dir)
+    folder = check_folder(args.output_dir)
     paths = [folder / name for name in ("index.html", "comparison.md", "comparison.csv")]
     old = [path for path in paths if path.exists()]
     if old and not args.overwrite:
@@ -42,10 +42,10 @@ def main(argv=None):
     comparison = tables(results)
     texts = [page(comparison, failures, notes)]
     texts += [markdown(comparison, failures, notes), comma_separated(comparison)]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, text in zip(paths, texts, strict=True):
-        with writing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    with lock_folders({"--output_dir": folder}):
+        for path, text in zip(paths, texts, strict=True):
+            with writing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     for note in notes:
         print(shown(note), file=sys.stderr)
     for table in comparison:

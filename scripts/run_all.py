@@ -27,6 +27,7 @@ from shared_metrics.files import save_json
 from shared_metrics.flags import positive, version_flag
 from shared_metrics.images import list_images, middle_square, read_rgb
 from shared_metrics.inception_weights import SHA256, URL
+from shared_metrics.outputs import lock_folders
 from shared_metrics.process import command, usable_cores
 from shared_metrics.results import read_record
 
@@ -458,10 +459,15 @@ def parse_args(argv):
 def main(argv=None):
     """Make data, train, test, compare; returns 1 where a paper failed."""
     args, papers = parse_args(argv)
+    with lock_folders({"--output": Path(args.output).expanduser().absolute()}):
+        return run_all(args, papers)
+
+
+def run_all(args, papers):
+    """The same, in a folder that this process holds."""
     deadline = time.monotonic() + MINUTE * args.budget - 15  # for the page
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     output = Path(args.output).expanduser().absolute()
-    output.mkdir(parents=True, exist_ok=True)
     check_source(output, args.data)
     say("makes the data")
     classes = make_data(output / "data", args.data)

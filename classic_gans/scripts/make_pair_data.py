@@ -15,6 +15,7 @@ from lists import ONE_PATH, check_folder, files_by_key, pair_key, read_list, ref
 from shared_metrics.errors import UserError
 from shared_metrics.files import writing
 from shared_metrics.flags import version_flag
+from shared_metrics.outputs import check_file
 from shared_metrics.process import command
 
 files_of = functools.cache(files_by_key)  # each folder is searched once
@@ -60,6 +61,7 @@ def parse_args(argv=None):
     p.add_argument("--direction", choices=("A2B", "B2A"), default="B2A", help=help)
     p.add_argument("--dataset", default="cityscapes", help="name of the set (%(default)s)")
     p.add_argument("--data_dir", default="./data", help="where its folder is (%(default)s)")
+    p.add_argument("--overwrite", action="store_true", help="replace lists with other lines")
     return p.parse_args(argv)
 
 
@@ -74,8 +76,11 @@ def main(argv=None):
             continue
         lines = pair_lines(source, root, args.direction)
         target = root / f"pix2pix_{split}_list"
+        text = "".join(f"{line}\n" for line in lines)
+        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+            check_file(target, overwrite=args.overwrite)
         with writing(target) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
         print(f"{target}: {len(lines):,} pairs, {args.direction}")
 
 

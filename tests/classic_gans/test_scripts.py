@@ -43,6 +43,14 @@ def test_b_is_given_by_default(maps):
     assert (maps / "pix2pix_test_list").read_text() == "trainB/2_B.png\ttrainA/2_A.png\n"
 
 
+def test_a_list_with_other_lines_stays(maps):
+    make_pairs(maps)
+    make_pairs(maps)  # the same lines
+    failed = make_pairs(maps, "--direction", "A2B", code=2)
+    assert "pix2pix_train_list: is there already" in failed.stderr
+    make_pairs(maps, "--direction", "A2B", "--overwrite")
+
+
 def test_lone_pictures_are_told_and_nothing_is_written(maps):
     (maps / "trainB/2_B.png").unlink()
     failed = make_pairs(maps, code=2)
