@@ -12,18 +12,19 @@ import socket
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import make_server
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from predict import STANDS_FOR, network_flags
 from shared_metrics import needs, process
 from shared_metrics.errors import UserError
-from shared_metrics.flags import new_parser, whole
+from shared_metrics.flags import Number, new_parser
 from shared_metrics.images import opened
 from shared_metrics.label_maps import read_label, resize_ids
 from shared_metrics.testing import begin, latents
@@ -32,6 +33,10 @@ PAGE = Path(__file__).with_name("demo.html")
 MOST_BYTES = 2**25  # of one request
 MOST_PIXELS = 2**24  # of a map that is read in: 4096x4096
 MOST_CLASSES = 256  # the page sends an id as one byte
+WAITING = 8  # maps that are read, wait or are drawn at a time; one of them is drawn
+CONNECTIONS = 64  # open at a time
+SECONDS = 20  # in which a request must have come, and then its answer must be taken
+BUSY = "too many at once; try again in a moment"
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # The page may talk to its own server and show what it drew itself, nothing else.
 POLICY = (
@@ -49,7 +54,7 @@ def parse_args(argv=None):
                    help="one name a class, in order: joined by commas, or a file with one a line")
     p.add_argument("--host", default="127.0.0.1",
                    help="address to serve on; 0.0.0.0 lets other machines in")
-    p.add_argument("--port", type=whole(0, 2**16), default=7860,
+    p.add_argument("--port", type=Number(int, 0, 2**16), default=7860,
                    help="port to serve on; 0 takes a free one")
     words = sys.argv[1:] if argv is None else [str(word) for word in argv]
     args = p.parse_args(words)
@@ -69,11 +74,12 @@ def create_app(painter, names, local=True):
     each, row by row: POST /photo?seed=0 answers it with a PNG of the photo, POST /map.png with a
         palette PNG of the ids, which
     POST /ids (any label map as a file) turns back, resized to the network's size. Mistakes are
-    answered with 400 (413 where too much is sent) and a line of text.
+    answered with 400 (413 where too much is sent) and a line of text, maps beyond WAITING with 503.
     """
     from trainer import colourise
 
     arch, lock = painter.arch, threading.Lock()
+    places = threading.BoundedSemaphore(WAITING)
     if arch.nc > MOST_CLASSES:
         raise UserError(
             f"--weight_path: the page takes networks of at most {MOST_CLASSES} classes, not "
@@ -94,6 +100,17 @@ def create_app(painter, names, local=True):
             )
         if local and origin and origin.partition("://")[2] != host:
             return Response("another site's page may not ask", 403, mimetype="text/plain")
+
+    @app.before_request
+    def take_place():
+        g.placed = request.method == "POST" and places.acquire(blocking=False)
+        if request.method == "POST" and not g.placed:
+            return Response(BUSY, 503, mimetype="text/plain", headers={"Retry-After": "2"})
+
+    @app.teardown_request
+    def leave_place(error):
+        if g.pop("placed", False):
+            places.release()
 
     @app.get("/")
     def page():
@@ -124,7 +141,9 @@ def create_app(painter, names, local=True):
 
     @app.post("/ids")
     def ids():
-        labels = read_file(request.get_data(), arch)
+        data = request.get_data()
+        with lock:
+            labels = read_file(data, arch)
         return Response(labels.astype(np.uint8).tobytes(), mimetype="application/octet-stream")
 
     @app.errorhandler(UserError)
@@ -199,10 +218,52 @@ def png(image):
     return Response(file.getvalue(), mimetype="image/png", headers={"Cache-Control": "no-store"})
 
 
-def open_server(host, port, app):
-    """A server that answers several browsers' connections at once. Raises: UserError when the
-    address is not free.
+class Handler(WSGIRequestHandler):
+    """Drops slow clients: what has not come `timeout` seconds after the connection is not read, and
+    an answer that is not taken in as many is lost.
     """
+
+    timeout = SECONDS  # of each read, and of the whole of a write
+
+    def setup(self):
+        super().setup()
+        self.clock = threading.Timer(self.timeout, self.stop_reading)
+        self.clock.daemon = True
+        self.clock.start()
+
+    def stop_reading(self):
+        """Read no more from this client, who may still be answered."""
+        with suppress(OSError):  # gone already
+            self.connection.shutdown(socket.SHUT_RD)
+
+    def finish(self):
+        self.clock.cancel()
+        super().finish()
+
+
+class Server(ThreadedWSGIServer):
+    """Answers several connections at once, CONNECTIONS at the most."""
+
+    def __init__(self, host, port, app):
+        self.places = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__(host, port, app, handler=Handler)
+
+    def process_request(self, request, client_address):
+        if self.places.acquire(blocking=False):
+            return super().process_request(request, client_address)
+        with suppress(OSError):
+            request.sendall(f"HTTP/1.0 503 Busy\r\nConnection: close\r\n\r\n{BUSY}".encode())
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request, client_address):
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
+
+
+def open_server(host, port, app):
+    """A `Server`. Raises: UserError when the address is not free."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:  # werkzeug would exit by itself
@@ -213,7 +274,7 @@ def open_server(host, port, app):
         raise UserError(
             f"--host {host} --port {port}: cannot serve there ({reason}); give another port"
         ) from None
-    return make_server(host, port, app, threaded=True)
+    return Server(host, port, app)
 
 
 def main(argv=None):

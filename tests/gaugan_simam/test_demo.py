@@ -3,6 +3,8 @@
 import io
 import socket
 import threading
+import time
+from contextlib import suppress
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -178,6 +180,75 @@ def test_too_many_bytes_are_refused(gaugan, tmp_path, monkeypatch):
     assert client.post("/photo", data=bytes(2048)).status_code == 200
     for path in ("/photo", "/ids", "/map.png"):
         assert client.post(path, data=bytes(5001)).status_code == 413
+
+
+def test_maps_beyond_the_queue_are_told_to_wait(gaugan, tmp_path, monkeypatch):
+    """One is drawn, one waits; two more are answered at once, and those in the queue in the end."""
+    monkeypatch.setattr(gaugan.demo, "WAITING", 2)
+    painter = gaugan.painter.Painter(saved(gaugan, tmp_path))
+    go_on = threading.Event()
+    drawing = []
+    paint = painter.paint
+
+    def slow(*args, **how):
+        drawing.append(1)
+        assert len(drawing) == 1  # one at a time
+        go_on.wait(60)
+        image = paint(*args, **how)
+        drawing.pop()
+        return image
+
+    painter.paint = slow
+    served = Served(gaugan, painter, painter.names())
+    answers = []
+
+    def ask():
+        answers.append(served.get("/photo", bytes(2048)))
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    while len(answers) < 2:
+        time.sleep(0.01)
+    assert [answer[0] for answer in answers] == [503, 503] and b"too many at once" in answers[0][2]
+    assert served.get("/settings")[0] == 200
+    go_on.set()
+    for client in clients:
+        client.join()
+    assert [answer[0] for answer in answers[2:]] == [200, 200]
+    assert served.get("/photo", bytes(2048))[0] == 200
+    served.server.shutdown()
+    served.server.server_close()
+
+
+@pytest.mark.parametrize("sent", [b"POST /photo HT", b"POST /photo HTTP/1.0\r\n", b"body"])
+def test_a_client_that_drips_is_dropped_and_leaves_its_place(gaugan, tmp_path, monkeypatch, sent):
+    """Each byte in time, the whole never."""
+    monkeypatch.setattr(gaugan.demo, "WAITING", 1)
+    monkeypatch.setattr(gaugan.demo, "CONNECTIONS", 1)
+    monkeypatch.setattr(gaugan.demo.Handler, "timeout", 1)
+    painter = gaugan.painter.Painter(saved(gaugan, tmp_path))
+    served = Served(gaugan, painter, painter.names())
+    if sent == b"body":
+        host = f"127.0.0.1:{served.server.server_port}"
+        sent = f"POST /photo HTTP/1.0\r\nHost: {host}\r\nContent-Length: 2048\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", served.server.server_port), timeout=30) as slow:
+        slow.sendall(sent)
+        assert served.get("/settings")[0] == 503  # no place for a second connection
+        with suppress(OSError):
+            for _ in range(40):
+                slow.sendall(b"x")
+                time.sleep(0.1)
+        with suppress(ConnectionError):
+            while slow.recv(4096):
+                pass
+    monkeypatch.setattr(gaugan.demo.Handler, "timeout", 60)
+    answer = (503,)
+    while answer[0] == 503:  # until the place is left
+        answer = served.get("/photo", bytes(2048))
+    assert answer[0] == 200
+    served.server.shutdown()
+    served.server.server_close()
 
 
 @pytest.mark.parametrize(
