@@ -84,7 +84,7 @@ def _section(anchor, table, runs, notes):
         f'<h2 id="{anchor}-title">{_text(table.dataset)}</h2>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="Runs on {_text(table.dataset)}'
         f'"><table><thead><tr>{head}</tr></thead>{bodies}</table></div>'
-        f"{_list('Not ranked against each other', table.reasons)}{figures}"
+        f"{_list('Not ranked', table.reasons)}{figures}"
         '<div class="curves"></div></section>'
     )
 
