@@ -109,6 +109,13 @@ def architecture_of(state, args):
                 f"--num_classes {args.num_classes}: {args.pretrained_model} knows "
                 f"{arch.num_classes} classes"
             )
+        for name in ("imsize", "z_dim", "g_conv_dim", "g_attention"):
+            value = getattr(args, name)
+            own = getattr(arch, name)
+            if value is not None and value != (list(own) if name == "g_attention" else own):
+                raise UserError(
+                    f"--{name} {value}: {args.pretrained_model} tells its own, {own}; leave it out"
+                )
         return arch
     tables = [
         value

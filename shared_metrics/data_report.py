@@ -13,7 +13,7 @@ from shared_metrics.files import shown
 from shared_metrics.images import opened
 from shared_metrics.process import is_main, rng
 
-SECONDS = 40  # for reading items whole, in a random order; headers are looked at all
+SECONDS = 40  # in all: headers are looked at first, items then read whole in a random order
 SHOWN = 10  # problems, classes, kinds
 PART = 64  # items read at a time
 
@@ -28,11 +28,11 @@ def report(data, about, workers=1, seconds=SECONDS):
     """
     if not is_main():
         return 0
+    start = time.monotonic()
     number = len(data)
     lines = [about, *_classes(data), *_kinds(data), *data_check.notes(data)]
     for line in lines:
         print(shown(line), flush=True)
-    start = time.monotonic()
     problems, count = _read(data, max(1, workers), start + seconds)
     took = f"in {time.monotonic() - start:.0f} s"
     part = "" if count == number else ", drawn at random: the time for it was over"
@@ -79,7 +79,7 @@ def _listed(pairs):
 
 
 def _read(data, workers, end):
-    """({index: what is wrong}, how many were read) until a moment of time.monotonic."""
+    """({index: what is wrong}, how many were read), some until a moment of time.monotonic."""
     problems = {}
 
     def load(index):
@@ -92,7 +92,7 @@ def _read(data, workers, end):
     count = 0
     bar = tqdm(total=len(data), disable=None, leave=False, unit=" items")
     with bar, ThreadPoolExecutor(workers) as pool:
-        while count < len(order) and time.monotonic() < end:
+        while count < len(order) and (count == 0 or time.monotonic() < end):
             part = order[count : count + PART]
             list(pool.map(load, part))
             count += len(part)

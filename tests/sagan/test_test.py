@@ -177,6 +177,17 @@ def test_bare_weights_take_the_recipes_form(sagan, tmp_path):
     weights.load_into(sagan.model.Generator(arch), found["generator"], "generator", "x")
 
 
+def test_what_a_file_tells_is_not_told_otherwise(sagan):
+    arch = sagan.model.architecture("mmgen", 32, 3, z_dim=8, g_conv_dim=2, d_conv_dim=4)
+    state = {"architecture": arch.to_dict()}
+    for flag in ("--z_dim 9", "--imsize 64", "--g_conv_dim 3", "--g_attention none"):
+        args = sagan.test.parse_args(["--pretrained_model", "w", *flag.split()])
+        with pytest.raises(UserError, match=f"{flag.split()[0]} .*: w tells its own, .*leave it"):
+            sagan.test.architecture_of(state, args)
+    args = sagan.test.parse_args("--z_dim 8 --imsize 32".split())
+    assert sagan.test.architecture_of(state, args) == arch
+
+
 def test_wrong_width_lists_the_shapes(sagan, tmp_path):
     weights.save(checkpoint.network_state(small_generator(sagan)), tmp_path / "bare.pdparams")
     flags = [
