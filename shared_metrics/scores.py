@@ -140,7 +140,8 @@ def kernel_distance(features1, features2, subsets=100, size=1000, seed=2020):
     RandomState(seed), from set 1 first, as torch-fidelity does. Small negative values are
     legitimate.
     Args: features (N1, D) and (N2, D).
-    Returns: {"kid", "kid_std" (population), "kid_subsets", "kid_subset_size"}.
+    Returns: {"kid", "kid_std" (population), "kid_subsets", "kid_subset_size"}; without "kid_std"
+        where a subset is the whole of a set, so that all are alike and spread by nothing.
     Raises: ValueError when a set holds fewer than `size` samples, or size < 2.
     Source: Binkowski et al. 2018, sec. 4.
     """
@@ -159,12 +160,9 @@ def kernel_distance(features1, features2, subsets=100, size=1000, seed=2020):
     within = _kernel_sums(x, x, in_x, in_x) - in_x @ _kernel((x * x).sum(axis=1), x.shape[1])
     within += _kernel_sums(y, y, in_y, in_y) - in_y @ _kernel((y * y).sum(axis=1), x.shape[1])
     values = within / (size * (size - 1)) - 2 * _kernel_sums(x, y, in_x, in_y) / size**2
-    return {
-        "kid": float(values.mean()),
-        "kid_std": float(values.std()),
-        "kid_subsets": subsets,
-        "kid_subset_size": size,
-    }
+    spread = {"kid_std": float(values.std())} if size < min(len(x), len(y)) else {}
+    about = {"kid_subsets": subsets, "kid_subset_size": size}
+    return {"kid": float(values.mean())} | spread | about
 
 
 def _kernel(products, dimension):

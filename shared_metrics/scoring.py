@@ -134,7 +134,14 @@ class FeatureScores:
             scores |= self._inception_score(count)
         if "kid" in self.metrics:
             size = min(1000, len(stats.features), len(real.features))
-            scores |= kernel_distance(stats.features, real.features, size=size)
+            distance = kernel_distance(stats.features, real.features, size=size)
+            scores |= distance
+            if "kid_std" not in distance:
+                name = score_name("kid_std", self.network)
+                notes.append(
+                    f"no {name}: each subset of {size} is the whole of a set, so that they do not "
+                    "spread; it takes more images on either side than a subset has"
+                )
         if "pr" in self.metrics:
             if min(len(stats.features), len(real.features)) <= NEIGHBOURS:
                 name = metric_name("pr", self.network)

@@ -64,7 +64,7 @@ def test_every_command_gives_its_scores(quick, tmp_path, capsys):
     for command, names in (
         ("fid", {"fid", "fid_mean_term", "fid_cov_term"}),
         ("is", {"is", "is_std", "is_splits"}),
-        ("kid", {"kid", "kid_std", "kid_subsets", "kid_subset_size"}),
+        ("kid", {"kid", "kid_subsets", "kid_subset_size"}),  # all images in each subset
         ("pr", {"precision", "recall", "f_score"}),
     ):
         real = () if command == "is" else ("--real", tmp_path / "reals")

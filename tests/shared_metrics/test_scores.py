@@ -149,6 +149,13 @@ def test_kid_of_torch_fidelity(peers):
     assert (scores["kid"], scores["kid_std"]) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("numbers, size, spread", [((6, 6), 5, True), ((6, 9), 6, False)])
+def test_kid_of_subsets_that_are_the_whole_set_has_no_spread(numbers, size, spread):
+    draw = np.random.RandomState(0)
+    scores = kernel_distance(*(draw.randn(n, 4) for n in numbers), subsets=9, size=size)
+    assert ("kid_std" in scores) == spread and scores["kid_subset_size"] == size
+
+
 def test_kid_by_its_definition():
     draw = np.random.RandomState(3)
     x = draw.randn(6, 4)

@@ -281,6 +281,8 @@ def test_too_few_images(extractor):
     two = evaluate(pictures(2), extractor, ("fid", "is", "kid"), real)
     assert two["scores"]["is_splits"] == 1 and two["scores"]["fid"] > 0  # of one image IS is 1
     assert any("few images (2, 30)" in note for note in two["notes"])
+    assert "kid_std" not in two["scores"]
+    assert any("no kid_std: each subset of 2 is the whole" in note for note in two["notes"])
     with pytest.raises(UserError, match="pr: needs more than 3"):
         evaluate(pictures(3), extractor, ("pr",), real)
     with pytest.raises(ValueError, match="9 images were announced, 5 came"):
