@@ -58,111 +58,55 @@ class Paper:
     test: str = ""
 
 
-DIGITS = "--data_dir {data} --dataset classes/train --image_size 32 --channels 3 --batch_size 32"
+NOISE = "--data_dir {data} --dataset classes/train --image_size 32 --channels 3 --batch_size 32"
 FACES = (
     "--data_dir {data} --dataset faces --split official --image_size 32 --crop_size 32 "
-    "--selected_attrs Eyeglasses,Smiling,Wearing_Hat --batch_size 16"
+    "--selected_attrs Eyeglasses,Smiling,Wearing_Hat --batch_size 16 --g_base_dims 16 "
+    "--d_base_dims 16 --g_lr 4e-4 --d_lr 4e-4"
 )
 MAPS = "--label_nc 7 --batch_size 4 --ngf 8 --ndf 16 --num_D 2 --lambda_vgg 0"
-TRANSLATION = "--data_dir {data} --image_size 32 --crop_size 32 --g_base_dims 16 --d_base_dims 16"
+TRANSLATION = (
+    "--data_dir {data} --image_size 32 --crop_size 32 --net_G resnet_6block --g_base_dims 16 "
+    "--d_base_dims 16 --batch_size 4"
+)
+EACH = "--seeds 0-{last} --labels 0-{last_class}"
+# fmt: off
 # What departs from the published settings does so to show something within minutes of a core.
 PAPERS = (
-    Paper(
-        "sagan",
-        "sagan",
-        1.3,
-        "classes",
+    Paper("sagan", "sagan", 1.3, "classes",
         "--data_path {data}/classes/train --recipe cifar10 --imsize 32 --no-flip --g_conv_dim 8 "
         "--d_conv_dim 16 --batch_size 32 --d_steps_per_iter 1 --g_lr 4e-4 --d_lr 8e-4 "
-        "--ema_decay 0.99 --ema_start 100",
-        "--seeds 0-{last} --labels 0-{last_class}",
-    ),
-    Paper(
-        "acgan",
-        "acgan",
-        1.3,
-        "classes",
+        "--ema_decay 0.99 --ema_start 100", EACH),
+    Paper("acgan", "acgan", 1.3, "classes",
         "--dataroot {data}/classes/train --recipe cifar10 --classes 0-{classes} --ngf 32 --ndf 32 "
         "--dropout 0.1 --class_on real --g_lr 2e-4 --d_lr 8e-4 --batch_size 32 --ema_decay 0.99 "
-        "--ema_start 100",
-        "--seeds 0-{last} --labels 0-{last_class}",
-    ),
-    Paper(
-        "cgan",
-        "classic_gans",
-        1.0,
-        "classes",
-        f"--model_net CGAN {DIGITS} --g_base_dims 64 --d_base_dims 32 --n_classes {{classes}}",
-        "--seeds 0-{last} --labels 0-{last_class}",
-    ),
-    Paper(
-        "dcgan",
-        "classic_gans",
-        0.8,
-        "classes",
-        f"--model_net DCGAN {DIGITS} --g_base_dims 16 --d_base_dims 16",
-        "--num_samples {number}",
-    ),
-    Paper(
-        "pix2pix",
-        "classic_gans",
-        0.8,
-        "pairs",
-        f"--model_net Pix2pix {TRANSLATION} --dataset pairs --net_G resnet_6block --batch_size 4",
-        "--eval",
-    ),
-    Paper(
-        "cyclegan",
-        "classic_gans",
-        1.0,
-        "domains",
-        f"--model_net CycleGAN {TRANSLATION} --dataset domains --net_G resnet_6block "
-        "--batch_size 4 --learning_rate 4e-4",
-    ),
-    Paper(
-        "stargan",
-        "classic_gans",
-        1.0,
-        "faces",
-        f"--model_net StarGAN {FACES} --g_base_dims 16 --d_base_dims 16 --g_repeat_num 3 "
-        "--d_repeat_num 4 --n_critic 2 --g_lr 4e-4 --d_lr 4e-4 --lr_decay none",
-    ),
-    Paper(
-        "attgan",
-        "classic_gans",
-        1.0,
-        "faces",
-        f"--model_net AttGAN {FACES} --g_base_dims 16 --d_base_dims 16 --d_fc_dim 128 "
-        "--n_layers 4 --num_discriminator_time 2 --g_lr 4e-4 --d_lr 4e-4",
-    ),
-    Paper(
-        "stgan",
-        "classic_gans",
-        1.0,
-        "faces",
-        f"--model_net STGAN {FACES} --g_base_dims 16 --d_base_dims 16 --d_fc_dim 128 "
-        "--n_layers 4 --shortcut_layers 3 --inject_layers 3 --gru_n_layers 3 --bn_momentum 0.9 "
-        "--num_discriminator_time 2 --g_lr 4e-4 --d_lr 4e-4",
-    ),
-    Paper(
-        "spade",
-        "classic_gans",
-        1.1,
-        "maps",
+        "--ema_start 100", EACH),
+    Paper("cgan", "classic_gans", 1.0, "classes",
+        f"--model_net CGAN {NOISE} --n_classes {{classes}} --g_base_dims 64 --d_base_dims 32",
+        EACH),
+    Paper("dcgan", "classic_gans", 0.8, "classes",
+        f"--model_net DCGAN {NOISE} --g_base_dims 16 --d_base_dims 16", "--num_samples {number}"),
+    Paper("pix2pix", "classic_gans", 0.8, "pairs",
+        f"--model_net Pix2pix {TRANSLATION} --dataset pairs", "--eval"),
+    Paper("cyclegan", "classic_gans", 1.0, "domains",
+        f"--model_net CycleGAN {TRANSLATION} --dataset domains --learning_rate 4e-4"),
+    Paper("stargan", "classic_gans", 1.0, "faces",
+        f"--model_net StarGAN {FACES} --g_repeat_num 3 --d_repeat_num 4 --n_critic 2 "
+        "--lr_decay none"),
+    Paper("attgan", "classic_gans", 1.0, "faces",
+        f"--model_net AttGAN {FACES} --d_fc_dim 128 --n_layers 4 --num_discriminator_time 2"),
+    Paper("stgan", "classic_gans", 1.0, "faces",
+        f"--model_net STGAN {FACES} --d_fc_dim 128 --n_layers 4 --shortcut_layers 3 "
+        "--inject_layers 3 --gru_n_layers 3 --bn_momentum 0.9 --num_discriminator_time 2"),
+    Paper("spade", "classic_gans", 1.1, "maps",
         f"--model_net SPADE --data_dir {{data}}/.. --dataset data/maps {MAPS} --d_nlayers 3 "
         "--load_width 32 --load_height 32 --crop_width 32 --crop_height 32 "
-        "--num_upsampling_layers normal --learning_rate 4e-4",
-    ),
-    Paper(
-        "gaugan_simam",
-        "gaugan_simam",
-        1.1,
-        "maps",
+        "--num_upsampling_layers normal --learning_rate 4e-4"),
+    Paper("gaugan_simam", "gaugan_simam", 1.1, "maps",
         f"--data_path {{data}}/maps {MAPS} --n_layers_D 3 --crop_size 32 --load_size 32 --no-flip "
-        "--g_lr 4e-4",
-        "--data_path {data}/maps",
-    ),
+        "--g_lr 4e-4", "--data_path {data}/maps"),
 )
+# fmt: on
 
 
 # ---- data ----
