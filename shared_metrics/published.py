@@ -17,13 +17,14 @@ import argparse
 import math
 import operator
 import re
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, NewType, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from shared_metrics import weights
+from shared_metrics import needs, weights
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256, shown
 from shared_metrics.flags import version_flag
@@ -409,12 +410,18 @@ def convert(p, read, describe, argv=None):
     Args: p, `parser` with the paper's own flags; read(src, **flags) gives Published; describe gives
         lines on one, the first of which follows the file's name.
     """
-    args = vars(p.parse_args(argv))
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = vars(p.parse_args(words))
+    flags = needs.given(p, words)
     src = args.pop("src")
     reads = (src, *(args[network] for network in args.pop("further")))
     dst = check_file(args.pop("dst"), overwrite=args.pop("overwrite"), reads=reads)
     ours = own(weights.load(src), src) if Path(src).is_file() else None
     if ours is not None:
+        for name in flags.keys() - {"overwrite", "model_net"}:
+            raise UserError(
+                f"{flags[name]}: has no effect on {src}, which tells all by itself; leave it out"
+            )
         weights.save(generators_alone(ours, src), dst)
         print(shown(f"{src}: the generator alone, its weights as float16"))
         return print(f"wrote {dst}")

@@ -350,6 +350,8 @@ def test_convert_takes_the_generator_out_of_a_checkpoint(convert, tmp_path):
     }
     src = checkpoint.save_checkpoint(tmp_path, 7, state, 0)
     dst = tmp_path / "generator.pdparams"
+    with pytest.raises(UserError, match="--eps: has no effect on .*which tells all by itself"):
+        convert(src, tmp_path / "other.pdparams", "--eps", 0.5)
     assert "the generator alone" in convert(src, dst)
     small = weights.load(dst)
     sha256 = files.file_sha256(src)
