@@ -151,7 +151,7 @@ def one_size(paper, words, batch_size, out, args):
     """ "0.12 s, 800 MiB", or why there is no such."""
     words = ["train.py", *words, "--output_dir", out, "--batch_size", batch_size]
     words += ["--device", args.device, "--num_workers", "1", "--sample_every", "1000000"]
-    words += ["--iterations", 1 + args.iterations, "--log_every", max(1, args.iterations // 2)]
+    words += ["--iterations", 2 * args.iterations, "--log_every", args.iterations]
     words += ["--save_every", "1000000"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
     with open(out.with_suffix(".txt"), "w+") as log:

@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
-from scripts import make_toy_data
+from scripts import export, make_toy_data
 from scripts.run_all import CLASSES, PAPERS, SIDE, make_pictures
 from shared_metrics import process, weights
 from shared_metrics.errors import UserError
@@ -76,8 +76,6 @@ def forward(paper, path, device):
     In a process of its own: papers' modules bear the same names.
     """
     import paddle
-
-    from scripts import export
 
     drawn = []
     for where in ("cpu", device):
@@ -175,11 +173,11 @@ class Check:
         return float(apart / sum(np.abs(cpu[name] - start[name]).sum() for name in cpu))
 
     def timed(self, amp):
-        how = {"iterations": 1 + self.iterations, "log_every": max(1, self.iterations // 2)}
+        how = {"iterations": 2 * self.iterations, "log_every": self.iterations}
         words = ["--device", self.device, *(["--amp", amp] if amp != "none" else [])]
         row, _ = self.train(f"amp_{amp}", *words, start=self.start, tf32=True, **how)
         check_finite(row)
-        return f"{BATCH / row['images_per_second']:.3g} s"  # of the rows' last, past the warm-up
+        return f"{BATCH / row['images_per_second']:.3g} s"  # of the second row, past the warm-up
 
     def two_cards(self, column="two cards", words=()):
         if self.cards < 2 or (self.device == "cpu" and words):  # Paddle's SyncBatchNorm is on GPUs
@@ -286,8 +284,7 @@ def main(argv=None):
     """Check paper by paper; the report is whole after each. Returns: 1 where something failed."""
     args = parse_args(argv)
     output = Path(args.output_dir).expanduser().resolve()
-    if output.exists():
-        raise UserError(f"--output_dir {output}: exists already; name a new folder, or delete it")
+    export.check_new(output)
     process.choose_device(args.device)
     environment = process.environment()
     cards = count_cards(args.device)

@@ -29,8 +29,10 @@ sys.path.append(str(ROOT))
 from shared_metrics import files, process, testing, weights
 from shared_metrics.errors import UserError
 from shared_metrics.flags import YES_NO, new_parser
+from shared_metrics.outputs import check_folder
 
 LIMIT = 1e-4  # how much a picture may differ, of its largest value: pictures lie in [-1, 1]
+TOLD = ("classes", "selected_attrs", "thres_int")  # what a checkpoint tells of G's inputs
 BATCHES = (1, 3)  # sizes at which the exported file is tried
 EXTRA = 'install them: pip install "paddle-gan-papers[export]", or -e ".[export]" in this folder'
 
@@ -118,9 +120,11 @@ def inputs_of(paper, arch, network):
     faces = pictures(3, arch.image_size)
     if paper == "stargan":
         return [faces, Input("label", (arch.planes,), bits, "the wanted attributes, 0 or 1")]
-    wanted = Input("attributes", (arch.c_dim,), uniform, "the wanted attributes, -0.5 or 0.5")
+    wanted = Input(
+        "attributes", (arch.c_dim,), uniform, "the wanted attributes, -thres_int or thres_int"
+    )
     if paper == "stgan":
-        wanted = Input("difference", (arch.c_dim,), uniform, "target less source: -1, 0 or 1")
+        wanted = Input("difference", (arch.c_dim,), uniform, "target less source, 0 keeps")
     return [faces, wanted]
 
 
@@ -342,6 +346,13 @@ def export(network, inputs, prefix, form):
     return largest
 
 
+def check_new(folder, reads=()):
+    """Raise UserError where a folder is there already or cannot be made, see `check_folder`."""
+    if os.path.lexists(folder):
+        raise UserError(f"--output_dir {folder}: exists already; name a new folder, or delete it")
+    check_folder(folder, reads=reads)
+
+
 @contextlib.contextmanager
 def new_folder(folder):
     """Yield a temporary folder that becomes `folder`, or nothing where the block fails."""
@@ -367,7 +378,7 @@ def card(paper, path, state, kind, arch):
             "weights": kind,
         },
         "architecture": arch.to_dict(),
-        "classes": state.get("classes", []),
+        **{name: state[name] for name in TOLD if name in state},
         "output": "pictures (N, channels, H, W) float32 in [-1, 1]",
         "environment": process.environment(),
     }
@@ -392,8 +403,7 @@ def main(argv=None):
     path = Path(args.checkpoint).expanduser()
     beside = path.with_name(f"{path.stem}_{args.format}")
     folder = Path(getattr(args, "output_dir", beside)).expanduser()
-    if folder.exists():
-        raise UserError(f"--output_dir {folder}: exists already; name a new folder, or delete it")
+    check_new(folder, reads=[path])
     if args.format == "onnx":
         need_onnx()
     process.configure_cpu()

@@ -121,6 +121,9 @@ def test_nothing_is_overwritten_and_mistakes_are_named(checkpoint, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="--output_dir .*there: exists already"):
         export.main([str(path), "--format", "paddle", "--output_dir", str(tmp_path / "there")])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is no folder; give another"):
+        export.main([str(path), "--format", "paddle", "--output_dir", str(tmp_path / "file" / "x")])
     with pytest.raises(UserError, match="--paper nogan: unknown"):
         export.main([str(path), "--format", "paddle", "--paper", "nogan"])
     weights.save({"generator": {}}, tmp_path / "bare.pdparams")
