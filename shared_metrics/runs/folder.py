@@ -19,7 +19,7 @@ def run_folder(args, checkpoints=None, folders=None):
         folders, {flag: folder} of what else it writes.
     Yields: (path, checkpoint dict) to go on from, or None for a new run.
     Raises: UserError when another run holds one of the folders, or when there are checkpoints that
-        are not those to go on from, or a log.
+        are not those to go on from, a log, or pictures of another run.
     """
     folder = Path(args.output_dir)
     checkpoints = Path(checkpoints or folder / "checkpoints")
@@ -32,6 +32,8 @@ def run_folder(args, checkpoints=None, folders=None):
         return
     with lock_folders({"--output_dir": folder, **(folders or {}), "checkpoints": checkpoints}):
         held = [*checkpoints.glob("*.pdparams"), *(log for log in logs(folder) if log.exists())]
+        for other in (folders or {}).values():  # a run's pictures would be replaced by this one's
+            held += Path(other).glob("*.png")
         if held and not goes_on:
             raise UserError(
                 f"--output_dir {folder}: holds a run already, {held[0]}. "

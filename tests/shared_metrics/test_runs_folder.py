@@ -51,6 +51,19 @@ def test_a_log_is_a_run_too(tmp_path, name):
     assert (tmp_path / name).read_text() == "hours of work\n"
 
 
+def test_pictures_of_another_run_are_kept(tmp_path):
+    folders = {"--result_path": tmp_path / "results"}
+    folders["--result_path"].mkdir()
+    (tmp_path / "results" / "cat.png").write_bytes(b"mine")
+    args = SimpleNamespace(output_dir=str(tmp_path / "run"), resume="")
+    with pytest.raises(UserError, match="holds a run already, .*cat.png"):
+        with run_folder(args, folders=folders):
+            pass
+    args.resume = "auto"
+    with run_folder(args, folders=folders) as newest:
+        assert newest is None
+
+
 def test_two_runs_at_once(tmp_path):
     args = SimpleNamespace(output_dir=str(tmp_path / "run"), resume="")
     with run_folder(args):
