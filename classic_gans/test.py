@@ -13,6 +13,7 @@ from shared_metrics import process, testing
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
 from shared_metrics.flags import new_parser, original_words, truth
+from shared_metrics.images import set_background
 
 # The way of each kind of model (KIND of its trainer): a module with `add_flags`, `run`,
 # WORDS and NEEDS (see shared_metrics.needs).
@@ -91,6 +92,7 @@ def main(argv=None):
     print(configured)
     for note in repeated_notes(args, state):
         print(shown(f"note: {note}"))
+    set_background(args.background)
     process.choose_device("cpu" if args.use_gpu is False else args.device)
     from convert import find
 

@@ -23,7 +23,8 @@ if (
 from shared_metrics import needs
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
-from shared_metrics.flags import BATCH, IMAGES, version_flag
+from shared_metrics.flags import BATCH, IMAGES, background_flag, version_flag
+from shared_metrics.images import set_background
 from shared_metrics.outputs import check_file
 from shared_metrics.process import (
     choose_device,
@@ -121,6 +122,7 @@ def add_flags(add, name):
         help="auto (cache, then download), random, or a published file")
     add("--efficientnet_weights", default="auto", help="auto (the pip package's) or a file")
     add("--batch_size", type=BATCH, default=32, help="images in one pass through the network")
+    background_flag(add)
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     add("--json", action="store_true",
         help="print one JSON object on stdout and nothing else there")
@@ -132,6 +134,7 @@ def main(argv=None):
     if args.command == "stats" and is_main():
         args.output = str(check_file(args.output, "-o", args.overwrite, reads=[args.images]))
     configured = configure_cpu()
+    set_background(args.background)
     device = choose_device(args.device)
     init_distributed()
     if is_main():

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from importlib import metadata
 
+from PIL import ImageColor
+
 import shared_metrics
 from shared_metrics import needs as tables
 from shared_metrics import process
 from shared_metrics.errors import UserError
+from shared_metrics.images import set_background
 from shared_metrics.launch import launch, share_batch
 from shared_metrics.outputs import check_folder
 
@@ -118,6 +121,7 @@ def run_flags(parser, name, output_dir):
         help="mixed precision (GPU); alone: fp16")
     add("--num_workers", type=THREADS.or_0, default=4,
         help="threads that decode images; 0 decodes in the training loop")
+    background_flag(add)
     add("--check_data", action="store_true",
         help="tell what the data hold (counts, sizes, modes, classes) and the first problems by "
              "name, and exit")
@@ -136,6 +140,12 @@ def run_flags(parser, name, output_dir):
              "comparable) or a file")
     add("--efficientnet_weights", default="auto", help="auto (the pip package's) or a file")
 # fmt: on
+
+
+def background_flag(add):
+    """Add the flag of what transparent pictures are shown on, see `images.set_background`."""
+    what = "colour behind transparent pictures, a name or #rrggbb"
+    add("--background", type=colour, default="white", help=what)
 
 
 def original_words(parser, words):
@@ -207,6 +217,7 @@ def begin(args, reads=(), writes=()):
     """
     for name in ("output_dir", *writes) if process.is_main() else ():
         check_folder(getattr(args, name), f"--{name}", reads=[*reads, args.real_stats])
+    set_background(args.background)
     configured = process.configure_cpu()
     device = process.choose_device(args.device)
     if args.amp != "none" and device == "cpu":
@@ -239,6 +250,15 @@ def run_notes(args, recipe):
 def processes(text):
     """A number of processes, or "auto"."""
     return text if text == "auto" else THREADS(text)
+
+
+def colour(text):
+    """A colour by name or #rrggbb, as #rrggbb."""
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': expected white, black, #rrggbb, ...") from None
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def truth(text):

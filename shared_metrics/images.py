@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from shared_metrics.errors import UserError
 from shared_metrics.files import open_regular, shown, writing
@@ -29,6 +29,7 @@ SYSTEM_FOLDERS = frozenset((
     "@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "__macosx",
     "$recycle.bin", "system volume information", "lost+found", "__pycache__",
 ))
+background = (255, 255, 255)  # what transparent pictures are shown on, see `set_background`
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn; 256 MiB as RGB
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
@@ -163,9 +164,9 @@ def orientation(image):
 def read_rgb(path, min_side=None, rotate=False):
     """Read an image file as a fully loaded PIL image of mode RGB.
 
-    Gray is repeated, alpha dropped without compositing (as PIL's convert("RGB")), 16-bit gray
-    shifted to its upper 8 bits (PIL would clip), mode F clipped to 0..255. Of animations the first
-    frame.
+    Gray is repeated; what is transparent shows the `background`; of gray in 16 bits the upper 8 of
+    those that it uses are kept (8, 10, 12 or 16, see `bits_used`); floats are in 0..1 where none
+    is larger, else clipped to 0..255. Of animations the first frame.
     Args:
         min_side: let a JPEG decoder shrink by 2, 4 or 8 while both sides stay at least that long.
         rotate: turn the picture as its EXIF orientation says.
@@ -181,13 +182,37 @@ def read_rgb(path, min_side=None, rotate=False):
 
 
 def _to_rgb(image):
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        gray = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
-        image = Image.fromarray(gray.astype(np.uint8))
+    if is_deep(image.mode):
+        gray = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray((gray >> (bits_used(gray.max()) - 8)).astype(np.uint8))
     elif image.mode == "F":
-        image = image.convert("L")  # clips to 0..255
-    image.info.pop("transparency", None)  # else Pillow warns at each palette image
+        gray = np.nan_to_num(np.asarray(image))
+        scale = 255 if gray.max() <= 1 else 1
+        image = Image.fromarray((gray * scale).clip(0, 255).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, background)
+        image = Image.alpha_composite(canvas, image)
     return image.convert("RGB")  # reads the file to its end
+
+
+def is_deep(mode):
+    """Whether pixels of this mode are whole numbers of more than 8 bits."""
+    return mode == "I" or mode.startswith("I;16")
+
+
+def bits_used(top):
+    """Bits of data that are stored in 16 and reach up to `top`: what cameras and scanners make."""
+    return next(bits for bits in (8, 10, 12, 16) if top < 2**bits)
+
+
+def set_background(colour):
+    """Choose what transparent pictures are shown on, for all that this process reads.
+
+    Args: colour, as flags.colour gives it: #rrggbb.
+    """
+    global background
+    background = ImageColor.getrgb(colour)
 
 
 def middle_square(path, side):

@@ -27,8 +27,8 @@ from shared_metrics import needs as tables
 from shared_metrics.class_folders import read_classes
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_name, file_sha256, shown, writing
-from shared_metrics.flags import BATCH, IMAGES, THREADS, YES_NO, Number, ranges
-from shared_metrics.images import grid, save_png, to_uint8
+from shared_metrics.flags import BATCH, IMAGES, THREADS, YES_NO, Number, background_flag, ranges
+from shared_metrics.images import grid, save_png, set_background, to_uint8
 from shared_metrics.outputs import check_folder, lock_folders
 from shared_metrics.protocols import PROTOCOLS
 from shared_metrics.results import write_record
@@ -66,6 +66,7 @@ def drawing_flags(parser, batch_size):
     """Add the flags of drawing, whatever is drawn."""
     add = parser.add_argument_group("drawing").add_argument
     add("--batch_size", type=BATCH, default=batch_size, help="images at a time")
+    background_flag(add)
     add("--num_workers", type=THREADS, default=4, help="threads that write pictures")
     add("--seed", type=Number(int, 0, SEEDS), default=0,
         help="of the first image's latent; image i has --seed + i")
@@ -137,6 +138,7 @@ def begin(args):
     """
     if not args.pretrained_model:
         raise UserError("--pretrained_model is missing: give a checkpoint or a file of weights")
+    set_background(args.background)
     print(process.configure_cpu())
     process.choose_device(args.device)
 

@@ -20,10 +20,12 @@ from shared_metrics.flags import (
     SEED,
     THREADS,
     amount,
+    background_flag,
     positive,
     share,
     version_flag,
 )
+from shared_metrics.images import set_background
 from shared_metrics.judges.pairs import PREPROCESS
 from shared_metrics.outputs import check_file
 from shared_metrics.process import choose_device, command, configure_cpu
@@ -91,6 +93,7 @@ def _judge(judges, name, what, **defaults):
     add("--width", type=CHANNELS,
         help="channels of a classifier at 16 px (at 32 px half), of a segmenter at full size")
     add("--seed", type=SEED, default=0, help="fixes weights, order, augmentation, held out")
+    background_flag(add)
     add("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     add("--num_workers", type=THREADS.or_0, default=2,
         help="threads that decode pictures; 0 decodes in the loop")
@@ -112,6 +115,7 @@ def main(argv=None):
     args = parse_args(argv)
     args.output = str(check_file(args.output, "--output", args.overwrite, reads=sources(args)))
     print(configure_cpu())  # before Paddle is imported
+    set_background(args.background)
     choose_device(args.device)
     import paddle
 

@@ -1,5 +1,6 @@
 """Images: RGB values of every mode, damaged files named, where a grid puts what, atomic PNGs."""
 
+import argparse
 import errno
 import os
 import re
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, PngImagePlugin
 
-from shared_metrics import images, label_maps
+from shared_metrics import data_check, flags, images, label_maps
 from shared_metrics.errors import UserError
 
 
@@ -35,13 +36,21 @@ def palette_image(**save):
 MODES = {
     "1": (".png", image_of("1", 0, 1), {}, [[0] * 3, [255] * 3]),
     "L": (".png", image_of("L", 0, 200), {}, [[0] * 3, [200] * 3]),
-    "LA": (".png", image_of("LA", (200, 0), (30, 128)), {}, [[200] * 3, [30] * 3]),
+    "LA": (".png", image_of("LA", (200, 0), (30, 128)), {}, [[255] * 3, [142] * 3]),
     "P": (".png", palette_image(), {}, [[0, 0, 255], [255, 0, 0]]),
     "P, transparent": (".png", palette_image(), {"transparency": b"\x00\x80"},
-                       [[0, 0, 255], [255, 0, 0]]),
+                       [[127, 127, 255], [255, 255, 255]]),
     "RGB": (".png", image_of("RGB", (1, 2, 3)), {}, [[1, 2, 3]]),
     "RGBA": (".png", image_of("RGBA", (10, 20, 30, 0), (1, 2, 3, 255)), {},
-             [[10, 20, 30], [1, 2, 3]]),
+             [[255, 255, 255], [1, 2, 3]]),
+    "RGB, one colour transparent": (".png", image_of("RGB", (9, 9, 9), (1, 2, 3)),
+                                    {"transparency": (9, 9, 9)}, [[255] * 3, [1, 2, 3]]),
+    "I;16, of 12 bits": (".png", Image.fromarray(np.array([[0, 16, 4095]], np.uint16)), {},
+                         [[0] * 3, [1] * 3, [255] * 3]),
+    "I;16, of 8 bits": (".png", Image.fromarray(np.array([[0, 16, 255]], np.uint16)), {},
+                        [[0] * 3, [16] * 3, [255] * 3]),
+    "F, up to 1": (".tif", Image.fromarray(np.array([[0, 0.5, 1]], np.float32)), {},
+                   [[0] * 3, [127] * 3, [255] * 3]),
     "CMYK": (".tif", image_of("CMYK", (255, 0, 255, 0), (0, 0, 0, 255)), {},
              [[0, 255, 0], [0] * 3]),
     "I;16": (".png", Image.fromarray(np.array([[255, 256, 40000]], np.uint16)), {},
@@ -339,3 +348,33 @@ def test_stacks_keep_the_order_and_leave_out_what_cannot_be_read_when_asked():
     assert batches[0].dtype == np.uint8 and batches[0].shape == (2, 1, 2, 3)
     with pytest.raises(UserError, match="1: bad"):
         list(images.stacks(range(8), read))
+
+
+def test_what_is_transparent_shows_the_colour_that_a_flag_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "background", images.background)
+    Image.new("RGBA", (1, 1), (10, 20, 30, 0)).save(tmp_path / "x.png")
+    parser = argparse.ArgumentParser()
+    flags.background_flag(parser.add_argument)
+    for words, shown in (([], 255), (["--background", "#000000"], 0)):
+        images.set_background(parser.parse_args(words).background)
+        assert np.asarray(images.read_rgb(tmp_path / "x.png")).tolist() == [[[shown] * 3]]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--background", "glass"])
+
+
+def test_pictures_that_may_be_read_otherwise_than_meant_are_told(tmp_path):
+    gray = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(gray * 64).save(tmp_path / "a.png")
+    Image.fromarray(gray * 1000).save(tmp_path / "b.png")  # of all 16 bits: as one would think
+    Image.fromarray((gray / 64).astype(np.float32)).save(tmp_path / "c.tif")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 0)).save(tmp_path / "d.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 255)).save(tmp_path / "e.png")
+    (tmp_path / "f.png").write_bytes(b"no picture")
+    lines = data_check.doubtful(images.list_images(tmp_path))
+    assert lines == [
+        f"1 of 6 pictures looked at hold gray of 12 bits in 16; read as 12 bits, such as "
+        f"{tmp_path / 'a.png'}",
+        f"1 of 6 pictures looked at hold floats, read as from 0 to 1, such as {tmp_path / 'c.tif'}",
+        f"1 of 6 pictures looked at are transparent in places, which show #ffffff (--background), "
+        f"such as {tmp_path / 'd.png'}",
+    ]
