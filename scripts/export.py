@@ -133,7 +133,7 @@ def inputs_of(paper, arch, network):
 
 def paper_of(path):
     """The paper that a checkpoint names. Raises: UserError where it names none."""
-    state = weights.load(path) if path.is_file() else None
+    state = None if path.is_dir() else weights.load(path)
     paper = state.get("paper") if isinstance(state, dict) else None
     if not paper:
         raise UserError(f"{path}: does not tell its paper; give it by --paper")
@@ -388,12 +388,18 @@ def parse_args(argv=None):
     """The flags as a namespace."""
     p = new_parser(__doc__.partition("\n")[0], "python scripts/export.py CHECKPOINT [flags]")
     add = p.add_argument
+    # fmt: off
     add("checkpoint", help="of train.py, or published weights with --paper")
-    add("--format", required=True, choices=["paddle", "onnx"], help="what to write")
+    add("--format", required=True, choices=["paddle", "onnx"], default=argparse.SUPPRESS,
+        help="what to write")
     add("--output_dir", default=argparse.SUPPRESS,
-        help="new folder to write (default: CHECKPOINT_FORMAT, beside it)")  # fmt: skip
-    add("--paper", default="", help="sagan, cyclegan, ... (default: the checkpoint's)")
+        help="new folder to write (default: CHECKPOINT_FORMAT, beside it)")
+    add("--paper", default=argparse.SUPPRESS,
+        help="sagan, cyclegan, ... (default: the checkpoint's)")
     add("--use_ema", action=YES_NO, default=True, help="the averaged G where the file has one")
+    add("--no_ema", dest="use_ema", action="store_false", default=argparse.SUPPRESS,
+        help="the raw G")
+    # fmt: on
     return p.parse_args(argv)
 
 
@@ -408,7 +414,7 @@ def main(argv=None):
         need_onnx()
     process.configure_cpu()
     process.choose_device("cpu")
-    paper = args.paper or paper_of(path)
+    paper = getattr(args, "paper", "") or paper_of(path)
     networks, arch, state, kind = load_networks(paper, path, args.use_ema)
     about = card(paper, path, state, kind, arch) | {"notes": list(notes_of(state, arch))}
     about["networks"] = {}

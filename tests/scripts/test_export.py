@@ -126,6 +126,8 @@ def test_nothing_is_overwritten_and_mistakes_are_named(checkpoint, tmp_path):
         export.main([str(path), "--format", "paddle", "--output_dir", str(tmp_path / "file" / "x")])
     with pytest.raises(UserError, match="--paper nogan: unknown"):
         export.main([str(path), "--format", "paddle", "--paper", "nogan"])
+    with pytest.raises(UserError, match="nowhere.pdparams: cannot be read"):
+        export.main([str(tmp_path / "nowhere.pdparams"), "--format", "paddle"])
     weights.save({"generator": {}}, tmp_path / "bare.pdparams")
     with pytest.raises(UserError, match="does not tell its paper; give it by --paper"):
         export.main([str(tmp_path / "bare.pdparams"), "--format", "paddle"])
