@@ -3,6 +3,7 @@
 import contextlib
 import lzma
 import os
+import pickle
 import re
 import shutil
 import stat
@@ -18,10 +19,12 @@ from shared_metrics.unpickle import printable
 LIMIT = 32 * 2**30  # bytes that an archive may unpack to
 MAX_ENTRIES = 10**6  # files in an archive
 BLOCK = 2**18
+DEFLATE = 1032  # times its size that deflate unpacks to at most
 MAC_CLUTTER = "__MACOSX"  # what a Mac puts into its archives beside the files
 # What the readers of archives raise on damaged or foreign files.
-DAMAGE = (EOFError, LookupError, NotImplementedError, RuntimeError, ValueError, struct.error)
-DAMAGE += (lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError)
+DAMAGE += (SyntaxError, TypeError, ValueError, pickle.PickleError, struct.error, lzma.LZMAError)
+DAMAGE += (tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 
 def extract(archive, folder, limit=LIMIT):
@@ -50,22 +53,34 @@ def extract(archive, folder, limit=LIMIT):
     return folder
 
 
-def read_member(archive, name, budget):
-    """The bytes of an entry of an open zip archive, as many as it declares.
+def open_member(archive, name):
+    """An entry of an open zip archive as a file, which unpacks in steps what is read of it.
 
-    Args: budget, unpickle.Budget, which they are taken from before any is unpacked.
-    Raises: ValueError for an encrypted entry and for other methods than torch's and numpy's (with
-        bzip2 and LZMA, zipfile unpacks all before it counts); KeyError, EOFError, BadZipFile, ...
+    Raises: ValueError for an encrypted entry, for other methods than torch's and numpy's (with
+        bzip2 and LZMA, zipfile unpacks all before it counts), and for an entry that declares more
+        than can be packed into it; KeyError for none of this name.
     """
     entry = archive.getinfo(name)
     if entry.flag_bits & 1:
         raise ValueError("its entries are encrypted")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError("its entries are packed by a method other than deflate")
-    budget.take(entry.file_size)
-    with archive.open(entry) as file:
-        data = file.read(entry.file_size)
-        if len(data) != entry.file_size:
+    if entry.file_size > DEFLATE * entry.compress_size + BLOCK:
+        raise ValueError("an entry declares more than is packed in it")
+    return archive.open(entry)
+
+
+def read_member(archive, name, budget):
+    """The bytes of an entry of an open zip archive, as many as it declares.
+
+    Args: budget, unpickle.Budget, which they are taken from before any is unpacked.
+    Raises: as `open_member`; EOFError, BadZipFile, ...
+    """
+    size = archive.getinfo(name).file_size
+    budget.take(size)
+    with open_member(archive, name) as file:
+        data = file.read(size)
+        if len(data) != size:
             raise EOFError("an entry is shorter than declared")
         file.read(1)  # which checks its sum
     return data

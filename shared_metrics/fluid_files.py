@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from shared_metrics.errors import UserError
+from shared_metrics.files import open_regular
 
 TYPES = {0: "?", 1: "<i2", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "u1", 21: "i1"}
 PROGRAM = "__model__"  # what save_inference_model writes beside the variables
@@ -32,10 +33,12 @@ def load_folder(folder):
 
 def load(path):
     """The array in the file of one variable. Raises: UserError naming a file that holds none."""
-    data = Path(path).read_bytes()
     try:
-        return _parse(data)
-    except (OverflowError, ValueError, struct.error) as error:
+        with open_regular(path) as file:
+            return _parse(file.read())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (LookupError, MemoryError, OverflowError, ValueError, struct.error) as error:
         raise UserError(
             f"{path}: no variable of PaddlePaddle 1.x ({error}); each needs a file of its own, as "
             "save_persistables writes without `filename`"

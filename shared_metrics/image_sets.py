@@ -5,12 +5,10 @@ One process of several reads every `step`-th image from its own `start` on, in o
 read twice and image k of a process is number start + k step of all.
 """
 
-import zipfile
-import zlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from shared_metrics import array_files
 from shared_metrics.class_folders import choose, refuse_others
 from shared_metrics.data_check import left_out, why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.files import open_regular
-from shared_metrics.images import read_rgb, sub_folders
+from shared_metrics.images import MAX_PIXELS, read_rgb, sub_folders
 from shared_metrics.own_output import scored_images
 from shared_metrics.process import usable_cores
+from shared_metrics.unpickle import printable
 
 BATCH_BYTES = 2**27
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif")
@@ -196,12 +195,7 @@ def _checked(array, what):
 
 def _array_file(path, classes, limit):
     """The images of an .npz or .npy, read as a stream: they are never whole in memory."""
-    try:
-        member, number, labels = _find_images(path)
-    except UserError:
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable array file ({error})") from None
+    member, number, labels = _find_images(path)
     chosen = np.ones(number, bool)
     if classes:
         if labels is None or len(labels) != number:
@@ -222,70 +216,39 @@ def _array_file(path, classes, limit):
 
 def _find_images(path):
     """(name inside, number, labels or None) of a file's one uint8 array (N, H, W, 3)."""
-    images = []  # (name inside, number)
-    contents = []
-    labels = None
-    for name in _members(path):
-        with _open(path, name) as file:
-            shape, fortran, dtype = _header(file)
-        contents.append(f"{name.removesuffix('.npy')} {dtype} {shape}".strip())
-        if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and not fortran:
-            images.append((name, shape[0]))
-        elif name == "labels.npy":
-            with open_regular(path) as file, np.load(file, allow_pickle=False) as data:
-                labels = data["labels"]
-    if len(images) != 1:
+    headers = array_files.headers(path)
+    images = []
+    for name, header in headers.items():
+        if header.dtype == np.uint8 and len(header.shape) == 4 and header.shape[3] == 3:
+            images.append(name)
+    if len(images) != 1 or headers[images[0]].fortran:
+        contents = [f"{name} {h.dtype} {h.shape}".strip() for name, h in headers.items()]
         raise UserError(
-            f"{path}: need one uint8 array (N, H, W, 3), RGB in 0..255; found "
-            f"{'; '.join(contents) or 'nothing'}"
+            f"{path}: need uint8 (N, H, W, 3), RGB in 0..255, in one array; found "
+            f"{printable('; '.join(contents)) or 'nothing'}"
         )
-    name, number = images[0]
-    return name, number, labels
-
-
-def _members(path):
-    if path.suffix.lower() == ".npy":
-        return [""]
-    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-        return archive.namelist()
-
-
-@contextmanager
-def _open(path, member):
-    """The bytes of an .npy, or of that member of an .npz."""
-    with open_regular(path) as whole:
-        if not member:
-            yield whole
-            return
-        with zipfile.ZipFile(whole) as archive, archive.open(member) as file:
-            yield file
-
-
-def _header(file):
-    version = np.lib.format.read_magic(file)
-    reader = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    return reader(file)  # shape, Fortran order, dtype
+    number, height, width, _ = headers[images[0]].shape
+    if height * width > MAX_PIXELS:
+        raise UserError(f"{path}: {width}x{height} pixels, more than the {MAX_PIXELS} allowed")
+    labels = array_files.read(path, ["labels"]).get("labels") if "labels" in headers else None
+    return images[0], number, labels
 
 
 def _stream(path, member, chosen, size, start, step):
     """The chosen images: of them this process's share."""
     new = np.cumsum(chosen) - 1  # numbers among the chosen
-    with _open(path, member) as file:
-        shape, _, _ = _header(file)
-        each = int(np.prod(shape[1:]))
-        for i in range(0, shape[0], size):
-            rows = slice(i, min(i + size, shape[0]))
+    with array_files.naming(path), array_files.open_array(path, member) as (file, header):
+        each = math.prod(header.shape[1:])
+        size = max(1, min(size, BATCH_BYTES // max(each, 1)))
+        for i in range(0, header.shape[0], size):
+            rows = slice(i, min(i + size, header.shape[0]))
             wanted = (rows.stop - i) * each
             try:
                 data = file.read(wanted)
-            except (zipfile.BadZipFile, zlib.error, EOFError):
+            except array_files.DAMAGE:
                 data = b""
             if len(data) != wanted:
                 raise UserError(f"{path}: cut or damaged after image {i}; make or copy it again")
             mine = chosen[rows] & (new[rows] % step == start)
             if mine.any():
-                yield np.frombuffer(data, np.uint8).reshape(-1, *shape[1:])[mine]
+                yield np.frombuffer(data, np.uint8).reshape(-1, *header.shape[1:])[mine]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from shared_metrics import statistics_files
 from shared_metrics.errors import UserError
 from shared_metrics.features import EfficientNet, Extractor
 from shared_metrics.image_sets import Source, open_source
@@ -440,12 +441,14 @@ def open_scores(
 
 
 def holds_images(path):
-    """Whether the file is an array of images, as opposed to statistics."""
+    """Whether the file is an array of images, as opposed to statistics, which count first where it
+    holds both.
+    """
     try:
         open_source(path)
     except UserError:
         return False
-    return True
+    return not statistics_files.beside(path)
 
 
 def new_statistics(network, keep=0):

@@ -3,18 +3,15 @@ them.
 """
 
 import pickle
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from shared_metrics import files, process, weights
+from shared_metrics import files, process, statistics_files
 from shared_metrics.errors import UserError
 from shared_metrics.protocols import get_protocol
 
 CHUNK = 1024  # rows added at a time: rank-k updates of a 2048 x 2048 matrix are slow row by row
-INFO = ("protocol", "variant", "weights_sha256", "comparable", "resolution", "fingerprint")
 FORMATS = ("npz", "mmgen", "mmagic", "stylegan")
 
 
@@ -203,19 +200,21 @@ class Statistics:
 
     @classmethod
     def load(cls, path, protocol=None):
-        """Read a statistics file of ours or of a peer (.npz or .pkl, told by its content; nothing
-        in it is run).
+        """Read a statistics file of ours or of a peer, told by its content: see
+        `statistics_files`. Nothing in it is run.
 
         Args: protocol, what to take a file for that does not tell its own, as no peer's does.
         Raises: UserError naming the file: unreadable, without statistics, or without a protocol.
         """
-        data = _read(path)
-        try:
-            stats = _from_dict(cls, data, path)
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{path}: {error}; make the file again: python -m shared_metrics stats"
-            ) from None
+        told = statistics_files.read(path)
+        features = told["features"]
+        if told["mean"] is not None:
+            stats = cls.from_moments(told["mean"], told["cov"], told["number"], **told["info"])
+            if features is not None:
+                stats.kept = np.arange(len(features)), features.astype(np.float32)
+        else:
+            stats = cls(keep=len(features), **told["info"])
+            stats.update(features)
         if stats.info.get("variant") is None:
             if protocol is None:
                 raise UserError(
@@ -228,6 +227,7 @@ class Statistics:
                 protocol=protocol, variant=get_protocol(protocol).variant, comparable=True
             )
         stats.source = str(path)
+        stats.notes = told["notes"]
         return stats
 
 
@@ -267,67 +267,3 @@ def _peer_dict(form, mean, cov, number, path):
         "raw_mean": mean * number,
         "raw_cov": scatter,
     }
-
-
-def _read(path):
-    """The file's dict of arrays and scalars."""
-    try:
-        with files.open_regular(path) as file:
-            zipped = file.read(2) == b"PK"
-        if not zipped:
-            data = weights.load(path)
-            if not isinstance(data, dict):
-                raise UserError(
-                    f"{path}: no statistics file (.npz or .pkl with mean and covariance)"
-                )
-            return data
-        with files.open_regular(path) as file, np.load(file, allow_pickle=False) as data:
-            return {key: data[key] for key in data.files}
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path"
-        ) from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"{path}: no statistics file, or damaged ({error}); make it again"
-        ) from None
-
-
-def _from_dict(cls, data, path):
-    """Statistics from the keys of whichever peer wrote the file."""
-    scalars = {
-        key: np.asarray(data[key]).item()
-        for key in ("num_items", "size", *INFO)
-        if data.get(key) is not None
-    }
-    number = scalars.get("num_items", scalars.get("size"))
-    number = None if number is None or number < 0 else int(number)
-    info = {key: scalars[key] for key in INFO if key in scalars}
-    feats = next(
-        (data[key] for key in ("feats", "real_feats", "raw_feature") if data.get(key) is not None),
-        None,
-    )
-    if "raw_mean" in data and number:  # StyleGAN: sums; its own covariance divides by N
-        mean = np.asarray(data["raw_mean"], np.float64) / number
-        cov = (np.asarray(data["raw_cov"], np.float64) - number * np.outer(mean, mean)) / (
-            number - 1
-        )
-        stats = cls.from_moments(mean, cov, number, **info)
-    else:
-        pairs = (("mu", "sigma"), ("real_mean", "real_cov"), ("mean", "cov"))
-        pair = next((p for p in pairs if p[0] in data and p[1] in data), None)
-        if pair:
-            stats = cls.from_moments(np.ravel(data[pair[0]]), data[pair[1]], number, **info)
-        elif feats is None:
-            raise UserError(
-                f"{path}: holds neither mean and covariance nor features (found: "
-                f"{', '.join(map(str, data))[:200]})"
-            )
-        else:
-            stats = cls(keep=len(feats), **info)
-            stats.update(feats)
-    if feats is not None and stats.features is None:
-        stats.kept = np.arange(len(feats)), np.asarray(feats, np.float32)
-    return stats

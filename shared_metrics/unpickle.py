@@ -41,12 +41,12 @@ def printable(name):
 
 
 class Budget:
-    """Bytes that a file may still unpack to, 16 times its own size and 1 MiB in all, so that no
-    small file fills the memory; and the names of what was left out of it.
+    """Bytes that a file may still unpack to, 16 times its own size and 1 MiB (`more`) in all, so
+    that no small file fills the memory; and the names of what was left out of it.
     """
 
-    def __init__(self, size):
-        self.left = 16 * size + 2**20
+    def __init__(self, size, more=2**20):
+        self.left = 16 * size + more
         self.skipped = set()
 
     def take(self, amount):

@@ -7,30 +7,21 @@ import mmap
 import os
 import pickle
 import re
-import struct
-import zipfile
-import zlib
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 
 from shared_metrics import torch_files
+from shared_metrics.archives import DAMAGE
 from shared_metrics.errors import UserError
 from shared_metrics.files import SCALARS, open_regular, writing
 from shared_metrics.process import warn
 from shared_metrics.unpickle import Budget, Opaque, Refused, Unpickler, plain, printable
 
-# What a damaged file makes the readers raise: the stream is random bytes to them.
-# fmt: off
-DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError,
-    RuntimeError, TypeError, ValueError, pickle.PickleError, struct.error, zipfile.BadZipFile,
-    zlib.error,
-)
-
 VARIANCE = re.compile(r"(_variance|running_var)$")
 
+# fmt: off
 SAFETENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": torch_files.BFLOAT16,
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",

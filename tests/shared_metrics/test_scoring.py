@@ -330,17 +330,17 @@ def test_bad_sources_are_named(tmp_path):
         ("empty", "no images in this folder"),
         ("float.npz", "found images float32"),
         ("gray.npy", r"found uint8 \(2, 4, 4\)"),
-        ("two.npz", "need one uint8 array"),
+        ("two.npz", "need uint8 .*, in one array; found a uint8"),
         ("none.npz", "holds no images"),
-        ("broken.npz", "not a readable array file"),
+        ("broken.npz", "damaged, or no array file"),
     ):
         with pytest.raises(UserError, match=message) as error:
             open_source(tmp_path / name)
         assert name in str(error.value)
     np.save(tmp_path / "cut.npy", pictures(9))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-1])
-    with pytest.raises(UserError, match="cut.npy: cut or damaged after image 8"):
-        list(open_source(tmp_path / "cut.npy").read(4, 0, 1))
+    with pytest.raises(UserError, match="cut.npy: damaged, .* ends before"):
+        open_source(tmp_path / "cut.npy")
     with pytest.raises(UserError, match="a.png: not a readable image"):
         list(open_source(tmp_path / "text").read(4, 0, 1))
     with pytest.raises(ValueError, match="asked for 4 images and made 2"):

@@ -7,10 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
-from shared_metrics import statistics, weights
+from shared_metrics import scoring, statistics, weights
 from shared_metrics.errors import UserError
 from shared_metrics.statistics import Statistics
 from tests.conftest import shared_dir
+from tests.shared_metrics.handmade import torch_zip
 
 LABELS = {
     "protocol": "tf",
@@ -175,7 +176,7 @@ def test_pytorch_fid_file():
 def test_bad_files_are_named(tmp_path):
     for name, content, message in (
         ("missing.npz", None, "cannot be read"),
-        ("text.npz", b"PK but no zip", "no statistics file"),
+        ("text.npz", b"PK but no zip", "text.npz: damaged"),
         ("page.npz", b"<html>404", "web page"),
         ("other.pkl", pickle.dumps({"weight": np.zeros(3)}), "neither mean and covariance"),
         ("list.pkl", pickle.dumps([1, 2]), "no statistics file"),
@@ -198,3 +199,62 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
     with pytest.raises(UserError, match="refused"):
         Statistics.load(tmp_path / "s.pkl", "tf")
     assert not (tmp_path / "ran").exists()
+
+
+def write(path, data, how):
+    """A file of a dict as one of the peers writes it."""
+    if how == "npy":
+        np.save(path, data, allow_pickle=True)
+    else:
+        path.write_bytes(pickle.dumps(data))
+    return path
+
+
+@pytest.mark.parametrize("how", ["npy", "pkl"])
+def test_nested_dicts_and_pickled_arrays(tmp_path, how):
+    """EDM2's file, by the network, torch-fidelity's cache of features, and a dict in a .npy."""
+    x = features().astype(np.float64)
+    other = {"mu": np.zeros(3), "sigma": np.eye(3)}
+    flat = {"mu": x.mean(0), "sigma": np.cov(x.T)}
+    for data in ({"fid": flat, "fd_dinov2": other}, flat, {"2048": x, "logits": x}):
+        stats = Statistics.load(write(tmp_path / f"s.{how}", data, how), "tf")
+        np.testing.assert_allclose(stats.mean, x.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(stats.cov, np.cov(x.T), rtol=1e-6, atol=1e-9)
+
+
+def test_torch_fidelitys_cache(tmp_path):
+    path = tmp_path / "cifar10-train-stat-fid-inception-v3-compat-2048.pt"
+    stats = {"mu": np.arange(3.0), "sigma": np.eye(3)}
+    path.write_bytes(torch_zip(pickle.dumps(stats, 2), {}))
+    assert Statistics.load(path, "tf").mean.tolist() == [0, 1, 2]
+
+
+def test_images_with_their_sets_statistics(tmp_path):
+    """guided-diffusion's reference files: FID there is against mu and sigma."""
+    path = tmp_path / "VIRTUAL_imagenet256.npz"
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    np.savez_compressed(path, arr_0=images, mu=np.ones(3), sigma=np.eye(3), mu_s=np.zeros(2))
+    assert not scoring.holds_images(path)
+    stats = Statistics.load(path, "tf")
+    assert stats.mean.tolist() == [1, 1, 1]
+    assert "its mu, sigma are used, not the images" in stats.notes[0]
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        ({"sigma": np.diag([1.0, -0.5, 1])}, "sigma holds a negative variance"),
+        ({"mu": np.array([0, np.inf, 0])}, "mu holds NaN or infinite"),
+        ({"feats": np.full((4, 3), np.nan)}, "feats holds NaN or infinite"),
+        ({"num_items": np.inf}, "num_items is no number"),
+        ({"num_items": "many"}, "num_items is no number"),
+        ({"sigma": np.array(["a", "b"])}, "sigma is no array of numbers"),
+        ({"sigma": np.ones(3)}, "sigma has the shape"),
+    ],
+)
+def test_entries_that_no_statistics_have_are_named(tmp_path, change, fault):
+    data = {"mu": np.zeros(3), "sigma": np.eye(3)} | change
+    np.savez(tmp_path / "s.npz", **data)
+    for path in (tmp_path / "s.npz", write(tmp_path / "s.pkl", data, "pkl")):
+        with pytest.raises(UserError, match=f"^{path}: {fault}"):
+            Statistics.load(path, "tf")
