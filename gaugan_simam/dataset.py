@@ -326,6 +326,7 @@ def main(argv=None):
     if args.data_path:
         root = Path(args.data_path).expanduser()
         splits += [split for split in ("val", "test") if (root / f"{split}_img").is_dir()]
+        splits += ["val"] if (root / "leftImg8bit/val").is_dir() else []
     together = Counter()
     problems = []
     palette = None  # the first split's holds for all

@@ -38,6 +38,7 @@ from shared_metrics.flags import (
     share,
     with_recipe,
 )
+from shared_metrics.label_maps import has_test_pairs
 from shared_metrics.runs import checkpoint
 
 # One of them replaces all of a recipe's.
@@ -235,11 +236,6 @@ def new_folder(root, name, resume=""):
         number += 1
         folder = Path(f"{stamped}-{number}")
     return folder
-
-
-def has_test_pairs(root):
-    """Whether a folder holds val_img or test_img."""
-    return any((Path(root).expanduser() / f"{split}_img").is_dir() for split in ("val", "test"))
 
 
 def held_out(args, arch, data):

@@ -13,8 +13,11 @@ from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
 from shared_metrics.images import SUFFIXES, list_images, opened, read_rgb
 
-# What Cityscapes adds to the name that photo, labels and instances have in common.
-CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_instanceIds)$")
+# What Cityscapes adds to the name that photo, labels and instances have in common, that name, and
+# the files of a folder that are each.
+CITYSCAPES = re.compile(r"_(leftImg8bit|gt(Fine|Coarse)_[A-Za-z]+)$")
+FRAME = re.compile(r"[^_]+_\d{6}_\d{6}")  # city_sequence_frame
+ENDINGS = {"photo": "_leftImg8bit", "label": "_labelIds", "instance": "_instanceIds"}
 GRAY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..255
 UNKNOWN = 255  # in files, where it is no class
 LOOKED_AT = 32  # maps, at the start: what is common to all is told then
@@ -28,7 +31,8 @@ def find_folders(
     Args:
         root: folder with {split}_img and {split}_inst (PaddleGAN's layout): the maps in the latter
             give classes and edges. A folder {split}_instance beside them gives the edges; or
-            {split}_label (NVlabs' COCO layout) the classes and {split}_inst the edges.
+            {split}_label (NVlabs' COCO layout) the classes and {split}_inst the edges. Or
+            Cityscapes as downloaded, leftImg8bit and gtFine.
         image_dir, label_dir, instance_dir: separate folders as NVlabs' flags, instead of root; the
             last one may lack.
         split: "train", or "val" (val_* folders, else test_*).
@@ -56,6 +60,10 @@ def find_folders(
         raise UserError(
             f"{flag} {root}: no such folder. Give the folder that holds train_img and train_inst"
         )
+    photos = root / "leftImg8bit" / split
+    maps = root / "gtFine" / split
+    if photos.is_dir() and maps.is_dir():
+        return photos, maps, maps
     if split == "val" and not (root / "val_img").is_dir() and (root / "test_img").is_dir():
         split = "test"
     photos = root / f"{split}_img"
@@ -73,18 +81,24 @@ def find_folders(
     return photos, labels, next((folder for folder in (instances, maps) if folder.is_dir()), None)
 
 
+def has_test_pairs(root):
+    """Whether `find_folders` finds pairs to test with in a folder."""
+    folders = ("val_img", "test_img", "leftImg8bit/val")
+    return any((Path(root).expanduser() / folder).is_dir() for folder in folders)
+
+
 def pair(image_dir, label_dir, instance_dir=None):
-    """Match the files of the folders by their path without suffix, and without what Cityscapes adds
-    to names.
+    """Match the files of the folders by their path without suffix; those of Cityscapes by
+    city_sequence_frame, wherever they lie.
 
     Returns: list of (photo, label map, instance map or None) sorted by name, and a list of
         problems, one line each.
     Raises: UserError when a folder holds no images at all.
     """
     problems = []
-    photos = _by_stem(image_dir, problems)
-    labels = _by_stem(label_dir, problems)
-    instances = _by_stem(instance_dir, problems) if instance_dir else {}
+    photos = _by_stem(image_dir, "photo", problems)
+    labels = _by_stem(label_dir, "label", problems)
+    instances = _by_stem(instance_dir, "instance", problems) if instance_dir else {}
     stems = photos.keys() & labels.keys()
     problems += _unpaired(photos, image_dir, labels, label_dir, "label")
     if instance_dir:
@@ -93,12 +107,18 @@ def pair(image_dir, label_dir, instance_dir=None):
     return [(photos[stem], labels[stem], instances.get(stem)) for stem in sorted(stems)], problems
 
 
-def _by_stem(folder, problems):
-    """{path without suffix: file} of the images in a folder; `problems` gains those of one name."""
+def _by_stem(folder, what, problems):
+    """{what a photo and its maps share: file} of the images in a folder that are of a kind, of
+    ENDINGS; `problems` gains those of one name.
+    """
     files = {}
-    for path in list_images(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        first = files.setdefault(CITYSCAPES.sub("", stem), path)
+    paths = list_images(folder)
+    # Labels, instances and colours of Cityscapes lie side by side.
+    own = [path for path in paths if path.stem.endswith(ENDINGS[what])]
+    for path in own or paths:
+        name = CITYSCAPES.sub("", path.stem)
+        stem = path.relative_to(folder).with_name(name).as_posix()
+        first = files.setdefault(name if FRAME.fullmatch(name) else stem, path)
         if first != path:
             problems.append(f"{path}: {first.name} bears the same name; keep one of them")
     if not files:

@@ -26,7 +26,7 @@ from shared_metrics.flags import (
     truth,
 )
 from shared_metrics.images import grid, to_uint8
-from shared_metrics.label_maps import find_folders, pair
+from shared_metrics.label_maps import find_folders, has_test_pairs, pair
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.training import Run, Update, start_from
@@ -196,8 +196,7 @@ def find_items(args, part):
     if file or path.is_file():
         return read_list(path, root, args.no_instance)
     folders = (args.image_dir, args.label_dir, "" if args.no_instance else args.instance_dir)
-    held_out = (root / "val_img").is_dir() or (root / "test_img").is_dir()
-    if part == "test" and (args.image_dir or not held_out):
+    if part == "test" and (args.image_dir or not has_test_pairs(root)):
         return find_items(args, "train")
     flag = f"--data_dir {args.data_dir} --dataset"
     where = "" if args.image_dir else root

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shared_metrics import label_maps
 from shared_metrics.errors import UserError
 from shared_metrics.judges.pairs import Pairs
 from shared_metrics.label_maps import cut, pair, palette_of, resize_ids
@@ -126,3 +127,30 @@ def test_a_window_is_that_of_the_resized_whole(size):
 def test_maps_without_palettes_have_none(tmp_path):
     add(tmp_path, "a", np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8)))
     assert palette_of(pair(tmp_path / "train_img", tmp_path / "train_inst")[0]) is None
+
+
+@pytest.mark.parametrize("cities", [True, False])
+def test_cityscapes_as_downloaded_is_paired_by_frame(tmp_path, cities):
+    """Labels, instances and colours lie side by side; photos perhaps all in one folder."""
+    for split, city, frame in (
+        ("train", "aachen", "000000_000019"),
+        ("train", "bad-honnef", "000001_000019"),
+        ("val", "lindau", "000000_000019"),
+    ):
+        maps = tmp_path / "gtFine" / split / city
+        photos = tmp_path / "leftImg8bit" / split / (city if cities else "")
+        for folder in (maps, photos):
+            folder.mkdir(parents=True, exist_ok=True)
+        ids = Image.new("L", (8, 4), 7)
+        for kind in ("labelIds", "instanceIds", "color", "labelTrainIds"):
+            ids.save(maps / f"{city}_{frame}_gtFine_{kind}.png")
+        ids.convert("RGB").save(photos / f"{city}_{frame}_leftImg8bit.png")
+        (maps / f"{city}_{frame}_gtFine_polygons.json").write_text("{}")
+    assert label_maps.has_test_pairs(tmp_path) and not label_maps.has_test_pairs(tmp_path / "x")
+    for split, number in (("train", 2), ("val", 1)):
+        items, problems = label_maps.pair(*label_maps.find_folders(tmp_path, split=split))
+        assert len(items) == number and not problems
+        for photo, labels, instances in items:
+            city, sequence, frame = photo.stem.split("_")[:3]
+            assert labels.name == f"{city}_{sequence}_{frame}_gtFine_labelIds.png"
+            assert instances.name == f"{city}_{sequence}_{frame}_gtFine_instanceIds.png"
