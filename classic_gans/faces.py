@@ -14,6 +14,7 @@ from attributes import EXCLUSIVE, columns_of, groups, read_attributes, read_line
 from shared_metrics.class_folders import check_level
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.files import no_folder
 from shared_metrics.flags import CLASSES, SHEET
 from shared_metrics.images import list_images, read_rgb, stacks, sub_folders
 
@@ -309,7 +310,7 @@ def class_folders(root, image_size, crop_size, flip=False, any_folders=False):
     """
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give the folder with a sub-folder per class")
+        raise UserError(f"{root}: {no_folder(root)}; give the folder with a sub-folder per class")
     folders = sub_folders(root)
     if not any_folders:
         check_level(root, [folder.name for folder in folders], "--dataset")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
-from shared_metrics.files import read_text
+from shared_metrics.files import no_folder, read_text
 from shared_metrics.images import list_images, opened, orientation
 
 SHOWN = 3  # problems that an error names; the others it counts
@@ -30,7 +30,7 @@ def check_folder(root, flag="--data_dir"):
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(
-            f"{flag} {root}: no such folder. Get a published set by `python download.py "
+            f"{flag} {root}: {no_folder(root)}. Get a published set by `python download.py "
             f"--dataset={root.name}`, or put your own pictures there"
         )
     return root

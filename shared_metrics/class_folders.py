@@ -10,8 +10,10 @@ import numpy as np
 
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.files import no_folder
 from shared_metrics.images import list_images, sub_folders
 
+CIFAR = "cifar-10-batches-py"  # the folder in CIFAR-10's archive
 # What parts of data sets are called, and what one folder of all pictures is.
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 PICTURES = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"}
@@ -35,10 +37,16 @@ def class_names(root, flag, any_folders=False):
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(
-            f"{flag} {root}: no such folder. Give the folder that holds one sub-folder of images "
-            "per class, e.g. .../imagenet/train"
+            f"{flag} {root}: {no_folder(root)}. Give the folder that holds one sub-folder of "
+            "images per class, e.g. .../imagenet/train"
         )
     names = [path.name for path in sub_folders(root)]
+    for folder in (root, root / CIFAR):
+        if (folder / "data_batch_1").is_file():
+            raise UserError(
+                f"{flag} {root}: CIFAR-10's own batches, no class folders. sagan/train.py reads "
+                "them with --dataset cifar10; for others write its images into class folders"
+            )
     if not names:
         raise UserError(
             f"{flag} {root}: no sub-folders. Expected {root.name}/<class>/<image>, one sub-folder "

@@ -17,6 +17,7 @@ import numpy as np
 from shared_metrics.errors import UserError
 
 NAME_BYTES = 160  # of a file name that we make: file systems take 255, with suffix and pid
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 SCALARS = (bool, int, float, complex, str, bytes, type(None))  # what a plain file may hold
 
 
@@ -167,6 +168,16 @@ def _digest(value, sha):
         sha.update(f"{type(value).__name__} {len(text)};".encode() + text)
     else:
         raise ValueError(f"no digest for {type(value).__name__}")
+
+
+def no_folder(path):
+    """What to say of a path that is no folder, but should be one."""
+    path = Path(path)
+    if not path.is_file():
+        return "no such folder"
+    if path.name.lower().endswith(ARCHIVES):
+        return "an archive, not a folder; unpack it and give the folder it becomes"
+    return "a file, not a folder"
 
 
 def open_regular(path):

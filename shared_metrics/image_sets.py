@@ -20,6 +20,7 @@ from shared_metrics import array_files
 from shared_metrics.class_folders import choose, refuse_others
 from shared_metrics.data_check import left_out, why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.files import no_folder
 from shared_metrics.images import MAX_PIXELS, read_rgb, sub_folders
 from shared_metrics.own_output import scored_images
 from shared_metrics.process import usable_cores
@@ -72,7 +73,8 @@ def open_source(
             return _folder(path, classes, limit, pictures, known, flag)
         if path.suffix.lower() in (".npz", ".npy") and path.is_file():
             return _array_file(path, classes, limit)
-        raise UserError(f"{images}: no folder of images, and no .npz or .npy file of them")
+        hint = f" ({no_folder(path)})" if path.is_file() else ""
+        raise UserError(f"{images}: no folder of images, and no .npz or .npy file of them{hint}")
     if classes or limit:
         raise ValueError("classes and limit are for a folder or a file only")
     if isinstance(images, np.ndarray):

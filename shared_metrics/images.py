@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from shared_metrics.errors import UserError
-from shared_metrics.files import open_regular, shown, writing
+from shared_metrics.files import no_folder, open_regular, shown, writing
 
 # fmt: off
 SUFFIXES = frozenset((
@@ -64,7 +64,7 @@ def list_images(folder):
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give a folder of images")
+        raise UserError(f"{folder}: {no_folder(folder)}; give a folder of images")
     images = [path for path in list_files(folder) if path.suffix.lower() in SUFFIXES]
     return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
 

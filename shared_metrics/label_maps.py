@@ -11,6 +11,7 @@ from PIL import Image
 
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.files import no_folder
 from shared_metrics.images import SUFFIXES, list_images, opened, read_rgb
 
 # What Cityscapes adds to the name that photo, labels and instances have in common, that name, and
@@ -48,7 +49,7 @@ def find_folders(
             )
         for flag, folder in flags.items():
             if folder and not Path(folder).expanduser().is_dir():
-                raise UserError(f"{flag} {folder}: no such folder")
+                raise UserError(f"{flag} {folder}: {no_folder(folder)}")
         return tuple(Path(folder).expanduser() if folder else None for folder in flags.values())
     if any(flags.values()):
         raise UserError(
@@ -58,7 +59,7 @@ def find_folders(
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(
-            f"{flag} {root}: no such folder. Give the folder that holds train_img and train_inst"
+            f"{flag} {root}: {no_folder(root)}. Give the folder that holds train_img and train_inst"
         )
     photos = root / "leftImg8bit" / split
     maps = root / "gtFine" / split

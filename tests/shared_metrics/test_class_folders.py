@@ -166,3 +166,20 @@ def test_numbers_with_zeros_before_them_are_names(tmp_path):
     for text in ("02-04", "02,03", "2,3", "2-4"):
         assert read_classes(text, names, "--classes", "here") == [2, 3]
     assert read_classes("1-3", [], "--labels", "here", number=4, with_end=True) == [1, 2, 3]
+
+
+def test_what_is_given_for_a_folder_is_said(tmp_path, read):
+    for name, told in (("x.zip", "an archive, not a folder; unpack it"), ("x.png", "a file, not")):
+        (tmp_path / name).write_bytes(b"PK\3\4")
+        with pytest.raises(UserError, match=told):
+            read(tmp_path / name)
+        with pytest.raises(UserError, match=told):
+            image_sets.open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("place", [".", "cifar-10-batches-py"])
+def test_batches_of_cifar_name_the_flag(tmp_path, place):
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "data_batch_1").write_bytes(b"x")
+    with pytest.raises(UserError, match="--data_path .*with --dataset cifar10"):
+        class_names(tmp_path, "--data_path")
