@@ -134,6 +134,8 @@ def run(args, state, room):
             own["per_class"] = {names[y]: {"judge_accuracy": by_class[y]} for y in by_class}
     record = testing.make_record(args, state, generator, kind, room.RECIPES, scores.result(), own)
     record["samples"] |= testing.about_seeds(args, seeds, labels)
+    if number:
+        record["classes"] = names
     record["samples"]["latents"] = "np.random.RandomState(seed).uniform(-1, 1, noise_size)"
     titles = {label: names[label] if labels is not None else "" for label in gallery.rows()}
     save_png(gallery.grid(titles.get), output.folder / "grid.png")

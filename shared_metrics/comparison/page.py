@@ -226,13 +226,11 @@ def _failures(failures):
 
 def _pictures(table, runs, notes):
     """Rows of pictures that belong together: of one seed and class, of one class, of one name."""
-    sets = {
-        run: drawn_pictures(row.result.folder) for run, row in zip(runs, table.rows, strict=True)
-    }
+    sets = {run: drawn_pictures(row.result) for run, row in zip(runs, table.rows, strict=True)}
     keys, what = common_keys(list(sets.values()), MOST)
     if not keys:
         return ""
-    heads = "".join(f'<th scope="col">{_text(_key_name(table, key))}</th>' for key in keys)
+    heads = "".join(f'<th scope="col">{_text(_key_name(key, what))}</th>' for key in keys)
     lines = []
     for i, (run, row) in enumerate(zip(runs, table.rows, strict=True)):
         own = classes_of(sets[run]) if what == "class" else sets[run]
@@ -252,17 +250,12 @@ def _pictures(table, runs, notes):
     )
 
 
-def _key_name(table, key):
-    """The class's name where the first record tells it, and the seed."""
-    if isinstance(key, str):
+def _key_name(key, what):
+    """The class and the seed, or the name of the input."""
+    if what != "seed":
         return key
-    seed, label = key if isinstance(key, tuple) else (None, key)
-    names = table.rows[0].result.record.get("classes")
-    words = []
-    if label is not None:
-        known = isinstance(names, list) and label < len(names)
-        words.append(shown(names[label])[:40] if known else f"class {label}")
-    return " ".join([*words, *([] if seed is None else [f"#{seed}"])])
+    seed, label = key
+    return f"#{seed}" if label is None else f"{label} #{seed}"
 
 
 def _sheets(table, runs, notes):

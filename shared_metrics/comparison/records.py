@@ -185,27 +185,36 @@ def _thinned(points):
 # ---- the pictures ----
 
 
-def drawn_pictures(folder):
-    """{(seed, class or None), or the picture's name: file} of the pictures that a test drew."""
+def drawn_pictures(result):
+    """{(seed, class's name or None), or the picture's name: file} of what a test drew."""
     pictures = {}
-    if not (folder / "images").is_dir():
+    folder = result.folder / "images"
+    if not folder.is_dir():
         return pictures
-    for path in sorted((folder / "images").iterdir()):
+    for path in sorted(folder.iterdir()):
         match = DRAWN.fullmatch(path.stem)
         if match:
-            key = (int(match[1]), None if match[2] is None else int(match[2]))
-            pictures[key] = path
+            label = None if match[2] is None else _class_name(result.record, int(match[2]))
+            pictures[int(match[1]), label] = path
         elif path.suffix == ".png" and not path.stem.startswith(("input", "cyc", "real_")):
             name = re.sub(r"^fake[AB]_", "", path.stem)
             pictures[shown(name)[:60]] = path
     return pictures
 
 
+def _class_name(record, label):
+    """By name: another run's class of this number may be another class."""
+    names = record.get("classes")
+    if isinstance(names, list) and label < len(names):
+        return shown(names[label])[:40]
+    return f"class {label:03d}"
+
+
 def common_keys(sets, most):
     """(keys of the columns, what they share: "seed", "class" or "name") for pictures side by side.
 
     Args: sets, what `drawn_pictures` gives of each run; most, columns.
-    Returns: ([], "") where no two pictures belong together. A "class" key is a number.
+    Returns: ([], "") where no two pictures belong together. A "class" key is its name.
     """
     with_class = [pictures for pictures in sets if classes_of(pictures)]
     sets = with_class or [pictures for pictures in sets if pictures]
@@ -224,10 +233,10 @@ def common_keys(sets, most):
 
 def classes_of(pictures):
     """{class: its first picture}."""
+    with_class = [key for key in pictures if isinstance(key, tuple) and key[1] is not None]
     first = {}
-    for key, path in sorted((k, p) for k, p in pictures.items() if isinstance(k, tuple)):
-        if key[1] is not None:
-            first.setdefault(key[1], path)
+    for seed, label in sorted(with_class):
+        first.setdefault(label, pictures[seed, label])
     return first
 
 

@@ -66,6 +66,7 @@ def test_each_class_from_each_seed(trained, drawn, gans_drawing):
     result = record(few)
     assert result["paper"] == "cgan" and result["dataset"] == "mnist"
     assert result["samples"]["number"] == 4 and result["samples"]["classes_drawn"] == 2
+    assert result["classes"] == [str(i) for i in range(10)]
     assert set(result["scores"]) == {"spread"} and result["architecture"]["n_classes"] == 10
 
 

@@ -193,17 +193,20 @@ def test_pictures_of_one_seed_and_class_stand_in_one_column():
     def drawn(*keys):
         return {key: None for key in keys}
 
-    one = drawn((0, 0), (1, 0), (0, 1), (1, 1), (2, 1))
-    assert records.common_keys([one, one], 4) == ([(0, 0), (1, 0), (0, 1), (1, 1)], "seed")
-    assert records.common_keys([one, drawn((1, 1), (0, 0))], 4) == ([(0, 0), (1, 1)], "seed")
+    one = drawn((0, "a"), (1, "a"), (0, "b"), (1, "b"), (2, "b"))
+    each = [(0, "a"), (1, "a"), (0, "b"), (1, "b")]
+    assert records.common_keys([one, one], 4) == (each, "seed")
+    some = drawn((1, "b"), (0, "a"))
+    assert records.common_keys([one, some], 4) == ([(0, "a"), (1, "b")], "seed")
     # Other seeds of the same classes; other inputs of the same names; nothing in common.
-    assert records.common_keys([one, drawn((7, 1), (8, 0))], 4) == ([0, 1], "class")
+    assert records.common_keys([one, drawn((7, "b"), (8, "a"))], 4) == (["a", "b"], "class")
     assert records.common_keys([drawn("fakeB_1", "x"), drawn("fakeB_1")], 4) == (
         ["fakeB_1"],
         "name",
     )
     # Without classes beside runs that have them: they are left out, not the columns.
-    assert records.common_keys([one, drawn((0, None))], 4)[0] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert records.common_keys([one, drawn((0, None))], 4) == (each, "seed")
+    assert records.common_keys([drawn((0, "a"), (0, None))] * 2, 4) == ([(0, "a")], "seed")
     assert records.common_keys([drawn("x"), drawn("y")], 4) == ([], "")
     assert records.common_keys([{}], 4) == ([], "")
 
@@ -212,8 +215,19 @@ def test_pictures_drawn_of_one_input_go_by_its_name(tmp_path):
     """Whatever the paper calls what it drew, and without what it was drawn of."""
     one = write(tmp_path / "one", record(), pictures=["fakeB_7", "inputA_7", "cycA_7", "real_7"])
     other = write(tmp_path / "other", record(), pictures=["7"])
-    for folder in (one, other):
-        assert list(records.drawn_pictures(folder)) == ["7"]
+    for result in records.find([one, other])[0]:
+        assert list(records.drawn_pictures(result)) == ["7"]
+
+
+def test_pictures_of_one_class_go_by_its_name(tmp_path):
+    """Runs of other classes count them from 0 as well."""
+    keys = []
+    for i, classes in enumerate((["cat", "dog"], ["dog", "emu"], None)):
+        pictures = ["seed00003_class000", "seed00003_class001"]
+        write(tmp_path / str(i), record(classes=classes), pictures=pictures)
+    for result in records.find([tmp_path])[0]:
+        keys.append([label for _, label in records.drawn_pictures(result)])
+    assert keys == [["cat", "dog"], ["dog", "emu"], ["class 000", "class 001"]]
 
 
 def test_two_hundred_records_take_seconds(tmp_path):
