@@ -3,6 +3,8 @@
 Several cards: python -m paddle.distributed.launch train.py --data_path .../train
 """
 
+import argparse
+
 from dataset import CROPS, describe, make_dataset
 from recipes import RECIPES, describe_recipes
 from shared_metrics import data_report, process
@@ -44,6 +46,7 @@ NEEDS = {
     "lambda_gp": "adv_loss wgan_gp",
     "inst_noise_sigma_iters": "inst_noise_sigma",
     "ema_start": "ema_decay",
+    "use_ema": "pretrained_model",
     "max_frames_per_gif": "sample_every",
 }
 STANDS_FOR = {"centercrop": "crop center", "dont_resize": "crop none", "disable_cuda": "device cpu"}
@@ -106,6 +109,11 @@ def parser():
         help="iterations until that noise has fallen to 0")
     add("--ema_decay", type=share, help="decay of the moving average of G per update; 0: none")
     add("--ema_start", type=not_negative, help="iteration from which G is averaged (copied before)")
+    add("--use_ema", action=YES_NO,
+        help="start from the averaged G of --pretrained_model, or by --no_ema from the raw one "
+             "(default: a published file's average, a checkpoint's raw G beside its average)")
+    add("--no_ema", dest="use_ema", action="store_false", default=argparse.SUPPRESS,
+        help="start from the raw G")
     add("--sync_bn", action=YES_NO, help="BatchNorm statistics over all cards (GPU)")
 
     run_flags(p, name="sagan", output_dir="./sagan_models")
@@ -153,6 +161,21 @@ def parse_args(argv=None):
     return args
 
 
+def choose_generator(state, averaged, path):
+    """Leave in `state` the one generator that --use_ema (True) or --no_ema (False) names, of a
+    checkpoint that holds both; None leaves both.
+
+    Raises: UserError where the file does not hold it.
+    """
+    if averaged is None:
+        return
+    average = state.pop("generator_ema", None)
+    if averaged and average is None and not state.get("source", {}).get("ema"):
+        raise UserError(f"--use_ema: {path} holds the raw generator only; leave the flag out")
+    if averaged and average is not None:
+        state["generator"] = average
+
+
 def main(argv=None):
     """Build the data, the networks and the trainer, then run; returns the exit code."""
     args = parse_args(argv)
@@ -182,7 +205,8 @@ def main(argv=None):
     trainer = Trainer(Generator(arch), Discriminator(arch), arch=arch, args=args, dataset=data)
     notes = [configured, *run_notes(args, RECIPES[args.recipe]), describe(data)]
     if args.pretrained_model:
-        state = read_weights(args.pretrained_model)
+        state = read_weights(args.pretrained_model, ema=args.use_ema)
+        choose_generator(state, args.use_ema, args.pretrained_model)
         notes += trainer.start_from(state, args.pretrained_model)
     return trainer.train(notes)
 

@@ -177,6 +177,18 @@ def test_pretrained_weights_start_a_new_run(train, data, tmp_path):
         for name, value in first[network].items():
             if name.endswith("weight_orig"):
                 assert np.array_equal(value, second[network][name]), name
+    for flag, begins_as in (("--use_ema", "generator_ema"), ("--no_ema", "generator")):
+        out = tmp_path / flag
+        assert train(*flags, *still, flag, "--output_dir", out)[0] == 0
+        third = weights.load(out / "checkpoints" / "iter_0000001.pdparams")
+        for name, value in first[begins_as].items():
+            if name.endswith("weight_orig"):
+                assert np.array_equal(value, third["generator"][name]), name
+    del first["generator_ema"]
+    path = tmp_path / "raw.pdparams"
+    weights.save({k: first[k] for k in ("generator", "discriminator", "architecture")}, path)
+    code, _, err = train(*flags, "--use_ema", "--pretrained_model", path, "--output_dir", tmp_path)
+    assert code == 2 and "holds the raw generator only" in err
 
 
 @pytest.mark.parametrize(
