@@ -247,11 +247,12 @@ class Runner:
                 f"{n} {v:.4g}" for n, v in record["scores"].items() if "term" not in n
             )
             say(f"{paper.name}: {record['checkpoint']['iteration']} iterations, {scores}")
-        except Failed as error:
+        # A full disk or a training that does not end stops no other paper either.
+        except (Failed, UserError, OSError, subprocess.TimeoutExpired) as error:
             if not self.stopped:
-                step, reason = error.args
-                save_json({"paper": paper.name, "step": step, "reason": reason}, failure)
+                step, reason = error.args if isinstance(error, Failed) else ("run", str(error))
                 say(f"{paper.name}: FAILED, {step}: {reason}")
+                save_json({"paper": paper.name, "step": step, "reason": reason}, failure)
 
     def _train(self, paper, folder, seconds):
         # Far more iterations than there is time for: SIGTERM ends it, as it would a user's run.
@@ -302,13 +303,17 @@ class Runner:
                 return process.wait(seconds)
             except subprocess.TimeoutExpired:
                 # Before its first row a training is still reading its data, and would lose all.
-                wait_for(lambda: (folder / "run" / "log.jsonl").exists() or process.poll())
+                begun = folder / "run" / "log.jsonl"
+                wait_for(lambda: begun.exists() or process.poll() is not None)
+                if process.poll() is not None:
+                    return process.returncode
                 process.terminate()
                 process.wait(STOPPING)
                 return ENDED
             finally:
                 if process.poll() is None:
                     process.kill()
+                    process.wait()
                 self.running.discard(process)
 
 

@@ -26,7 +26,7 @@ if "--broken" in sys.argv:
 def save(*_):
     (out / "checkpoints" / "iter_0000007.pdparams").write_text("weights")
     sys.exit(143)
-signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if "--deaf" in sys.argv else save)
 (out / "log.jsonl").write_text('{"iteration": 7, "d_loss": 1.0, "seconds": 60.0}')
 with open(out / "starts.txt", "a") as file:
     file.write("x")
@@ -189,6 +189,14 @@ def test_all_eleven_papers_are_there():
         sys.path.remove(str(ROOT / "classic_gans"))
     own = {paper.name for paper in run_all.PAPERS if paper.folder == "classic_gans"}
     assert own == set(rooms.ROOMS.values())
+
+
+def test_a_training_that_does_not_end_stops_no_other(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_all, "STOPPING", 1)
+    assert fake(one="--deaf", two="") == 1
+    failure = json.loads((tmp_path / "all" / "one" / "failed.json").read_text())
+    assert failure["step"] == "run" and "timed out" in failure["reason"]
+    assert (tmp_path / "all" / "two" / "test" / "results.json").exists()
 
 
 def test_a_signal_ends_the_trainings_too_and_the_same_command_goes_on(fake, tmp_path, monkeypatch):
