@@ -174,7 +174,8 @@ def main(argv=None):
         sets = getattr(trainer, "sets", None) or [trainer.data]  # StarGAN may have two
         about = trainer.describe()
         return max(data_report.report(data, about, args.num_workers) for data in sets)
-    recipe = {"batch_size": args.batch_size} | recipes_of(room).get(args.recipe, {})
+    whole = args.batch_size * process.world_size()
+    recipe = {"batch_size": whole} | recipes_of(room).get(args.recipe, {})
     notes = [configured, *run_notes(args, recipe), trainer.describe(), *notes]
     if args.pretrained_model:
         from convert import read_weights

@@ -131,7 +131,7 @@ def steps(args):
     """
     from scripts import run_all
 
-    process.choose_device("cpu")
+    process.choose_device(args.device)
     rows = [("paper", *(f"batch {size}" for size in args.batch_sizes))]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
@@ -208,7 +208,8 @@ def parse_args(argv=None):
     one.add_argument("--papers", default="", help="these only, e.g. sagan,cyclegan (default: all)")
     one.add_argument("--batch_sizes", type=ranges, default=[4, 16], help="e.g. 4,16,64")
     one.add_argument("--iterations", type=positive, default=10, help="timed steps")
-    one.add_argument("--device", default="cpu", help="cpu or gpu; memory is the process's")
+    one.add_argument("--device", default="cpu", choices=["cpu", "gpu"],
+        help="where; the memory told is the process's own, not the card's")
     one.set_defaults(function=steps)
     one = what.add_parser("loader")
     one.add_argument("folder", help="one sub-folder of pictures a class")

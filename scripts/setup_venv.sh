@@ -78,7 +78,7 @@ paddle ${version:-of pyproject.toml}, $(cksum <"$ROOT/pyproject.toml")"
         packages=(-e ".[dev]")
     fi
     rm -f "$VENV/.installed"
-    echo "installing ${packages[*]} (about 1.3 GB on disk; a minute or more)"
+    echo "installing ${packages[*]} (about 1.5 GB on disk; a minute or more)"
     (cd "$ROOT" && install_all "${packages[@]}") || return
     printf '%s\n' "$stamp" >"$VENV/.installed"
 }
