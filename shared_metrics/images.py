@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont, UnidentifiedImageError
 
 from shared_metrics.errors import UserError
 from shared_metrics.files import no_folder, open_regular, shown, writing
@@ -119,6 +119,8 @@ def opened(path, what="image"):
     except DAMAGE as error:
         reason = getattr(error, "strerror", None) or str(error).replace(str(path), "")
         reason = " ".join(reason.split())[:120] or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it holds none of the known kinds, or is damaged"
         raise UserError(f"{path}: not a readable {what} ({reason}); replace or remove it") from None
 
 

@@ -34,6 +34,7 @@ MALLOPT = {
     "MALLOC_TOP_PAD_": (-2, 64 * 2**20),
 }
 _waits = itertools.count()
+_heard = {}  # {rank: lines that `told` has returned}
 
 
 def configure_cpu():
@@ -249,13 +250,38 @@ def wait_for_all():
     """
     if world_size() == 1:
         return
-    import paddle
-
-    store = paddle.base.core.create_or_get_global_tcp_store()
+    store = _store()
     key = f"wait_for_all/{next(_waits)}"  # a counter of its own for each wait, equal on all ranks
     store.add(key, 1)
     while store.add(key, 0) < world_size():  # adding 0 reads the counter and waits for nobody
         time.sleep(0.05)
+
+
+def tell_main(text):
+    """Leave a line for rank 0, which finds it by `told`; neither waits for the other."""
+    key = f"told/{rank()}"
+    store = _store()
+    number = store.add(f"{key}/count", 1)
+    store.set(f"{key}/{number}", text.encode("utf-8", "backslashreplace").decode())
+
+
+def told():
+    """[(rank, line)] that other ranks have left since the last call, for rank 0."""
+    lines = []
+    for other in range(1, world_size()):
+        key = f"told/{other}"
+        store = _store()
+        for number in range(_heard.get(other, 0) + 1, store.add(f"{key}/count", 0) + 1):
+            lines.append((other, store.get(f"{key}/{number}").decode()))
+            _heard[other] = number
+    return lines
+
+
+def _store():
+    """What the processes of a run have in common, names with values."""
+    import paddle
+
+    return paddle.base.core.create_or_get_global_tcp_store()
 
 
 def average_gradients(parameters):

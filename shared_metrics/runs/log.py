@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from shared_metrics import process
 from shared_metrics.files import atomic_path, shown
 
 ROW = re.compile(rb"^\S+ \S+ iteration (\d+)/")
@@ -38,7 +39,7 @@ class RunLog:
         self.enabled = enabled
         self.visualdl = visualdl or self.folder / "log"
         self._warned = set()  # kinds of failure that were told once
-        self._skipped = 0  # how many reasons were told
+        self._skipped = set()  # the reasons that were told
         self._visualdl = None  # opened by the first entry; False once that failed
         self._before = 0.0  # seconds that the run took before this process
         self._begun = time.monotonic()
@@ -85,13 +86,23 @@ class RunLog:
             self._visual("add_scalar", "speed/images_per_second", rate, iteration)
 
     def skipped(self, reasons):
-        """Tell the reasons that came since the last call.
+        """Tell the reasons that were not told before, and on rank 0 those that other ranks told.
 
         Args: reasons, `Batches.skipped`, which only grows.
         """
-        for reason in list(reasons.values())[self._skipped :]:
-            self.info(f"skipped: {reason}")
-            self._skipped += 1
+        new = [reason for reason in list(reasons.values()) if reason not in self._skipped]
+        self._skipped.update(new)
+        for reason in new:
+            if self.enabled:
+                self.info(f"skipped: {reason}")
+            else:
+                process.tell_main(f"skipped: {reason}")
+        if self.enabled:
+            self._hear()
+
+    def _hear(self):
+        for rank, text in process.told():
+            self.info(f"process {rank}: {text}")
 
     def image(self, tag, picture, iteration):
         """Show a picture, uint8 (H, W, 3), in VisualDL."""
@@ -102,6 +113,7 @@ class RunLog:
         """Draw curves.png and close what is open."""
         if not self.enabled:
             return
+        self._guard(self._hear)
         self._bar.close()
         if self._visualdl:
             self._guard(self._visualdl.close)

@@ -326,6 +326,8 @@ class Run:
         """
         self.iteration += 1
         self._means.add(losses)
+        if not self.is_main:  # at once, so that rank 0 knows when it writes its row
+            self._tell_skipped()
         self._stop = self._signals.requested()
         last = self._stop or self.iteration == self.total
         save = last or self._is_due(self.args.save_every, self.save_epochs)
@@ -367,6 +369,9 @@ class Run:
         sums = weight_sums(**{name.upper(): u.parameters for name, u in self.updates.items()})
         check_finite(values | sums, self.iteration, self._latest)
         self._log.row(self.iteration, values, images=images)
+        self._tell_skipped()
+
+    def _tell_skipped(self):
         for loader in self._loaders:
             self._log.skipped(loader.skipped)
 

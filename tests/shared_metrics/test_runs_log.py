@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shared_metrics import process
 from shared_metrics.runs.log import Means, RunLog
 
 
@@ -166,3 +167,38 @@ def test_each_skipped_image_is_told_once(tmp_path):
     lines = (tmp_path / "log.txt").read_text().splitlines()
     messages = [line.partition("skipped: ")[2] for line in lines]
     assert messages == ["a.png: cut", "b.png: empty"]
+
+
+class Store(dict):
+    """What the processes of a run have in common, as Paddle's store has it."""
+
+    def add(self, key, number):
+        self[key] = dict.get(self, key, 0) + number
+        return self[key]
+
+    def set(self, key, text):
+        self[key] = text.encode()
+
+    def get(self, key):
+        return self[key]
+
+
+def test_what_other_processes_skip_is_told(tmp_path, monkeypatch, capsys):
+    store = Store()
+    monkeypatch.setattr(process, "_store", lambda: store)
+    monkeypatch.setattr(process, "_heard", {})
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    logs = [RunLog(tmp_path, total=1, enabled=enabled) for enabled in (True, False)]
+    bad = {3: "a.png: bad"}
+    for reasons in (bad, bad, {**bad, 5: "\udce9.png: bad"}):
+        monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
+        logs[1].skipped(reasons)
+        monkeypatch.setenv("PADDLE_TRAINER_ID", "0")
+        logs[0].skipped({0: "b.png: bad"})
+    logs[0].close()
+    lines = [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert lines == [
+        "skipped: b.png: bad",
+        "process 1: skipped: a.png: bad",
+        "process 1: skipped: \\udce9.png: bad",
+    ]
