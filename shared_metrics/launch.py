@@ -39,14 +39,14 @@ def launch(args, device):
     """Become paddle.distributed.launch with this command where --processes asks for several.
 
     It starts this command in each process; its logs lie in <output_dir>/launch. Returns where one
-    is enough, or the launcher is there already. auto: as many as there are cores and the batch
-    allows; one on a card, which processes cannot share.
+    is enough, as for --check_data, or the launcher is there already. auto: as many as there are
+    cores and the batch allows; one on a card, which processes cannot share.
     Args: device, that was chosen.
     """
     number = args.processes
     if number == "auto":
         number = most_processes(args.batch_size) if device == "cpu" else 1
-    if number == 1 or process.launched():
+    if number == 1 or process.launched() or args.check_data:
         return
     logs = str(Path(args.output_dir) / "launch")
     each = args.batch_size // number

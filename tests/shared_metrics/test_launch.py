@@ -77,6 +77,7 @@ def test_auto_is_the_cores_where_the_batch_divides(tmp_path, started, batch, num
 
 def test_who_stays_alone(tmp_path, started, ranks):
     launch.launch(make_args(tmp_path), "cpu")
+    launch.launch(make_args(tmp_path, "--processes", 2, "--check_data"), "cpu")
     launch.launch(make_args(tmp_path, "--processes", "auto"), "gpu:0")
     ranks(2)
     launch.launch(make_args(tmp_path, "--processes", 2), "cpu")
