@@ -47,7 +47,9 @@ def load(path):
     """
     if Path(path).is_dir():
         example = newest(path)
-        hint = f"its newest checkpoint {example}" if example else "the weights' own"
+        hint = (
+            f"one of its iter_*.pdparams, the newest: {example}" if example else "the weights' own"
+        )
         raise UserError(f"{path}: a folder, not a file; give {hint}")
     try:
         with open_regular(path) as file:
