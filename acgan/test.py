@@ -115,11 +115,10 @@ def find_weights(args):
 
 def _by_epoch(own):
     """{epoch: file} of {iterations: checkpoint}, of those that an epoch ended with."""
-    from shared_metrics import weights
+    from shared_metrics.runs.checkpoint import load_checkpoint
     from shared_metrics.runs.epochs import ends
 
-    state = weights.load(own[max(own)]) if own else None
-    ended = ends(state) if isinstance(state, dict) else {}
+    ended = ends(load_checkpoint(own[max(own)])) if own else {}
     return {epoch: own[iterations] for epoch, iterations in ended.items() if iterations in own}
 
 

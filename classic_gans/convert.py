@@ -12,10 +12,11 @@ from pathlib import Path
 
 import parts
 import rooms
-from shared_metrics import published, weights
+from shared_metrics import published
 from shared_metrics.errors import UserError
 from shared_metrics.flags import positive
 from shared_metrics.process import command
+from shared_metrics.runs.checkpoint import load_checkpoint
 from shared_metrics.runs.epochs import ends
 from shared_metrics.unpickle import printable
 
@@ -46,7 +47,7 @@ def after_epoch(path, epoch):
     checkpoints = own_checkpoints(path.parent)
     if not checkpoints:
         raise UserError(f"{path}: no such file or folder")
-    iterations = ends(weights.load(checkpoints[-1])).get(epoch, 0)
+    iterations = ends(load_checkpoint(checkpoints[-1])).get(epoch, 0)
     file = path.with_name(f"iter_{iterations:07d}.pdparams")
     if not file.is_file():
         names = ", ".join(file.name for file in checkpoints[-5:])

@@ -275,9 +275,9 @@ def _iteration(data, name):
     match = re.search(r"iter_(\d+)", name)
     if match:
         return int(match[1])
-    if name.startswith("epoch") or data.get("epoch") is None:  # epoch_N files count epochs in it
+    if name.startswith("epoch"):  # epoch_N files count epochs in it
         return None
-    return int(data["epoch"])
+    return published.count(data.get("epoch"))
 
 
 # ---- the command ----

@@ -57,7 +57,7 @@ def read_palette(path):
     """
     try:
         entries = json.loads(read_text(Path(path).expanduser()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"--palette {path}: not a readable JSON file ({error}); `python recolour.py MASKS` "
             "prints one"

@@ -406,7 +406,7 @@ def _iteration(data, path):
     meta = data.get("meta") if isinstance(data.get("meta"), dict) else {}
     match = re.search(r"step=(\d+)", Path(path).name)  # StudioGAN
     step = match[1] if match else data.get("step", meta.get("iter"))
-    return None if step is None else int(step)
+    return published.count(step)
 
 
 # ---- the command ----

@@ -79,6 +79,38 @@ class ClassFolder:
         return center_crops(files, self.imsize, skip_bad)
 
 
+def read_batch(path):
+    """(images (N, 3, 32, 32) uint8, labels (N,) int64) of one of CIFAR-10's batches. Raises:
+    UserError naming a file that is none.
+    """
+    data = weights.load(path)
+    images, labels = (
+        data.get(key) if isinstance(data, dict) else None for key in (b"data", b"labels")
+    )
+    if (
+        not isinstance(images, np.ndarray)
+        or images.dtype != np.uint8
+        or images.shape[1:] != (3072,)
+    ):
+        raise UserError(f"{path}: holds no pictures of CIFAR-10; download its archive again")
+    if not isinstance(labels, list) or {type(label) for label in labels} != {int}:
+        raise UserError(f"{path}: holds no labels of CIFAR-10; download its archive again")
+    if len(labels) != len(images) or min(labels) < 0:
+        raise UserError(f"{path}: its labels are not those of its pictures; download it again")
+    return images.reshape(-1, 3, 32, 32), np.array(labels, np.int64)
+
+
+def read_names(path, most):
+    """The names of CIFAR-10's classes, the numbers up to `most`. Raises: UserError."""
+    data = weights.load(path)
+    names = data.get(b"label_names") if isinstance(data, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+        raise UserError(f"{path}: holds no names of classes; download CIFAR-10's archive again")
+    if len(names) <= most:
+        raise UserError(f"{path}: names {len(names)} classes, but there is a label {most}")
+    return [name.decode(errors="replace") for name in names]
+
+
 class Cifar10Batches:
     """The training part of CIFAR-10 as its authors publish it, images uint8 (50000, 3, 32, 32).
 
@@ -96,11 +128,10 @@ class Cifar10Batches:
                 f"--imsize {imsize}: CIFAR-10's images are 32x32; use --imsize 32 or class folders"
             )
         self.root = root
-        parts = [weights.load(path) for path in self.sources()]
-        self.images = np.concatenate([p[b"data"] for p in parts]).reshape(-1, 3, 32, 32)
-        self.labels = np.concatenate([np.asarray(p[b"labels"], np.int64) for p in parts])
-        names = weights.load(root / "batches.meta")[b"label_names"]
-        self.classes = [n.decode() for n in names]
+        parts = [read_batch(path) for path in self.sources()]
+        self.images = np.concatenate([images for images, _ in parts])
+        self.labels = np.concatenate([labels for _, labels in parts])
+        self.classes = read_names(root / "batches.meta", self.labels.max())
         self.counts = np.bincount(self.labels, minlength=len(self.classes)).tolist()
         self.flip = flip
         self.normalize = normalize

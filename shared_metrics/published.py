@@ -250,15 +250,24 @@ def need_generator(states, path):
         )
 
 
+def count(value):
+    """A file's number of steps as a whole number, None where it tells none."""
+    value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    if isinstance(value, str) and re.fullmatch(r"\d{1,15}", value):
+        return int(value)
+    return int(value) if type(value) in (int, float) and 0 <= value < 2**53 else None
+
+
 def arrays(state, prefix=r"(?!)"):
     """{key: array} of a flat state dict, without what matches `prefix` in its keys.
 
-    Returns: {} where `state` is no dict of numeric arrays: `recognise` refuses it.
+    Returns: {} where `state` is no dict of numeric arrays, none of them empty: `recognise` refuses
+        it.
     """
     result = {}
     for key, value in state.items() if isinstance(state, dict) else ():
         value = np.asarray(value) if isinstance(value, (np.ndarray, np.generic, int)) else None
-        if value is None or value.dtype.kind not in "biuf":
+        if value is None or value.dtype.kind not in "biuf" or not value.size:
             return {}
         result[_new(re.sub(prefix, "", str(key)), result)] = value
     return result

@@ -16,6 +16,8 @@ from pathlib import Path
 import converting
 from shared_metrics import published
 from shared_metrics.errors import UserError
+from shared_metrics.files import read_text
+from shared_metrics.unpickle import printable
 
 from .model import Architecture, Discriminator, Generator
 
@@ -84,8 +86,13 @@ def read_setting(path):
         file = folder / "setting.txt"
         if file.is_file():
             try:
-                setting = json.loads(file.read_text())
-            except ValueError as error:
+                setting = json.loads(read_text(file))
+            except (OSError, ValueError, RecursionError) as error:
                 raise UserError(f"{file}: is no JSON ({error}); remove or repair it") from None
-            return setting if isinstance(setting, dict) else {}
+            if not isinstance(setting, dict):
+                return {}
+            for name, kind in (("img_size", int), ("attrs", list), ("dis_fc_acti", str)):
+                if not isinstance(setting.get(name, kind()), kind):
+                    raise UserError(f"{file}: {name} cannot be {printable(setting[name])}")
+            return setting
     return {}

@@ -6,6 +6,7 @@ A file can be whole and well signed and yet hold a text where a number should be
 import numpy as np
 
 from shared_metrics.errors import UserError
+from shared_metrics.runs.epochs import STATE
 from shared_metrics.unpickle import printable
 
 NETWORKS = ("generator", "discriminator", "encoder", "classifier", "segmenter", "attributes")
@@ -28,18 +29,18 @@ ENTRIES = {
     **dict.fromkeys(("architecture", "best", "mode"), {}),
     **dict.fromkeys(("classes", "selected_attrs", "notes"), [str]),
     "class_indices": [int],
-    "epochs": [dict],
+    "epochs": [{name: int for name in STATE}],
     "mean": [float],
     "std": [float],
     "args": TRAINED,
     "source": SOURCE,
 }
+SIZES = ("images", "batch_size", "processes")  # of "epochs": from 1 on
 WORDS = {
     str: "text",
     int: "whole number from 0 on",
     float: "number",
     bool: "yes or no",
-    dict: "table",
 }
 
 
@@ -79,9 +80,11 @@ def _check(value, kind, name, path, optional=False):
         if value is None and optional:
             return
         if not isinstance(value, (list, tuple)):
-            raise _wrong(path, name, f"list, each a {WORDS[kind[0]]}")
+            raise _wrong(path, name, "list")
         for item in value:
             _check(item, kind[0], name, path)
+            if name == "epochs" and not (set(STATE) <= set(item) and all(map(item.get, SIZES))):
+                raise _wrong(path, name, f"list of tables of {', '.join(STATE)}")
     elif not (_fits(value, kind) or (value is None and optional)):
         raise _wrong(path, name, WORDS[kind])
 

@@ -172,6 +172,13 @@ def test_elvisyjlins_setting_tells_what_the_weights_do_not(convert, tmp_path):
     assert result.source["selected_attrs"] == ["Male", "Young", "Bald"]
     assert result.architecture.image_size == 32 and result.architecture.fc_slope == 0.01
     check(result, generator=G)
+    for name, value in (("img_size", "32"), ("attrs", 3), ("dis_fc_acti", ["lrelu"])):
+        (tmp_path / "setting.txt").write_text(json.dumps(setting | {name: value}))
+        with pytest.raises(UserError, match=f"setting.txt: {name} cannot be"):
+            convert("attgan").read_published(path)
+    (tmp_path / "setting.txt").write_text("[" * 10**5)
+    with pytest.raises(UserError, match="setting.txt: is no JSON"):
+        convert("attgan").read_published(path)
     (tmp_path / "setting.txt").write_text("{'img_size'")
     with pytest.raises(UserError, match="setting.txt: is no JSON"):
         convert("attgan").read_published(path)

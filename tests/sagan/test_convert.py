@@ -335,6 +335,15 @@ def test_atmosphere(sagan, tmp_path):
     assert np.abs(reference(paddle.to_tensor(z), paddle.to_tensor(y)).numpy() - want).max() > 0.01
 
 
+@pytest.mark.parametrize("step", ["later", [1], np.zeros(3), np.nan])
+def test_a_step_count_that_is_none_is_left_out(sagan, tmp_path, step):
+    arch = sagan.model.architecture("mmgen", 32, 5, **SIZES)
+    data = mmgen_file(*random_states(sagan.model, arch), True)
+    data["meta"]["iter"] = step
+    path = save(tmp_path / "x.pth", data)
+    assert sagan.convert.read_published(path).source["iteration"] is None
+
+
 def test_flags_replace_what_the_family_assumes(sagan, tmp_path):
     arch = sagan.model.architecture("mmgen", 32, 5, **SIZES)
     path = save(tmp_path / "x.pth", mmgen_file(*random_states(sagan.model, arch), False))

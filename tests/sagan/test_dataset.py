@@ -1,5 +1,7 @@
 """Files -> arrays: which pixels and labels, and what is said of folders that do not fit."""
 
+import pickle
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -147,8 +149,6 @@ def test_truncated_image_is_named(dataset, tmp_path):
 
 def test_cifar10_as_published(dataset, tmp_path):
     """The authors' pickles: rows of 3072 bytes, red plane first, with bytes as keys."""
-    import pickle
-
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for i in range(1, 6):
@@ -166,6 +166,27 @@ def test_cifar10_as_published(dataset, tmp_path):
     assert np.allclose((image[:, 0, 0] + 1) * 127.5, [20, 0, 0])
     batch = next(data.pictures())
     assert batch.shape == (10, 32, 32, 3) and batch[3, 1, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ([1], "no pictures"),
+        ({b"data": np.zeros((2, 3), np.uint8), b"labels": [0, 1]}, "no pictures"),
+        ({b"data": "text", b"labels": [0, 1]}, "no pictures"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": ["cat", "dog"]}, "no labels"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0]}, "labels are not those"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, -1]}, "labels are not those"),
+    ],
+)
+def test_a_batch_of_cifar10_that_is_none_is_named(dataset, tmp_path, content, words):
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=f"data_batch_1: .*{words}"):
+        dataset.read_batch(tmp_path / "data_batch_1")
+    for names in ([b"a"], ["a", "b"], None):
+        (tmp_path / "batches.meta").write_bytes(pickle.dumps({b"label_names": names}))
+        with pytest.raises(UserError, match="batches.meta: "):
+            dataset.read_names(tmp_path / "batches.meta", 1)
 
 
 def test_fake_data_has_the_asked_classes(dataset):

@@ -252,6 +252,7 @@ def test_a_foreign_optimizer_state_is_refused():
         ("optimizer_g", {"moment1": {"w": "text"}}),
         ("generator", {"w": [1.0]}),
         ("epochs", [1]),
+        ("epochs", [{"epoch": 1}]),
     ],
 )
 def test_entries_of_a_wrong_type_are_named(tmp_path, name, value):
