@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 
 import attributes
+from lists import readable
 from shared_metrics import process
 from shared_metrics.images import grid, to_uint8
 
@@ -119,13 +120,17 @@ class Editor:
         titles = ["original", *(f"{point:g}" for point in points)]
         return grid(cells.reshape(-1, *cells.shape[2:]), len(titles), column_labels=titles)
 
-    def fakes(self, data, number, batch_size, seed):
+    def fakes(self, data, number, batch_size, seed, skip_bad=False):
         """Batches of uint8 images: the first `number` faces of a data set, each with the labels of
-        another, the same at every call.
+        another, the same at every call; without those that cannot be read where `skip_bad`.
         """
         others = process.rng(seed, "evaluate").permutation(len(data))
         for start in range(0, number, batch_size):
-            indices = np.arange(start, min(start + batch_size, number))
-            x = np.stack([data.load(i, None)[0] for i in indices])
+            part = range(start, min(start + batch_size, number))
+            items = dict(readable(data, part, skip_bad))
+            if not items:
+                continue
+            indices = np.array(list(items))
+            x = np.stack([image for image, _ in items.values()])
             images = self.draw(x, data.labels[indices], data.labels[others[indices]])
             yield to_uint8(images)

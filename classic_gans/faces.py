@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from attributes import EXCLUSIVE, columns_of, groups, read_attributes, read_lines
+from lists import readable
 from shared_metrics.class_folders import check_level
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
@@ -113,12 +114,14 @@ def open_celeba(args, part, flip=False):
     )
 
 
-def some(data, number):
+def some(data, number, skip_bad=False):
     """Images (n, 3, S, S) and labels (n, c) of `number` faces of a set, evenly spread, or of all
-    where it has fewer.
+    where it has fewer; without those that cannot be read where `skip_bad`.
     """
     indices = np.unique(np.linspace(0, len(data) - 1, number).astype(int))
-    items = [data.load(int(i), None) for i in indices]
+    items = [item for _, item in readable(data, indices.tolist(), skip_bad)]
+    if not items:
+        raise UserError(f"none of the {len(indices)} faces of the sample sheet can be read")
     return tuple(np.stack(part) for part in zip(*items, strict=True))
 
 

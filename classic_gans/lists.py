@@ -25,6 +25,18 @@ def refuse(problems, where, advice):
         raise UserError(f"{where}: {shown}{more}. {advice}")
 
 
+def readable(data, indices, skip_bad):
+    """(index, item) of a data set's items, without those that cannot be read where `skip_bad`."""
+    for index in indices:
+        try:
+            item = data.load(index, None)
+        except UserError:
+            if not skip_bad:
+                raise
+            continue
+        yield index, item
+
+
 def check_folder(root, flag="--data_dir"):
     """The folder as Path. Raises: UserError naming the flag when there is none."""
     root = Path(root).expanduser()

@@ -93,18 +93,6 @@ def some(number):
     return np.linspace(0, number - 1, min(number, SHOWN)).astype(int).tolist()
 
 
-def readable(data, indices, skip_bad):
-    """(index, item) of a data set's items, without those that cannot be read where `skip_bad`."""
-    for index in indices:
-        try:
-            item = data.load(index, None)
-        except UserError:
-            if not skip_bad:
-                raise
-            continue
-        yield index, item
-
-
 def free_fields(arch, state):
     """Fields of an Architecture that may differ from those of a file with the networks `state`:
     what leaves no weights in a U-Net, and D's without a D.

@@ -149,7 +149,7 @@ class Trainer:
         self.args = args
         self.data, self.held_out = read_data(args) if data is None else data
         self.about = faces.about(args, self.data) | {"thres_int": args.thres_int}
-        self.shown = faces.some(self.held_out, args.n_samples)
+        self.shown = faces.some(self.held_out, args.n_samples, args.skip_bad_images)
         sizes = {name: getattr(args, name) for name in Architecture().to_dict()}
         self.arch = Architecture(**sizes | {"c_dim": len(self.data.names)})
         paddle.seed(args.seed)
@@ -258,7 +258,7 @@ class Trainer:
                     if self.judge is not None:
                         run.values(face_measures.quality(self.editor, self.judge, *self.shown))
                 if run.due(a.eval_every):
-                    how = (run.eval_samples, a.batch_size, a.seed)
+                    how = (run.eval_samples, a.batch_size, a.seed, a.skip_bad_images)
                     run.score(self.editor.fakes(self.held_out, *how))
         return run.exit_code
 

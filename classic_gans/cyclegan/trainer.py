@@ -6,7 +6,7 @@ import paddle.nn.functional as F
 
 import translation
 from dataset import Unpaired, describe, rgb
-from lists import domain_files, has_split
+from lists import domain_files, has_split, readable
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import IMAGES, amount, truth
@@ -272,7 +272,7 @@ class Trainer:
 
     def shown(self, indices):
         """(index, (A, B)) of pictures to show."""
-        return translation.readable(self.held_out, indices, self.args.skip_bad_images)
+        return readable(self.held_out, indices, self.args.skip_bad_images)
 
     def draw(self, network, x, index):
         """What a generator draws of x (1, C, S, S), an array, as test.py draws it: the same."""

@@ -6,7 +6,7 @@ import paddle.nn.functional as F
 
 import translation
 from dataset import Pairs, describe, rgb
-from lists import has_split, list_path, paired_files
+from lists import has_split, list_path, paired_files, readable
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import amount
@@ -209,7 +209,7 @@ class Trainer:
     def drawn(self, indices):
         """(A, B' = G(A), B) of pairs to show, uint8 (1, S, S, 3) each, B' as test.py draws it."""
         skip_bad = self.args.skip_bad_images
-        for index, (a, b) in translation.readable(self.held_out, indices, skip_bad):
+        for index, (a, b) in readable(self.held_out, indices, skip_bad):
             fake = translation.draw(self.G, a[None], self.mode, 0, index)
             yield [rgb(to_uint8(x)) for x in (a[None], fake, b[None])]
 

@@ -188,7 +188,7 @@ class Trainer:
             sets = faces.jointly(*sets)
         self.sets = sets
         self.held_out = held_out
-        self.shown = faces.some(held_out, args.n_samples)
+        self.shown = faces.some(held_out, args.n_samples, args.skip_bad_images)
         paddle.seed(args.seed)
         self.G = Generator(self.arch)
         self.D = Discriminator(self.arch)
@@ -315,7 +315,7 @@ class Trainer:
                     if self.judge is not None:
                         run.values(face_measures.quality(self.editor, self.judge, *self.shown))
                 if run.due(a.eval_every):
-                    how = (run.eval_samples, a.batch_size, a.seed)
+                    how = (run.eval_samples, a.batch_size, a.seed, a.skip_bad_images)
                     run.score(self.editor.fakes(self.held_out, *how))
         return run.exit_code
 

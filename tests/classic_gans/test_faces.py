@@ -361,6 +361,22 @@ def test_some_faces_are_evenly_spread(faces, folder):
     assert len(faces.some(data, 50)[0]) == 6
 
 
+def test_faces_that_cannot_be_read_are_left_out_of_sheets_and_scores_where_asked(faces, folder):
+    from editing import Editor
+
+    data = faces.open_celeba(flags_of(faces, folder), "train")
+    for i in (0, 3, 4):
+        data.files[i].write_bytes(b"no picture")
+    with pytest.raises(UserError, match="not a readable image"):
+        faces.some(data, 3)
+    _, labels = faces.some(data, 3, skip_bad=True)
+    np.testing.assert_array_equal(labels, data.labels[[2, 5]])
+    editor = object.__new__(Editor)
+    editor.draw = lambda x, labels, others: x
+    drawn = list(editor.fakes(data, 6, 2, seed=0, skip_bad=True))
+    assert [len(batch) for batch in drawn] == [1, 1, 1]
+
+
 # ---- class folders, both together, photos ----
 
 

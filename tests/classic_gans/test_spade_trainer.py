@@ -342,6 +342,22 @@ def test_lists_of_pairs(trainer, tmp_path, toy_words):
     assert len(trainer.find_items(args, "test")) == 3
 
 
+def test_pairs_that_cannot_be_read_are_left_out_everywhere_where_asked(
+    trainer, tmp_path, toy_words
+):
+    """In training, on the sheets and in the scores."""
+    for name in ("train_img/000000", "train_inst/000001", "val_img/000000"):
+        (tmp_path / "toy" / f"{name}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="000000.png: not a readable image"):
+        trainer.Trainer(rooms.parse(trainer, tmp_path / "run", *toy_words))
+    words = [*toy_words, "--skip_bad_images", "--batch_size", "2", "--iterations", "1"]
+    args = rooms.parse(trainer, tmp_path / "run", *words, "--sample_every", "1")
+    ours = trainer.Trainer(args)
+    assert ours.train() == 0 and list((tmp_path / "run" / "samples").iterdir())
+    assert [len(images) for images in ours.fakes(2)] == [1, 1]
+    assert sum(len(images) for images in ours.data.pictures(skip_bad=True)) == 2
+
+
 def test_label_maps_are_looked_at_before_training(trainer, tmp_path, toy_words):
     args = rooms.parse(trainer, tmp_path / "run", *toy_words, "--label_nc", "2")
     with pytest.raises(UserError, match="is out of range: label_nc 2 allows 0 to 1"):
