@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shared_metrics import interrupts
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
 
@@ -213,13 +214,13 @@ def import_paddle():
     """Import Paddle without the lines that it shows to every user.
 
     They are its advice on OMP_NUM_THREADS, set here on purpose, a compiler cache that nothing here
-    needs, and a change of BatchNorm of years ago.
+    needs, and a change of BatchNorm of years ago. Nor does it take over SIGTERM.
     """
     for message in ("No ccache found", "When training, we now always track"):
         warnings.filterwarnings("ignore", message=message)
     printed = io.StringIO()  # Paddle writes the advice to stderr itself: no filter reaches it
     try:
-        with contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stderr(printed), interrupts.kept():
             import paddle
     finally:
         lines = printed.getvalue().splitlines(keepends=True)
@@ -453,7 +454,8 @@ def _commit(folder):
 def command(main):
     """Wrap a command's main, which returns None or an exit code, e.g. 143 after SIGTERM.
 
-    A user's mistake ends in one line and exit code 2, Ctrl-C in 130, a bug in its traceback.
+    A user's mistake ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143, a second of
+    these at once; a bug in its traceback.
 
         if __name__ == "__main__":
             command(main)()
@@ -466,7 +468,8 @@ def command(main):
             sys.stdout.reconfigure(errors="backslashreplace")
         program = Path(sys.argv[0]).name
         try:
-            code = main(*args, **kwargs)
+            with interrupts.raising():
+                code = main(*args, **kwargs)
         except (UserError, OSError) as error:
             print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
             code = 2
@@ -475,7 +478,10 @@ def command(main):
             advice = "out of memory; lower --batch_size."
             print(f"{program}: error: {advice} {reason[:300]}", file=sys.stderr)
             code = 2
-        except KeyboardInterrupt:
+        except interrupts.Stopped as stopped:
+            print(f"{program}: stopped by {stopped.name}", file=sys.stderr)
+            code = 128 + stopped.number
+        except KeyboardInterrupt:  # raised, not by a signal
             code = 130
         if code:
             raise SystemExit(code)

@@ -24,7 +24,7 @@ from typing import Literal, NewType, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from shared_metrics import needs, weights
+from shared_metrics import needs, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_sha256, shown
 from shared_metrics.flags import version_flag
@@ -422,6 +422,7 @@ def convert(p, read, describe, argv=None):
     words = sys.argv[1:] if argv is None else list(argv)
     args = vars(p.parse_args(words))
     flags = needs.given(p, words)
+    process.import_paddle()  # before any other does, so that SIGTERM stays ours
     src = args.pop("src")
     reads = (src, *(args[network] for network in args.pop("further")))
     dst = check_file(args.pop("dst"), overwrite=args.pop("overwrite"), reads=reads)
