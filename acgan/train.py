@@ -28,6 +28,7 @@ from shared_metrics.flags import (
     share,
     with_recipe,
 )
+from shared_metrics.runs.peers import from_main
 
 ORIGINAL = {
     "--dataroot": "--data_path",
@@ -152,7 +153,7 @@ def main(argv=None):
     trainer = Trainer(*networks, arch=arch, args=args, dataset=data, held_out=held_out)
     notes = [configured, *run_notes(args, RECIPES[args.recipe]), describe(data)]
     if args.pretrained_model:
-        state = read_weights(args.pretrained_model)
+        state = from_main(lambda: read_weights(args.pretrained_model))
         notes += trainer.start_from(state, args.pretrained_model)
     return trainer.train(notes)
 

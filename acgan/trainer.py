@@ -15,7 +15,8 @@ from shared_metrics.files import file_names
 from shared_metrics.images import grid, save_png, to_uint8
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.epochs import Epochs
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 
 # Fields of Architecture that shapes tell, or that have no part in what the weights mean.
 FREE = ("imsize", "num_classes", "nz", "ngf", "ndf", "init", "dropout", "activation_noise")

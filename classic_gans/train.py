@@ -26,6 +26,7 @@ from shared_metrics.flags import (
     truth,
     with_recipe,
 )
+from shared_metrics.runs.peers import from_main
 
 DEFAULT = "CGAN"
 ORIGINAL = {
@@ -180,7 +181,7 @@ def main(argv=None):
     if args.pretrained_model:
         from convert import read_weights
 
-        state = read_weights(args.pretrained_model, name)
+        state = from_main(lambda: read_weights(args.pretrained_model, name))
         notes += trainer.start_from(state, args.pretrained_model)
     return trainer.train(notes)
 

@@ -40,6 +40,7 @@ from shared_metrics.flags import (
 )
 from shared_metrics.label_maps import has_test_pairs
 from shared_metrics.runs import checkpoint
+from shared_metrics.runs.peers import from_main
 
 # One of them replaces all of a recipe's.
 LENGTH = ("iterations", "epochs", "niter", "niter_decay", "decay_iterations")
@@ -323,7 +324,7 @@ def main(argv=None):
         return data_report.report(data, about, args.num_workers)
     pairs, about_pairs = held_out(args, arch, data)
     vgg, about_vgg = load_perceptual(args)
-    foreign = foreign_checkpoint(args, arch)
+    foreign = from_main(lambda: foreign_checkpoint(args, arch))
     paddle.seed(args.seed)
     encoder = Encoder(arch) if arch.use_vae else None
     G = Generator(arch)
@@ -339,7 +340,7 @@ def main(argv=None):
         notes += about_state + trainer.go_on(state, args.resume)
         args.resume = ""
     elif args.pretrained_model:
-        state = read_weights(args.pretrained_model, **arch.to_dict())
+        state = from_main(lambda: read_weights(args.pretrained_model, **arch.to_dict()))
         notes += trainer.start_from(state, args.pretrained_model)
         notes += [f"{args.pretrained_model}: {note}" for note in state.get("notes", ())]
     return trainer.train([note for note in notes if note])

@@ -15,7 +15,8 @@ from shared_metrics.images import grid, to_uint8
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.loader import Batches
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 from vgg import perceptual_loss
 
 PANELS = 8  # label maps that every sample sheet shows

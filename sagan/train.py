@@ -29,6 +29,7 @@ from shared_metrics.flags import (
     share,
     with_recipe,
 )
+from shared_metrics.runs.peers import from_main
 
 ORIGINAL = {
     "--save_path": "--output_dir",
@@ -205,8 +206,9 @@ def main(argv=None):
     trainer = Trainer(Generator(arch), Discriminator(arch), arch=arch, args=args, dataset=data)
     notes = [configured, *run_notes(args, RECIPES[args.recipe]), describe(data)]
     if args.pretrained_model:
-        state = read_weights(args.pretrained_model, ema=args.use_ema)
-        choose_generator(state, args.use_ema, args.pretrained_model)
+        path = args.pretrained_model
+        state = from_main(lambda: read_weights(path, ema=args.use_ema))
+        choose_generator(state, args.use_ema, path)
         notes += trainer.start_from(state, args.pretrained_model)
     return trainer.train(notes)
 

@@ -11,7 +11,8 @@ from shared_metrics.errors import UserError
 from shared_metrics.images import grid, read_rgb, to_uint8
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.epochs import Epochs
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 
 # Fields of Architecture that shapes tell, or that only the first weights depend on.
 FREE = ("init", "bias_init", "imsize", "num_classes", "z_dim", "g_conv_dim", "d_conv_dim")

@@ -11,7 +11,8 @@ from editing import Editor
 from shared_metrics import process
 from shared_metrics.flags import CHANNELS, LAYERS, amount, positive
 from shared_metrics.runs.epochs import Epochs
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 
 from .model import Architecture, Discriminator, Generator
 

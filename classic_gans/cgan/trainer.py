@@ -13,7 +13,8 @@ from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import CHANNELS
 from shared_metrics.runs.epochs import Epochs
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 
 from .model import Architecture, Discriminator, Generator
 

@@ -12,7 +12,8 @@ from shared_metrics.errors import UserError
 from shared_metrics.flags import amount
 from shared_metrics.images import grid, to_uint8
 from shared_metrics.runs.epochs import Epochs
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 
 from .model import Architecture, Discriminator, Generator
 

@@ -29,7 +29,8 @@ from shared_metrics.images import grid, to_uint8
 from shared_metrics.label_maps import find_folders, has_test_pairs, pair
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.loader import Batches
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 
 from .model import PRESETS, UPSAMPLINGS, Architecture, Discriminator, Encoder, Generator, semantics
 from .vgg import load_vgg

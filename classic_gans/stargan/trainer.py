@@ -12,7 +12,8 @@ from shared_metrics import process
 from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.flags import CHANNELS, LAYERS, PX, amount, not_negative, positive
 from shared_metrics.runs.epochs import Epochs
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 
 from .model import Architecture, Discriminator, Generator
 

@@ -1,20 +1,20 @@
 """The folder of a run: one run at a time, never two runs mixed."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
 from shared_metrics.outputs import lock_folders
 from shared_metrics.runs import checkpoint
+from shared_metrics.runs.peers import from_main
 
 
 @contextmanager
 def run_folder(args, checkpoints=None, folders=None):
     """Hold `args.output_dir` and what else a run writes, and find what `args.resume` asks for.
 
-    Under the launcher every rank finds the same checkpoint; rank 0 alone locks and writes.
+    Rank 0 alone looks at its disk, locks and writes; the others are given what it has read.
     Args: checkpoints, where the run keeps its checkpoints (default: <output_dir>/checkpoints);
         folders, {flag: folder} of what else it writes.
     Yields: (path, checkpoint dict) to go on from, or None for a new run.
@@ -27,22 +27,32 @@ def run_folder(args, checkpoints=None, folders=None):
     if args.resume and not goes_on:  # a checkpoint of this very run, or its folder
         start = Path(args.resume).resolve()
         goes_on = any(start.is_relative_to(own.resolve()) for own in (folder, checkpoints))
-    if not process.is_main():
-        yield _resume(args, checkpoints)
-        return
-    with lock_folders({"--output_dir": folder, **(folders or {}), "checkpoints": checkpoints}):
-        held = [*checkpoints.glob("*.pdparams"), *(log for log in logs(folder) if log.exists())]
-        for other in (folders or {}).values():  # a run's pictures would be replaced by this one's
-            held += Path(other).glob("*.png")
-        if held and not goes_on:
-            raise UserError(
-                f"--output_dir {folder}: holds a run already, {held[0]}. "
-                "Go on with --resume auto, or name another folder"
-            )
-        newest = _resume(args, checkpoints)
-        if newest:
-            _tell_differences(newest[1].get("args", {}), vars(args))
-        yield newest
+    with ExitStack() as held:
+
+        def find():
+            own = {"--output_dir": folder, **(folders or {}), "checkpoints": checkpoints}
+            held.enter_context(lock_folders(own))
+            runs = [*checkpoints.glob("*.pdparams"), *(log for log in logs(folder) if log.exists())]
+            for other in (folders or {}).values():  # a run's pictures would be replaced by ours
+                runs += Path(other).glob("*.png")
+            if runs and not goes_on:
+                raise UserError(
+                    f"--output_dir {folder}: holds a run already, {runs[0]}. "
+                    "Go on with --resume auto, or name another folder"
+                )
+            newest = checkpoint.resume(args.resume, checkpoints)
+            if newest:
+                _tell_differences(newest[1].get("args", {}), vars(args))
+            return newest and (str(newest[0]), newest[1])
+
+        newest = from_main(find)
+        if newest is None:
+            yield None
+            return
+        path, state = newest
+        if not getattr(args, "seed_given", True):  # then the run keeps its own
+            args.seed = state.get("args", {}).get("seed", args.seed)
+        yield Path(path), state
 
 
 def logs(folder):
@@ -59,13 +69,6 @@ def begins_anew(args, checkpoints):
     if any(path.exists() for path in logs(args.output_dir)):
         line += "; its log comes after what is there"
     return line
-
-
-def _resume(args, checkpoints):
-    newest = checkpoint.resume(args.resume, checkpoints)
-    if newest and not getattr(args, "seed_given", True):  # then the run keeps its own
-        args.seed = newest[1].get("args", {}).get("seed", args.seed)
-    return newest
 
 
 def _tell_differences(before, now):

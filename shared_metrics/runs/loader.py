@@ -77,12 +77,27 @@ class Batches:
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
         self._next = start
         self._pending = deque()
+        self._ready = deque()  # fetched, and not handed out yet
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batches") if workers else None
 
     def __iter__(self):
         return self
 
     def __next__(self):
+        return self._ready.popleft() if self._ready else self._take()
+
+    def fetch(self):
+        """Have the batches of the next iteration ready. Returns: the error that prevents it, or
+        None.
+        """
+        try:
+            while len(self._ready) < self._epochs.per_iteration:
+                self._ready.append(self._take())
+        except Exception as error:
+            return error
+        return None
+
+    def _take(self):
         if not self.workers:
             batch = self._batch(self._next)
         elif self._pool is None:
@@ -102,6 +117,7 @@ class Batches:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
         self._pending.clear()
+        self._ready.clear()
 
     def __enter__(self):
         return self

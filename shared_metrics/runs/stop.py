@@ -5,7 +5,8 @@ import os
 import signal
 
 from shared_metrics.errors import UserError
-from shared_metrics.process import launched, world_size
+from shared_metrics.interrupts import Stopped
+from shared_metrics.process import launched, rank, world_size
 
 PARENT = os.getppid()  # the launcher, if there is one
 
@@ -26,14 +27,21 @@ class StopSignals:
 
     The handlers of before are restored on leaving. A second Ctrl-C (without a launcher also a
     second SIGTERM) ends the process at once.
+    Attributes: interrupting, whether a signal raises Stopped instead, see `interrupt`; failed, the
+        highest rank that told `requested` of an error, or None.
     """
 
     def __init__(self):
+        self.interrupting = False
+        self.failed = None
         self._signal = 0
         self._group = None
 
     def __enter__(self):
         self._before = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        for number in self._before:
+            # Paddle does not retry a call to its store that a signal interrupts; the system does.
+            signal.siginterrupt(number, False)
         if world_size() > 1:
             import paddle
 
@@ -53,24 +61,41 @@ class StopSignals:
             os._exit(128 + number)
         if not self._signal:
             # Not print: a handler may interrupt one, and its buffer cannot be entered twice.
-            os.write(2, f"\n{signal.Signals(number).name}: stopping after this step\n".encode())
+            when = "" if self.interrupting else " after this step"
+            os.write(2, f"\n{signal.Signals(number).name}: stopping{when}\n".encode())
         self._signal = int(number)
+        if self.interrupting:
+            self.interrupting = False
+            raise Stopped(number)
 
-    def requested(self):
+    def interrupt(self):
+        """From here on until `interrupting` is False again a signal raises Stopped, one that has
+        come already at once: for long work that trains nothing.
+        """
+        if self._signal:
+            raise Stopped(self._signal)
+        self.interrupting = True
+
+    def requested(self, failed=False):
         """The signal's number once one arrived, else 0.
 
+        Args: failed, whether this rank has met an error, which then all know by `failed`.
         Every rank calls it after the same step and gets the same. Under paddle.distributed.launch a
         launcher that has gone counts as SIGTERM: it can no longer stop its ranks.
         """
         if launched() and os.getppid() != PARENT and not self._signal:
             self._signal = int(signal.SIGTERM)
-        if world_size() == 1:
-            return self._signal
-        import paddle
+        own = [self._signal, 1 + rank() if failed else 0]
+        if world_size() > 1:
+            import paddle
 
-        flag = paddle.to_tensor([self._signal], dtype="int32", place=paddle.CPUPlace())
-        paddle.distributed.all_reduce(flag, op=paddle.distributed.ReduceOp.MAX, group=self._group)
-        return int(flag.item())
+            flags = paddle.to_tensor(own, dtype="int32", place=paddle.CPUPlace())
+            highest = paddle.distributed.ReduceOp.MAX
+            paddle.distributed.all_reduce(flags, op=highest, group=self._group)
+            own = flags.numpy().tolist()
+        number, failed = own
+        self.failed = failed - 1 if failed else None
+        return number
 
 
 def check_finite(losses, iteration, last_checkpoint):

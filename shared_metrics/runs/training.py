@@ -13,116 +13,20 @@ The `for` stays in the paper's trainer:
     return run.exit_code
 """
 
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-
-import paddle
 
 from shared_metrics import data_check, files, process, weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
-from shared_metrics.runs import checkpoint, entries
+from shared_metrics.interrupts import Stopped
+from shared_metrics.runs import checkpoint, entries, peers
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.evaluation import Evaluation, open_networks
 from shared_metrics.runs.folder import begins_anew, logs, run_folder
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.log import Means, RunLog
-from shared_metrics.runs.stop import StopSignals, check_finite, weight_sums
-
-AMP = {"fp16": "float16", "bf16": "bfloat16"}
-
-
-class Update:
-    """One network's (or several networks') step of Adam: gradients in parts, then the step.
-
-        for part in update.parts(len(x)):                # one part unless micro_batch is set
-            with update.autocast():
-                loss = ...
-            update.backward(loss, d_loss=loss)
-        logs = update.step()
-
-    Args:
-        networks: a Layer, or {name: Layer} whose weights are trained together; all processes begin
-            with those of the first.
-        rate: learning rate; beta1, beta2, epsilon: Adam's.
-        amp: "none", "fp16" or "bf16", mixed precision on GPUs.
-        micro_batch: images that pass at a time (0: all); gradients add up to those of the batch.
-    Attributes: parameters, the trained ones; share, of the batch that the part at hand is: 1 for
-        a whole batch, and what a sum over the batch (not a mean) has to be divided by.
-    """
-
-    def __init__(self, networks, rate, beta1, beta2, epsilon=1e-8, amp="none", micro_batch=0):
-        several = isinstance(networks, dict)
-        self.networks = paddle.nn.LayerDict(networks) if several else networks
-        process.broadcast_layers(self.networks)
-        # BatchNorm's running statistics are listed among the parameters, without gradients.
-        self.parameters = [p for p in self.networks.parameters() if not p.stop_gradient]
-        self.optimizer = paddle.optimizer.Adam(
-            rate, beta1=beta1, beta2=beta2, epsilon=epsilon, parameters=self.parameters
-        )
-        self.amp = amp
-        self.scaler = paddle.amp.GradScaler(enable=amp == "fp16")
-        self.micro_batch = micro_batch
-        self.share = 1.0
-        self._begun = False
-        self._logs = {}
-
-    def parts(self, number):
-        """Slices that divide a batch of `number` images into micro-batches."""
-        size = self.micro_batch or number
-        for start in range(0, number, size):
-            part = slice(start, min(start + size, number))
-            self.share = (part.stop - part.start) / number
-            yield part
-        self.share = 1.0
-
-    def autocast(self):
-        """Context in which Paddle computes in the precision of `amp`; nothing with "none"."""
-        dtype = AMP.get(self.amp, "float16")
-        return paddle.amp.auto_cast(enable=self.amp != "none", dtype=dtype, level="O1")
-
-    def backward(self, loss, /, **logs):
-        """Add the gradients of a loss, the mean over the part at hand, to those of this step.
-
-        logs: name=0-d tensor to be logged, likewise averaged over the parts.
-        """
-        if not self._begun:  # only now: other networks' losses may have left gradients here
-            self.optimizer.clear_grad()
-            self._logs = {}
-            self._begun = True
-        self.scaler.scale(loss * self.share).backward()
-        for name, value in logs.items():
-            value = value.detach().astype("float32") * self.share
-            self._logs[name] = self._logs[name] + value if name in self._logs else value
-
-    def step(self):
-        """Average the gradients over all processes and take Adam's step. Returns: the logs."""
-        process.average_gradients(self.parameters)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self._begun = False
-        return self._logs
-
-    @contextmanager
-    def frozen(self):
-        """Context in which these weights get no gradients: what passes through them still does."""
-        for parameter in self.parameters:
-            parameter.stop_gradient = True
-        try:
-            yield
-        finally:
-            for parameter in self.parameters:
-                parameter.stop_gradient = False
-
-    def set_rate(self, rate):
-        """Set Adam's learning rate from the next step on."""
-        self.optimizer.set_lr(rate)
-
-    def load(self, optimizer, scaler, source):
-        """Take over what a checkpoint holds: see `checkpoint.load_optimizer_state`."""
-        checkpoint.load_optimizer_state(self.optimizer, self.networks, optimizer, source=source)
-        if scaler:  # empty without fp16
-            self.scaler.load_state_dict(scaler)
+from shared_metrics.runs.stop import NotFinite, StopSignals, check_finite, weight_sums
 
 
 class Run:
@@ -194,19 +98,22 @@ class Run:
         self.exit_code = 0
         self.is_main = process.is_main()
         self._latest = None  # the newest good checkpoint, for the message of the NaN guard
+        self._log = None
         self._means = Means()
         self._loaders = []
+        self._begun_at = 0  # the iteration from which this process trains
+        self._between = True  # whether the networks are as the last whole step left them
         self._stop = 0  # the signal that asked to end
-        self._row_at = None  # the iterations at which the last row, average and save were made
-        self._averaged_at = None
+        self._row_at = None  # the iterations at which the last row and save were made
         self._saved_at = None
-        self._waiting = False  # whether rank 0 works alone now, while the others wait for it
+        self._waiting = True  # whether rank 0 works alone now, while the others wait for it
 
     # ---- beginning and end
 
     def __enter__(self):
         # Should a line here fail, what the lines before it opened is closed again.
         with ExitStack() as stack:
+            stack.enter_context(peers.Watch(self._tell))
             checkpoint_to_load = stack.enter_context(
                 run_folder(self.args, self.checkpoints, self.folders)
             )
@@ -216,6 +123,7 @@ class Run:
                 self._load(*checkpoint_to_load)
             elif self.args.resume:
                 self.notes.append(begins_anew(self.args, self.checkpoints))
+            self._begun_at = self.iteration
             if callable(self.total):
                 self.total = self.total()
             # Averaged generators belong to no Update, which makes its own networks alike.
@@ -224,6 +132,8 @@ class Run:
                 stack.callback(self._drop_log)
             self._signals = stack.enter_context(StopSignals())
             self._log = stack.enter_context(closing(self._open_log()))
+            if self.is_main:
+                self._signals.interrupt()
             for note in filter(None, self.notes):
                 self._log.info(note)
             self._log.info(self._length())
@@ -233,18 +143,37 @@ class Run:
                 files.save_json(vars(self.args), self.folder / "args.json")
             if self.args.eval_every and self.is_main:
                 self._evaluation = self._open_evaluation()
-            process.wait_for_all()
             self._stack = stack.pop_all()  # stays open until __exit__
         return self
 
-    def __exit__(self, *error):
-        return self._stack.__exit__(*error)
+    def __exit__(self, kind, error, trace):
+        with self._stack:
+            if isinstance(error, Stopped):  # in what rank 0 does between two steps
+                self._ends_here()
+                return True
+            whole = self._between and isinstance(error, Exception)
+            if whole and not isinstance(error, NotFinite) and self._saved_at != self.iteration:
+                self._save_despite()
+            if error is not None:
+                raise error  # seen by what the stack closes
+        return False
+
+    def _save_despite(self):
+        """Save what is trained before an error ends the run."""
+        if self.is_main and self.iteration > self._begun_at:
+            with suppress(UserError, OSError):  # a full disk may be what ends it
+                self.save()
+                self._log.info(f"an error ends the run: iteration {self.iteration} is saved first")
 
     def _drop_log(self):
         """A run that trained nothing leaves no log: it is no run that a next one would mix with."""
         text, rows = logs(self.folder)
         if not rows.exists():
             text.unlink(missing_ok=True)
+
+    def _tell(self, line):
+        if self._log:
+            self._log.info(line)
 
     def _length(self):
         line = f"{self.total:,} iterations of {self.images:,} images"
@@ -285,6 +214,7 @@ class Run:
         """
         args = self.args
         epochs = epochs or self.epochs[0]
+        peers.check_same_data(data)
         for line in data_check.notes(data) if self.is_main else ():
             self._log.info(line)
         loader = Batches(
@@ -306,35 +236,79 @@ class Run:
     # ---- the loop
 
     def __iter__(self):
-        """The iterations that are left, counted from 0."""
+        """The iterations that are left, counted from 0.
+
+        Raises: UserError when the batches of the first cannot be had.
+        """
+        if self._ends_here():
+            return
+        error = self._look_ahead()
+        if error:
+            raise error
         for iteration in range(self.iteration, self.total):
+            self._between = False
             yield iteration
-            if self._waiting:
-                process.wait_for_all()
-                self._waiting = False
-            if self._stop:
-                where = f"iteration {self.iteration}, saved {self._latest}"
-                self._log.info(f"stopped after {where}; go on with --resume")
-                self.exit_code = 128 + self._stop
+            if self._ends_here():
                 return
 
     def log(self, losses):
         """Count the iteration that has just been trained; a row, a checkpoint when they are due.
 
         Args: losses, {name: 0-d tensor}; a row holds their means since the last row.
-        Raises: NotFinite when a mean or a weight is NaN or infinite.
+        Raises: NotFinite when a mean or a weight is NaN or infinite; what the data raise where the
+            next batches cannot be had, on any process: this iteration is saved first.
         """
         self.iteration += 1
+        self._between = True
         self._means.add(losses)
-        if not self.is_main:  # at once, so that rank 0 knows when it writes its row
-            self._tell_skipped()
-        self._stop = self._signals.requested()
-        last = self._stop or self.iteration == self.total
+        # BatchNorm's running statistics: each process has seen its own batches. At every step, so
+        # that it matters to none after which of them a run was stopped.
+        for network in self.networks.values():
+            process.average_buffers(network)
+        error = self._look_ahead()
+        last = self._stop or error or self.iteration == self.total
         save = last or self._is_due(self.args.save_every, self.save_epochs)
         if save or self.iteration % self.args.log_every == 0:
             self._write_row()
         if save:
             self.save()
+        if error:
+            self._log.info(f"an error ends the run: iteration {self.iteration} is saved first")
+            raise error
+
+    def _look_ahead(self):
+        """Fetch the next step's batches, while the networks are whole; hear of signals, and of
+        errors, on any process. Returns: the error, or None.
+        """
+        error = None
+        if self.iteration < self.total:
+            errors = [loader.fetch() for loader in self._loaders]
+            error = next(filter(None, errors), None)
+        if not self.is_main:  # at once, so that rank 0 knows when it writes its row
+            self._tell_skipped()
+        self._stop = self._signals.requested(failed=error is not None)
+        failed = self._signals.failed
+        if failed is None:
+            return None
+        text = peers.share(str(error), source=failed)
+        return error if failed == process.rank() else UserError(f"rank {failed}: {text}")
+
+    def _ends_here(self):
+        """Whether a signal ends the run between these two steps; the same on all processes."""
+        self._signals.interrupting = False
+        if self._waiting:
+            process.wait_for_all()
+            self._waiting = False
+            self._stop = self._stop or self._signals.requested()
+        if not self._stop:
+            return False
+        where = "before the first iteration"
+        if self.iteration > self._begun_at:
+            self.save()
+            where = f"after iteration {self.iteration}, saved {self._latest}"
+        self._log.info(f"stopped {where}; go on with --resume")
+        self.exit_code = 128 + self._stop
+        return True
 
     def due(self, every, epochs=0, last=False):
         """Whether now is the time for what is done every so many iterations.
@@ -346,8 +320,9 @@ class Run:
         due = self._is_due(every, epochs) or (last and self.iteration == self.total)
         if due:
             self._write_row()
-            self._average_buffers()
             self._waiting = True
+            if self.is_main:
+                self._signals.interrupt()
         return due and self.is_main
 
     def _is_due(self, every, epochs):
@@ -396,11 +371,8 @@ class Run:
     def score(self, images):
         """Score generated images, keep the best of each score as a checkpoint.
 
-        Args: images, iterable of uint8 batches (n, H, W, 3), `eval_samples` in all; none is drawn
-            where the run is about to stop.
+        Args: images, iterable of uint8 batches (n, H, W, 3), `eval_samples` in all.
         """
-        if self._stop:
-            return
         self.save()  # what is trained is safe, whatever happens while scores are taken
         own = set(self.best)
         values, improved = self._evaluation.score(images, self.iteration, self.best)
@@ -416,7 +388,6 @@ class Run:
 
     def save(self):
         """Save checkpoints/iter_*.pdparams; nothing where this iteration's is there already."""
-        self._average_buffers()
         self._waiting = True
         if not self.is_main or self._saved_at == self.iteration:
             return
@@ -467,16 +438,6 @@ class Run:
         for epochs, before in zip(self.epochs, state.get("epochs", ()), strict=False):
             self.notes.append(epochs.go_on(self.iteration, before, source))
         self._latest = source
-
-    def _average_buffers(self):
-        """Average BatchNorm's running statistics over the processes, once an iteration.
-
-        Each has seen its own batches, so it is done before the statistics are used or saved.
-        """
-        if self._averaged_at != self.iteration:
-            self._averaged_at = self.iteration
-            for network in self.networks.values():
-                process.average_buffers(network)
 
 
 def start_from(networks, state, source):

@@ -10,10 +10,13 @@ import pytest
 
 from shared_metrics import flags
 from shared_metrics.errors import UserError
+from shared_metrics.interrupts import Stopped
 from shared_metrics.runs import checkpoint
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.loader import Batches
-from shared_metrics.runs.training import Run, Update, start_from
+from shared_metrics.runs.stop import NotFinite
+from shared_metrics.runs.training import Run, start_from
+from shared_metrics.runs.update import Update
 
 
 def make_args(tmp_path, *words):
@@ -50,7 +53,8 @@ class Pool:
 class Toy:
     """One weight, trained to follow the data; `seen` are the batches."""
 
-    def __init__(self, args, total=8, **how):
+    def __init__(self, args, total=8, data=None, **how):
+        self.data = data or Numbers()
         self.args = args
         self.total = total
         self.how = how
@@ -76,7 +80,7 @@ class Toy:
 
     def train(self, after=lambda toy, iteration: None):
         with self.run() as run:
-            batches = run.batches(Numbers())
+            batches = run.batches(self.data)
             for iteration in run:
                 x, noise = next(batches)
                 self.seen.append((iteration, x.ravel().tolist(), noise.tolist()))
@@ -259,6 +263,80 @@ def test_a_signal_ends_the_loop_after_a_whole_step(tmp_path, capsys):
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert saved.name == "iter_0000003.pdparams"
     assert "stopped after iteration 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_long_work_between_two_steps(tmp_path, capsys, number):
+    """Of what is drawn and scored nothing more is done; the iteration is saved."""
+
+    def draw(toy, iteration):
+        if toy.due == [4]:
+            signal.raise_signal(number)
+            raise AssertionError("went on")
+
+    toy = Toy(make_args(tmp_path))
+    assert toy.train(after=draw) == 128 + number
+    assert [path.stem for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["iter_0000004"]
+    assert "stopped after iteration 4, saved" in capsys.readouterr().out
+
+
+def test_a_signal_ends_the_first_real_statistics(tmp_path, monkeypatch):
+    def measure(run):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(Run, "_open_evaluation", measure)
+    with pytest.raises(Stopped):
+        Toy(make_args(tmp_path, "--eval_every", 2)).train()
+    assert not list(tmp_path.glob("run/checkpoints/*.pdparams"))
+
+
+def test_a_bad_picture_ends_the_run_after_a_save(tmp_path, capsys):
+    """The third batch cannot be read; what two have trained is there, and trains on once mended."""
+    whole = Toy(make_args(tmp_path / "a"), total=4)
+    whole.train()
+    seen = []
+
+    class Broken(Numbers):
+        def load(self, index, rng):
+            seen.append(index)
+            if len(seen) in (5, 6):
+                raise UserError("data/007.png: truncated image")
+            return super().load(index, rng)
+
+    toy = Toy(make_args(tmp_path / "b"), total=4, data=Broken())
+    with pytest.raises(UserError, match="data/007.png: truncated image"):
+        toy.train()
+    assert "an error ends the run: iteration 2 is saved first" in capsys.readouterr().out
+    rest = Toy(make_args(tmp_path / "b", "--resume"), total=4)
+    rest.train()
+    assert rest.seen == whole.seen[2:]
+
+
+@pytest.mark.parametrize("error, saved", [(ZeroDivisionError, True), (NotFinite, False)])
+def test_an_error_between_two_steps_ends_the_run_after_a_save(tmp_path, error, saved):
+    def draw(toy, iteration):
+        if iteration == 1:
+            raise error("while drawing")
+
+    with pytest.raises(error):
+        Toy(make_args(tmp_path)).train(after=draw)
+    assert (tmp_path / "run" / "checkpoints" / "iter_0000002.pdparams").exists() == saved
+
+
+def test_an_error_inside_a_step_saves_nothing(tmp_path):
+    toy = Toy(make_args(tmp_path))
+    step = toy.update.step
+
+    def broken():
+        if len(toy.seen) == 3:
+            raise ZeroDivisionError
+        return step()
+
+    toy.update.step = broken
+    with pytest.raises(ZeroDivisionError):
+        toy.train()
+    assert not list(tmp_path.glob("run/checkpoints/*.pdparams"))
 
 
 def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path):
