@@ -13,7 +13,7 @@ _M = "50k fakes, FID against the whole training set, MMGeneration protocol"
 
 # fmt: off
 _COMMON = {
-    "adv_loss": "hinge", "skip_relu": False, "sync_bn": False, "cards": 1,
+    "adv_loss": "hinge", "skip_relu": False, "sync_bn": False, "d_moves_stats": True, "cards": 1,
     "z_dim": 128, "g_conv_dim": 64, "d_conv_dim": 64,
     "adam_eps": 1e-8, "g_steps_per_iter": 1, "ema_decay": 0.0, "ema_start": 0,
 }
@@ -28,6 +28,10 @@ _IMAGENET = _COMMON | {
     "d_steps_per_iter": 1, "batch_size": 64, "cards": 4, "iterations": 1_000_000,
 }
 
+_STUDIOGAN = {
+    "form": "studiogan", "adam_eps": 1e-6, "skip_relu": True, "d_moves_stats": False,
+}
+
 RECIPES = {
     "sagan128": _IMAGENET | {
         "form": "sagan", "beta2": 0.9, "fake_labels": "real", "crop": "center", "flip": False,
@@ -39,8 +43,8 @@ RECIPES = {
         "form": "mmgen-biggan", "batch_size": 32, "cards": 8, "crop": "center", "flip": False,
         "ema_decay": 0.999, "ema_start": 2000,
     },
-    "studiogan-cifar10": _CIFAR10 | {"form": "studiogan", "adam_eps": 1e-6, "skip_relu": True},
-    "studiogan-imagenet128": _IMAGENET | {"form": "studiogan", "adam_eps": 1e-6, "skip_relu": True},
+    "studiogan-cifar10": _CIFAR10 | _STUDIOGAN,
+    "studiogan-imagenet128": _IMAGENET | _STUDIOGAN,
 }
 
 # What the sources print: (where it is printed, IS, FID, how it was measured). Compare within one
@@ -91,6 +95,7 @@ def describe_recipes():
         flip = "random flip" if r["flip"] else "no flip"
         ema = f"EMA {r['ema_decay']} from {r['ema_start']}" if r["ema_decay"] else "no EMA"
         norms = ", synchronised BatchNorm" if r["sync_bn"] else ""
+        norms += "" if r["d_moves_stats"] else ", G's running statistics fixed in D's updates"
         lines += [
             f"{name}: {r['imsize']} px, {r['form']} network, D's skip takes {skip}",
             f"    {r['adv_loss']} loss, {adam}, {rates}, {steps}, {batch}, {length}",

@@ -115,6 +115,8 @@ def parser():
              "(default: a published file's average, a checkpoint's raw G beside its average)")
     add("--no_ema", dest="use_ema", action="store_false", default=argparse.SUPPRESS,
         help="start from the raw G")
+    add("--d_moves_stats", action=YES_NO,
+        help="G's running statistics move in D's updates, too, not in its own alone")
     add("--sync_bn", action=YES_NO, help="BatchNorm statistics over all cards (GPU)")
 
     run_flags(p, name="sagan", output_dir="./sagan_models")

@@ -1,6 +1,7 @@
 """SAGAN's losses, its two updates and the training loop (Zhang et al., ICML 2019, eq. 4)."""
 
 import copy
+from contextlib import contextmanager
 
 import numpy as np
 import paddle
@@ -73,6 +74,21 @@ def synchronise_norms(generator):
         if isinstance(layer, paddle.nn.SyncBatchNorm) and layer._weight_attr is False:
             process.constant_affine(layer)
     return generator
+
+
+@contextmanager
+def statistics_fixed(network, fixed=True):
+    """Context in which BatchNorm, in train mode, leaves its running statistics as they are."""
+    norms = (paddle.nn.BatchNorm2D, paddle.nn.SyncBatchNorm)
+    layers = [layer for layer in network.sublayers() if fixed and isinstance(layer, norms)]
+    momenta = [layer._momentum for layer in layers]
+    for layer in layers:
+        layer._momentum = 1.0  # the share that is kept
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer._momentum = momentum
 
 
 class Trainer:
@@ -152,8 +168,9 @@ class Trainer:
             y_real = paddle.to_tensor(y[part])
             z, y_fake = self._latents(rng, y[part])
             with self.update_D.autocast():
-                # G is fixed here; its BatchNorm and u, v move as in every training pass.
-                with paddle.no_grad():
+                # G is fixed here; its u, v move as in every training pass, and with
+                # --d_moves_stats its BatchNorm's running statistics.
+                with paddle.no_grad(), statistics_fixed(self.G, not a.d_moves_stats):
                     fake = self.G(z, y_fake)
                 real = self._noisy(rng, real, iteration)
                 fake = self._noisy(rng, fake.astype("float32"), iteration)

@@ -209,6 +209,32 @@ def test_d_update_builds_no_graph_through_g(sagan, tmp_path):
     assert all(p.grad is None for p in trainer.update_G.parameters)
 
 
+@pytest.mark.parametrize("recipe, moves", [
+    ("cifar10", True), ("sagan128", True), ("studiogan-cifar10", False),
+    ("studiogan-imagenet128", False),
+])  # fmt: skip
+def test_what_moves_gs_running_statistics(sagan, tmp_path, recipe, moves):
+    """In StudioGAN G's own updates alone; the images, of the batch's statistics, are the same."""
+    assert sagan.recipes.RECIPES[recipe]["d_moves_stats"] == moves
+    trainer = make(sagan, tmp_path)
+    trainer.args.d_moves_stats = moves
+
+    def statistics():
+        state = trainer.G.state_dict()
+        return {k: v.numpy() for k, v in state.items() if k.endswith(("_mean", "_variance", "_u"))}
+
+    before = statistics()
+    trainer.d_update(*batch(), 0, np.random.default_rng(0))
+    after = statistics()
+    moved = {k for k in before if not np.array_equal(before[k], after[k])}
+    assert any(k.endswith("_u") for k in moved)
+    assert any(k.endswith("_mean") for k in moved) == moves
+    assert all(k.endswith("_u") for k in moved) or moves
+    trainer.g_update(batch()[1], 0, np.random.default_rng(0))
+    assert any(k.endswith("_mean") and not np.array_equal(v, after[k])
+               for k, v in statistics().items())  # fmt: skip
+
+
 def test_weights_of_another_network_are_refused(sagan, tmp_path):
     """cifar10 and cifar10-inplace-relu have the same shapes and mean different networks."""
     trainer = make(sagan, tmp_path)
