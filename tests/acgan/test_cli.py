@@ -13,7 +13,7 @@ from shared_metrics.runs.log import RunLog
 from tests.acgan.test_convert import published, random_states, write
 from tests.contract.papers import PAPERS
 
-TINY = [*PAPERS["acgan"].tiny_flags, "--batchSize", "4"]
+TINY = " ".join(PAPERS["acgan"].tiny_flags).replace("--batch_size 8", "--batchSize 4").split()
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_files_that_are_no_weights_are_refused_and_run_nothing(train, data, tmp_
         ("--amp fp16", ["--amp fp16", "CPU"]),
         ("--niter 0 --iterations 0", ["--niter 0", "--iterations"]),
         ("--num_classes 10", ["--num_classes 10", "--classes", "3"]),
-        ("--classes 10-20", ["--classes 10-20", "3 class folders"]),
+        ("--classes 10-20", ["--classes 10-20", "the 3 classes"]),
         ("--classes a,x", ["--classes a,x", "'x'"]),
         ("--imageSize 48", ["--imageSize 48", "32, 64 or 128"]),
         ("--nz 3", ["--nz 3", "3 classes"]),
