@@ -34,7 +34,7 @@ from shared_metrics.outputs import check_folder
 LIMIT = 1e-4  # how much a picture may differ, of its largest value: pictures lie in [-1, 1]
 TOLD = ("classes", "selected_attrs", "thres_int")  # what a checkpoint tells of G's inputs
 BATCHES = (1, 3)  # sizes at which the exported file is tried
-EXTRA = 'install them: pip install "paddle-gan-papers[export]", or -e ".[export]" in this folder'
+EXTRA = 'pip install -e ".[export]" at the root of this repository installs them'
 
 
 # ---- what generators take ----
