@@ -218,8 +218,8 @@ def test_cityscapes_names_are_paired(tmp_path):
     ((files,), problems) = pair(*folders)
     assert [file.name for file in files] == [f"ulm_1_{end}.png" for end in ends]
     assert not problems
-    write(tmp_path / "b", "alone.png", np.zeros((4, 4), np.uint8))
-    assert "b/alone.png: no photo" in pair(*folders)[1][0]
+    write(tmp_path / "b", "ulm_2_gtFine_labelIds.png", np.zeros((4, 4), np.uint8))
+    assert "b/ulm_2_gtFine_labelIds.png: no photo" in pair(*folders)[1][0]
 
 
 def test_missing_folders_are_told_by_the_flag(tmp_path):
