@@ -162,7 +162,11 @@ def one_size(paper, words, batch_size, out, args):
             stdout=log,
             stderr=log,
         )
-        _, status, usage = os.wait4(run.pid, 0)
+        try:
+            _, status, usage = os.wait4(run.pid, 0)
+        except BaseException:  # Ctrl-C or SIGTERM
+            run.kill()
+            raise
         log.seek(0)
         lines = log.read().splitlines()
     code = os.waitstatus_to_exitcode(status)
