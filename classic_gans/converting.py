@@ -75,7 +75,8 @@ def arrays(state):
 def holds(data, *patterns):
     """Whether a file's contents have keys that match all these regular expressions."""
     state = data.get("G", data) if isinstance(data, dict) else {}
-    return published.matches([str(key) for key in state], patterns)
+    keys = state if isinstance(state, dict) else ()
+    return published.matches([str(key) for key in keys], patterns)
 
 
 def count(state, pattern):

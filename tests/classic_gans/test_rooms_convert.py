@@ -407,3 +407,10 @@ def test_each_room_recognises_its_own_generators(convert, tmp_path):
             assert rooms == [owner]
     assert not convert("stargan").recognises(torch_layout(star_D))
     assert not convert("attgan").recognises([1, 2])
+
+
+@pytest.mark.parametrize("content", [3, None, [1], {"G": 3}, {"G": None}, {"G": {"w": "text"}}])
+def test_contents_that_are_no_weights(paper, tmp_path, content):
+    weights.save(content, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="x.pth: "):
+        paper("classic_gans").convert.read_weights(tmp_path / "x.pth")
