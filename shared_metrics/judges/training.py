@@ -11,6 +11,14 @@ from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
 from shared_metrics.runs.loader import Batches
 from shared_metrics.runs.stop import check_finite, weight_sums
+from shared_metrics.unpickle import printable
+
+# What a file of each kind tells beside its weights, and the most that any number of it may be.
+NEEDED = dict.fromkeys(
+    ("classifier", "attributes"), ("imsize", "width", "classes", "mean", "std", "accuracy")
+)
+NEEDED["segmenter"] = ("num_classes", "width", "crop_size", "scores")
+MOST = 2**16
 
 
 def fit(network, data, held_out, loss, scores, args, weight_decay=0.0):
@@ -96,7 +104,14 @@ def load(kind, path, advice):
     state = weights.load(path)
     if not isinstance(state, dict) or kind not in state:
         raise UserError(f"{path}: not a file of `python -m shared_metrics.judges {kind}`; {advice}")
-    return checkpoint.verified(state, path)
+    state = checkpoint.verified(state, path)
+    for name in NEEDED[kind]:
+        if name not in state:
+            raise UserError(f"{path}: lacks {name}; train the {kind} anew")
+        odd = isinstance(state[name], int) and not 1 <= state[name] <= MOST
+        if odd or (name in ("mean", "std") and len(state[name]) != 3):
+            raise UserError(f"{path}: its {name} cannot be {printable(state[name])}")
+    return state
 
 
 def about_file(path, model):

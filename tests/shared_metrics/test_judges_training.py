@@ -8,7 +8,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from shared_metrics import weights
+from shared_metrics import files, weights
 from shared_metrics.errors import UserError
 from shared_metrics.judges import pictures, training
 from shared_metrics.judges.__main__ import main
@@ -146,3 +146,25 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys):
         "none.gz: cannot be read (No such file or directory); download it again"
     )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        ({"width": None}, "lacks width"),
+        ({"width": 2**40}, "its width cannot be"),
+        ({"width": "8"}, "its entry width"),
+        ({"imsize": 0}, "its imsize cannot be"),
+        ({"mean": [0.5]}, "its mean cannot be"),
+        ({"classes": [1, 2]}, "its entry classes"),
+        ({"classifier": [1.0]}, "its entry classifier"),
+    ],
+)
+def test_a_signed_file_of_wrong_entries_is_named(tmp_path, change, fault):
+    state = {"classifier": {}, "imsize": 8, "width": 2, "classes": ["a", "b"], "accuracy": 0.5}
+    state |= {"mean": [0.5] * 3, "std": [0.5] * 3, "format": 1, "args": {}} | change
+    state = {name: value for name, value in state.items() if value is not None}
+    path = tmp_path / "j.pdparams"
+    weights.save({**state, "sha256": files.digest(state)}, path)
+    with pytest.raises(UserError, match=f"^{path}: {fault}"):
+        training.load("classifier", path, "")
