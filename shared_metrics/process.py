@@ -352,17 +352,15 @@ def constant_affine(norm):
 def average_buffers(layer):
     """Average the floating-point state that no gradient trains over the ranks.
 
-    It is BatchNorm's running mean and variance: each rank has seen other images, so call this
-    before saving or evaluating. State that is equal on all ranks (spectral norm's u and v) stays as
-    it is. Nothing with one process.
+    It is BatchNorm's running mean and variance: each rank has seen other images. State that is
+    equal on all ranks (spectral norm's u and v) stays as it is. Nothing with one process.
     """
     if world_size() == 1:
         return
     import paddle
 
-    # Paddle lists BatchNorm's running statistics among the parameters.
-    tensors = [*layer.parameters(), *layer.buffers()]
-    state = [t for t in tensors if t.stop_gradient and t.is_floating_point()]
+    # Of what a checkpoint holds: spectral norm keeps a copy of every weight besides.
+    state = [t for t in layer.state_dict().values() if t.stop_gradient and t.is_floating_point()]
     if not state:
         return
     with paddle.no_grad():

@@ -10,12 +10,13 @@ import pytest
 from tests.conftest import ROOT
 
 RANK = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from shared_metrics import process
 process.configure_cpu()
 import numpy as np
 from shared_metrics.errors import UserError
 from shared_metrics.runs import peers
+from shared_metrics.runs.stop import StopSignals
 
 process.choose_device("cpu")
 process.init_distributed()
@@ -58,6 +59,22 @@ other = [name.replace("/77.", "/x.") for name in names]
 said = [tried(lambda: peers.from_main(fail)), checked(names, names), checked(names, names[1:])]
 said.append(checked(names, other))
 print("said", said, flush=True)
+
+
+def send():
+    for _ in range(200):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.005)
+
+
+with StopSignals() as signals:
+    sender = threading.Thread(target=send if rank == 1 else lambda: time.sleep(3))
+    sender.start()
+    if rank == 0:
+        sender.join()
+    process.wait_for_all()
+    sender.join()
+    print("waited", signals.requested(), flush=True)
 try:
     with peers.Watch(lambda line: print("told", flush=True)):
         process.wait_for_all()
@@ -84,6 +101,7 @@ def printed(tmp_path_factory):
         env = {
             "PADDLE_TRAINER_ID": str(rank),
             "PADDLE_TRAINERS_NUM": "2",
+            "PADDLE_LOCAL_SIZE": "1",
             "PADDLE_TRAINER_ENDPOINTS": ends,
             "PADDLE_CURRENT_ENDPOINT": ends.split(",")[rank],
             "PADDLE_MASTER": ends.split(",")[0],
@@ -112,6 +130,11 @@ def test_values_and_errors_travel_and_other_data_are_named(printed):
         assert line.startswith(f"said ['{prefix}a.pdparams: damaged', None, 'rank 1: its data are")
         assert "199 images, rank 0 has 200" in line
         assert "other images than rank 0, the first among /1/data/cat/" in line
+
+
+def test_signals_to_a_rank_that_waits_for_rank_0_do_not_end_it(printed):
+    for text in printed[0]:
+        assert "waited 15" in text
 
 
 def test_a_killed_rank_ends_the_others_with_a_line_that_says_which(printed):
