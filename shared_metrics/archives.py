@@ -53,14 +53,13 @@ def extract(archive, folder, limit=LIMIT):
     return folder
 
 
-def open_member(archive, name):
-    """An entry of an open zip archive as a file, which unpacks in steps what is read of it.
+def open_member(archive, entry):
+    """An entry (ZipInfo) of an open zip archive as a file, which unpacks in steps what is read.
 
     Raises: ValueError for an encrypted entry, for other methods than torch's and numpy's (with
         bzip2 and LZMA, zipfile unpacks all before it counts), and for an entry that declares more
-        than can be packed into it; KeyError for none of this name.
+        than can be packed into it.
     """
-    entry = archive.getinfo(name)
     if entry.flag_bits & 1:
         raise ValueError("its entries are encrypted")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -74,11 +73,12 @@ def read_member(archive, name, budget):
     """The bytes of an entry of an open zip archive, as many as it declares.
 
     Args: budget, unpickle.Budget, which they are taken from before any is unpacked.
-    Raises: as `open_member`; EOFError, BadZipFile, ...
+    Raises: as `open_member`; KeyError for none of this name, EOFError, BadZipFile, ...
     """
-    size = archive.getinfo(name).file_size
+    entry = archive.getinfo(name)
+    size = entry.file_size
     budget.take(size)
-    with open_member(archive, name) as file:
+    with open_member(archive, entry) as file:
         data = file.read(size)
         if len(data) != size:
             raise EOFError("an entry is shorter than declared")
@@ -124,7 +124,7 @@ def _entries(archive):
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise UserError(_refused(archive, entry.filename, "a link or a device"))
                 if not entry.is_dir():
-                    with source.open(entry) as file:
+                    with open_member(source, entry) as file:
                         yield entry.filename, file
         return
     with tarfile.open(archive) as source:

@@ -109,10 +109,12 @@ def open_array(path, name):
             _check_size(header, size - whole.tell())
             yield whole, header
             return
-        with zipfile.ZipFile(whole) as archive, open_member(archive, f"{name}.npy") as file:
-            header = Header(file)
-            _check_size(header, archive.getinfo(f"{name}.npy").file_size - file.tell())
-            yield file, header
+        with zipfile.ZipFile(whole) as archive:
+            entry = archive.getinfo(f"{name}.npy")
+            with open_member(archive, entry) as file:
+                header = Header(file)
+                _check_size(header, entry.file_size - file.tell())
+                yield file, header
 
 
 def _check_size(header, size):

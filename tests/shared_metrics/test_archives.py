@@ -112,6 +112,16 @@ def test_a_bomb_is_stopped(tmp_path, make):
     extract(archive, tmp_path / "out", limit=10**6 + 1)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_entries_that_zipfile_unpacks_at_once_are_refused(tmp_path, method):
+    """A few hundred bytes by these methods are gigabytes before the first is counted."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
+        archive.writestr("zeros.bin", bytes(10**6))
+    with pytest.raises(UserError, match="x.zip: damaged, .* other than deflate"):
+        extract(tmp_path / "x.zip", tmp_path / "out", limit=10**5)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.zip"]
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_twice_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
