@@ -41,12 +41,12 @@ def printable(name):
 
 
 class Budget:
-    """Bytes that a file may still unpack to, 16 times its own size and 1 MiB (`more`) in all, so
+    """Bytes that a file may still unpack to, 32 times its own size and 1 MiB (`more`) in all, so
     that no small file fills the memory; and the names of what was left out of it.
     """
 
     def __init__(self, size, more=2**20):
-        self.left = 16 * size + more
+        self.left = 32 * size + more
         self.skipped = set()
 
     def take(self, amount):
@@ -360,7 +360,7 @@ class Unpickler(pickle._Unpickler):
         dispatch[_opcode] = _charged(dispatch[_opcode], CONTAINER)
     dispatch[pickle.EMPTY_SET[0]] = _charged(dispatch[pickle.EMPTY_SET[0]], 4 * CONTAINER)
     for _opcode in b"pqr\x94":  # what is kept for later use
-        dispatch[_opcode] = _charged(dispatch[_opcode], CONTAINER // 2)
+        dispatch[_opcode] = _charged(dispatch[_opcode], CONTAINER)
 
 
 def plain(value, budget, depth=0):

@@ -170,3 +170,10 @@ def test_declared_sizes_are_held_against_the_file(tmp_path):
     assert child.returncode == 0, child.stderr
     for line, reason in zip(child.stdout.splitlines(), reasons, strict=True):
         assert reason in line and ("damaged" in line or "refused" in line)
+
+
+def test_many_small_objects_are_no_bomb(tmp_path):
+    """As in a long log or list of files beside the weights."""
+    content = {"pairs": [(i, i + 1) for i in range(30_000)], "log": [{"i": i} for i in range(9000)]}
+    (tmp_path / "x.pth").write_bytes(pickle.dumps(content))
+    assert weights.load(tmp_path / "x.pth") == content
