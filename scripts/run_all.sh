@@ -3,7 +3,7 @@
 #
 #   bash scripts/run_all.sh --budget MINUTES [--data toy|FOLDER] [--output FOLDER] [--only NAME,...]
 #
-#   --budget 30       minutes in all, once installed; half an hour of 2 CPU cores shows something of every paper
+#   --budget 30       minutes in all, once installed; the shares are laid out for 30 on 2 CPU cores
 #   --data FOLDER     one sub-folder of pictures a class, for the papers that take such; the others draw their own toy data
 #   --output FOLDER   where everything goes (default: run_all/ at the repository's root)
 #   --only NAMES      some of the papers, e.g. sagan,pix2pix
