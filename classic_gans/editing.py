@@ -73,7 +73,8 @@ class Editor:
         source = self.intensities(labels, labels)
         condition = paddle.to_tensor(self.condition(source, entries).astype(np.float32))
         training = self.generator.training
-        self.generator.eval()
+        if training:  # else BatchNorm works as whoever asks has set it
+            self.generator.eval()
         with paddle.no_grad():
             images = self.generator(paddle.to_tensor(x), condition).numpy()
         if training:

@@ -366,6 +366,16 @@ def test_sheets_of_the_held_out_faces(edit, room, checkpoint, tmp_path):
         assert sheet.height == 2 + rows * 18 and sheet.width > 3 * 18
 
 
+@pytest.mark.parametrize("room", ["attgan", "stgan"], indirect=True)
+def test_the_statistics_of_batchnorm_are_a_choice(edit, room, checkpoint, tmp_path):
+    drawn = {}
+    for mode in ("running", "batch"):
+        run(edit, room, checkpoint, tmp_path, "--bn_stats", mode, "--overwrite")
+        with Image.open(tmp_path / "out" / "images" / "fake_image_000013.png") as sheet:
+            drawn[mode] = np.asarray(sheet)
+    assert not np.array_equal(drawn["running"], drawn["batch"])
+
+
 def test_set_slider_and_own_photos(edit, room, checkpoint, tmp_path):
     Image.new("RGB", (178, 218), (90, 60, 30)).save(tmp_path / "me.png")
     words = ["--input", tmp_path / "me.png", "--attrs", "none", "--set", "Smiling=1,Wearing_Hat=1"]
