@@ -49,7 +49,7 @@ def test_every_training_takes_several_processes(paper):
 
 def test_every_flag_of_the_tables_is_there_and_is_refused_alone(paper):
     for command, parser, table in commands(paper):
-        actions = {action.dest: action for action in parser._actions}
+        actions = {action.dest: action for action in reversed(parser._actions)}
         for flag, conditions in table.items():
             name, *values = flag.split()
             named = {condition.split()[0] for condition in conditions.split(", ")}
