@@ -17,7 +17,7 @@ from tqdm import tqdm
 from shared_metrics.errors import UserError
 from shared_metrics.files import read_text, writing
 from shared_metrics.flags import not_negative, version_flag
-from shared_metrics.images import list_images, read_rgb
+from shared_metrics.images import list_images, opened
 from shared_metrics.outputs import check_folder, lock_folders
 
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif")
@@ -82,7 +82,8 @@ def read_colours(path):
         raise UserError(
             f"{path}: {path.suffix} changes colours, such files are no masks; save them as PNG"
         )
-    return np.asarray(read_rgb(path)).astype(np.int64) @ [1 << 16, 1 << 8, 1]
+    with opened(path) as image:
+        return np.asarray(image.convert("RGB")).astype(np.int64) @ [1 << 16, 1 << 8, 1]
 
 
 def to_ids(colours, palette, path, others=None):

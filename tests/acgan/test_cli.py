@@ -163,10 +163,10 @@ def test_visualdl_shows_the_seeds_curves(train, data, tmp_path):
     reader = visualdl.LogReader(file_path=str(record))
     rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     for name in ("D_loss", "G_loss", "Acc"):
-        logged = [(d.id, d.value) for d in reader.get_data("scalar", name)]
+        logged = [(d.id, d.value) for d in reader.get_data("scalar", f"loss/{name}")]
         expected = [(row["iteration"], pytest.approx(row[name], rel=1e-6)) for row in rows]
         assert logged == expected, name
-    assert len(reader.get_data("image", "samples")) == 2
+    assert len(reader.get_data("image", "images/samples")) == 2
 
 
 def test_the_four_folders_are_where_the_flags_say(train, data, tmp_path):

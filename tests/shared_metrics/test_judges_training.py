@@ -121,7 +121,9 @@ def test_output_that_cannot_be_written_is_told_before_the_work(tmp_path):
 def test_a_file_is_kept_and_told_from_others(tmp_path):
     args = argparse.Namespace(output=str(tmp_path / "j.pdparams"), lr=0.5)
     network = nn.Linear(2, 1)
-    training.save("classifier", network, {"width": 3}, {"accuracy": 0.5}, args)
+    about = {"width": 3, "imsize": 8, "classes": ["a", "b"], "mean": [0.5] * 3, "std": [0.2] * 3}
+    about["accuracy"] = 0.5
+    training.save("classifier", network, about, {"accuracy": 0.5}, args)
     state = training.load("classifier", args.output, "")
     assert np.array_equal(state["classifier"]["weight"], network.weight.numpy())
     assert state["width"] == 3 and state["args"] == {"output": args.output, "lr": 0.5}
