@@ -157,7 +157,9 @@ class RunLog:
             return
         rows = []
         for line in (self.folder / "log.jsonl").read_text().splitlines():
-            row = json.loads(line)
+            row = _row(line)
+            if "iteration" not in row:
+                continue
             if rows and row["iteration"] < rows[-1]["iteration"]:  # of a run that began anew
                 rows = []
             rows.append(row)
@@ -253,13 +255,22 @@ def _cut_after(path, iteration):
 def _seconds(path):
     """What the last row tells; 0 of logs that do not."""
     lines = path.read_bytes().splitlines() if path.exists() else []
-    return json.loads(lines[-1]).get("seconds", 0.0) if lines else 0.0
+    return _row(lines[-1]).get("seconds", 0.0) if lines else 0.0
+
+
+def _row(line):
+    """A line of log.jsonl as a dict; {} for one that a full disk or an editor has cut."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _row_number(line):
     """The iteration of one line of log.jsonl or log.txt; -1 for a line of text."""
     if line.startswith(b"{"):
-        return json.loads(line)["iteration"]
+        return _row(line).get("iteration", -1)
     match = ROW.match(line)
     return int(match[1]) if match else -1
 

@@ -67,6 +67,17 @@ def test_resume_drops_an_unfinished_last_line_even_where_no_row_is_later(tmp_pat
     assert [r["iteration"] for r in rows(tmp_path)] == [10, 20]
 
 
+def test_a_line_that_was_cut_and_ended_stops_no_run(tmp_path):
+    """A full disk or an editor leaves such, in the middle or last."""
+    for lines in ('{"iteration": 10, "seco\n{"iteration": 20}\n', '{"iteration": 10}\n{"iter\n7\n'):
+        (tmp_path / "log.jsonl").write_text(lines)
+        write(tmp_path, [30], start=20, resume=True)
+        kept = (tmp_path / "log.jsonl").read_text().splitlines()
+        assert json.loads(kept[-1])["iteration"] == 30 and kept[0].startswith('{"iteration": 10')
+        assert (tmp_path / "curves.png").exists()
+        (tmp_path / "curves.png").unlink()
+
+
 def test_a_run_that_begins_anew_comes_after_the_log_of_the_one_before(tmp_path, no_curves):
     write(tmp_path, [10, 20, 30])
     write(tmp_path, [10, 20], start=0, resume=True)
