@@ -3,7 +3,7 @@
 import pytest
 
 from scripts import make_toy_data
-from tests.conftest import run_cli
+from tests.conftest import ROOT, run_cli
 from tests.contract.papers import PAPERS
 from tests.readmes.commands import LONG, World, name_of, runnable
 
@@ -20,6 +20,7 @@ MORE = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     place = tmp_path_factory.mktemp("sagan")
+    (place / "results").symlink_to(ROOT / "sagan" / "results")
     data = make_toy_data.make(place / "toy", classes=2, count=8, size=32) / "train"
     for old, new in zip(sorted(data.iterdir()), ("cat", "dog"), strict=True):
         old.rename(data / new)
