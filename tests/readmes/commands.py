@@ -103,7 +103,7 @@ class World:
     output: tuple = ()
 
     def run(self, words, paper):
-        """Run a command as process.command does. Args: paper, the fixture."""
+        """The exit code of a command, run as process.command does. Args: paper, the fixture."""
         main, name, words = self.find(words, paper)
         for pattern, new in self.swaps.items():
             words = [re.sub(pattern, new, word) for word in words]
@@ -115,7 +115,11 @@ class World:
         words += (more(words) if callable(more) else more).split()
         if "--inception_weights" not in words and INCEPTION.match(" ".join(words)):
             words += ["--inception_weights", "random"]
-        process.command(main)(words)
+        try:
+            process.command(main)(words)
+        except SystemExit as end:
+            return end.code or 0
+        return 0
 
     def find(self, words, paper):
         """(main function, its module's name, its words) of a command."""

@@ -49,4 +49,4 @@ def world(tmp_path_factory):
 @pytest.mark.parametrize("words", runnable("acgan/README.md"), ids=name_of)
 def test_command(words, world, paper, monkeypatch):
     monkeypatch.chdir(world.place)
-    world.run(words, paper)
+    assert world.run(words, paper) == 0
