@@ -18,8 +18,8 @@ def main():
         paddle = process.import_paddle()
         paddle.zeros([2])
     with tempfile.TemporaryDirectory():
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             while True:
                 time.sleep(0.01)
         finally:
