@@ -54,16 +54,18 @@ class RunLog:
         if self.enabled:
             self._line(text)
 
-    def row(self, iteration, scalars, images=0, group="loss"):
+    def row(self, iteration, scalars, images=0, waited=0.0, group="loss"):
         """Log one iteration, with the seconds that the run has taken, over all its resumes.
 
         Args: iteration, steps taken; scalars, dict name -> float; images, how many were trained on
-            since the last row; group, under which VisualDL shows the scalars: "loss" or "score".
+            since the last row; waited, the seconds of them that training waited for data;
+            group, under which VisualDL shows the scalars: "loss" or "score".
         """
         if not self.enabled:
             return
         now = time.monotonic()
-        rate = images / max(now - self._last, 1e-9)
+        since = max(now - self._last, 1e-9)
+        rate = images / since
         left = (now - self._begun) / max(iteration - self.start, 1) * (self.total - iteration)
         self._last = now
         scalars = {name: float(value) for name, value in scalars.items()}
@@ -73,7 +75,7 @@ class RunLog:
             words.append(f"{name} {value:.4g}")
             row[name] = value if math.isfinite(value) else None  # JSON has no NaN
         if images:
-            words.append(f"{rate:.1f} images/s")
+            words.append(f"{rate:.1f} images/s, {waited / since:.0%} waiting for data")
             row["images_per_second"] = round(rate, 2)
         row["seconds"] = round(self._before + now - self._begun, 1)
         words.append(f"{_clock(left)} left")
@@ -84,6 +86,7 @@ class RunLog:
             self._visual("add_scalar", shown(f"{group}/{name}"), value, iteration)
         if images:
             self._visual("add_scalar", "speed/images_per_second", rate, iteration)
+            self._visual("add_scalar", "speed/waiting_for_data", waited / since, iteration)
 
     def skipped(self, reasons):
         """Tell the reasons that were not told before, and on rank 0 those that other ranks told.

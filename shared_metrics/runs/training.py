@@ -13,6 +13,7 @@ The `for` stays in the paper's trainer:
     return run.exit_code
 """
 
+import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -104,6 +105,7 @@ class Run:
         self._begun_at = 0  # the iteration from which this process trains
         self._between = True  # whether the networks are as the last whole step left them
         self._stop = 0  # the signal that asked to end
+        self._waited = 0.0  # seconds for data since the last row
         self._row_at = None  # the iterations at which the last row and save were made
         self._saved_at = None
         self._waiting = True  # whether rank 0 works alone now, while the others wait for it
@@ -282,7 +284,9 @@ class Run:
         """
         error = None
         if self.iteration < self.total:
+            begun = time.monotonic()
             errors = [loader.fetch() for loader in self._loaders]
+            self._waited += time.monotonic() - begun
             error = next(filter(None, errors), None)
         if not self.is_main:  # at once, so that rank 0 knows when it writes its row
             self._tell_skipped()
@@ -343,7 +347,8 @@ class Run:
         # A loss may look well when a network is lost, so the weights are looked at too.
         sums = weight_sums(**{name.upper(): u.parameters for name, u in self.updates.items()})
         check_finite(values | sums, self.iteration, self._latest)
-        self._log.row(self.iteration, values, images=images)
+        self._log.row(self.iteration, values, images=images, waited=self._waited)
+        self._waited = 0.0
         self._tell_skipped()
 
     def _tell_skipped(self):

@@ -43,6 +43,15 @@ def test_rows_go_to_screen_and_files(tmp_path, capsys):
     assert Image.open(tmp_path / "curves.png").size[0] > 500
 
 
+def test_a_row_tells_how_long_the_data_were_waited_for(tmp_path, no_curves, monkeypatch):
+    now = iter((100.0, 104.0))
+    monkeypatch.setattr("shared_metrics.runs.log.time.monotonic", lambda: next(now))
+    log = RunLog(tmp_path, total=2)
+    log.row(1, {"d_loss": 1.0}, images=8, waited=1.0)
+    assert "2.0 images/s, 25% waiting for data" in (tmp_path / "log.txt").read_text()
+    assert "waited" not in (tmp_path / "log.jsonl").read_text()  # rows of equal runs are equal
+
+
 def test_resume_keeps_the_rows_up_to_its_iteration_only(tmp_path, no_curves):
     write(tmp_path, [10, 20, 30, 40])
     with open(tmp_path / "log.jsonl", "a") as file:
