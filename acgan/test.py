@@ -149,8 +149,8 @@ def load_generator(state, args, path):
     from shared_metrics import weights
 
     arrays, kind = testing.generator_weights(state, args.use_ema, path)
-    generator = Generator(architecture_of(state, args))
-    weights.load_into(generator, arrays, "generator", path)
+    make = partial(Generator, architecture_of(state, args))
+    generator = weights.build(make, arrays, "generator", path)
     testing.set_bn_stats(generator, args.bn_stats)
     return generator, kind
 

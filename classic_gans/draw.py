@@ -102,8 +102,8 @@ def run(args, state, room):
     arch = room.Architecture.from_dict(state["architecture"])
     path = args.pretrained_model
     arrays, kind = testing.generator_weights(state, args.use_ema, path)
-    generator = room.generators(arch)["generator"]
-    weights.load_into(generator, arrays, "generator", path)
+    make = room.generators(arch)["generator"]
+    generator = weights.build(make, arrays, "generator", path)
     testing.set_bn_stats(generator, args.bn_stats)
     number = getattr(arch, "n_classes", 0)
     names = state.get("classes", [str(i) for i in range(number)])[: number or None]

@@ -130,9 +130,8 @@ def load_generator(state, room, path):
     """The generator of a file. Raises: UserError."""
     if "generator" not in state:
         raise UserError(f"{path}: holds a discriminator; give the file of the generator")
-    generator = room.Generator(room.Architecture.from_dict(state["architecture"]))
-    weights.load_into(generator, state["generator"], "generator", path)
-    return generator
+    make = partial(room.Generator, room.Architecture.from_dict(state["architecture"]))
+    return weights.build(make, state["generator"], "generator", path)
 
 
 # ---- faces, and what they have ----

@@ -6,6 +6,7 @@ one; NAME is the photo's, or the map's. grid.png shows some of them: map, drawn 
 
 import argparse
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -224,8 +225,8 @@ def load_painter(args, state, room, arch):
     path = args.pretrained_model
     if "generator" not in state:
         raise UserError(f"{path}: holds a discriminator; give the file of the generator")
-    generator = room.Generator(arch)
-    weights.load_into(generator, state["generator"], "generator", path)
+    make = partial(room.Generator, arch)
+    generator = weights.build(make, state["generator"], "generator", path)
     testing.set_bn_stats(generator, args.bn_stats)
     return Painter(generator, room.semantics, arch, args.seed)
 

@@ -256,11 +256,10 @@ def load_translator(args, state, room, direction):
     arch = room.Architecture.from_dict(state["architecture"])
     mode = choose_mode(args, state, arch)
     networks = {}
-    for name, network in room.generators(arch).items():
-        if name in state:
-            weights.load_into(network, state[name], name, args.pretrained_model)
-            networks[name] = network
     path = args.pretrained_model
+    for name, make in room.generators(arch).items():
+        if name in state:
+            networks[name] = weights.build(make, state[name], name, path)
     return Translator(networks, arch, direction, mode, args.seed, args.cycle, path)
 
 

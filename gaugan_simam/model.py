@@ -19,7 +19,7 @@ from paddle.nn.initializer import Normal
 
 from shared_metrics import fast, process
 from shared_metrics.errors import UserError
-from shared_metrics.published import PlainFields
+from shared_metrics.published import Depth, PlainFields
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}  # doublings of the side between start and image
 NORM_G = "[spectral]spade{batch|syncbatch|instance}{k}x{k}, for instance spectralspadebatch3x3"
@@ -50,8 +50,8 @@ class Architecture(PlainFields):
     z_dim: int = 256
     nef: int = 16  # base width of the encoder
     ndf: int = 128  # base width of D, doubled by each block up to 512
-    num_D: int = 4  # scales of D, each half as large
-    n_layers_D: int = 6  # blocks of each scale before its logits
+    num_D: Depth = 4  # scales of D, each half as large
+    n_layers_D: Depth = 6  # blocks of each scale before its logits
     simam: bool = True  # SimAM after every block of G and D
     simam_lambda: float = 1e-4
 

@@ -2,6 +2,7 @@
 test.py and demo.py.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,9 @@ class Painter:
         self.state = read_weights(path, **(changes or {}))
         arrays, self.kind = testing.generator_weights(self.state, use_ema, path)
         self.arch = Architecture.from_dict(self.state["architecture"])
-        self.generator = Generator(self.arch)
-        weights.load_into(self.generator, arrays, "generator", path)
+        self.generator = weights.build(
+            partial(Generator, self.arch), arrays, what="generator", source=path
+        )
         testing.set_bn_stats(self.generator, bn_stats)
 
     def paint(self, labels, instances=None, z=None):
@@ -90,8 +92,8 @@ class Painter:
                 "or join NVlabs' file "
                 "by `python convert.py SRC DST --encoder latest_net_E.pth`"
             )
-        encoder = Encoder(self.arch)
-        weights.load_into(encoder, self.state["encoder"], "encoder", self.path)
+        make = partial(Encoder, self.arch)
+        encoder = weights.build(make, self.state["encoder"], "encoder", self.path)
         encoder.eval()
         height, width = self.arch.size
         photo = read_rgb(path, rotate=True)

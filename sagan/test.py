@@ -90,8 +90,8 @@ def load_generator(state, args):
 
     arrays, kind = testing.generator_weights(state, args.use_ema, args.pretrained_model)
     arch = architecture_of(state, args)
-    generator = Generator(dataclasses.replace(arch, init="xavier"))  # quick, and not kept
-    weights.load_into(generator, arrays, "generator", args.pretrained_model)
+    make = partial(Generator, dataclasses.replace(arch, init="xavier"))  # quick, and not kept
+    generator = weights.build(make, arrays, "generator", args.pretrained_model)
     generator.eval()
     return generator, kind
 

@@ -166,13 +166,16 @@ def open_paper(paper, path):
 
 
 def generators(paper, model, arch):
-    """{name in checkpoints: network} of those that draw."""
+    """{name in checkpoints: function that builds the network} of those that draw."""
     if paper == "cyclegan":
-        built = model.networks(arch)
-        return {name: net for name, net in built.items() if name.startswith("generator")}
-    if paper == "dcgan":
-        return {"generator": model.networks(arch)[0]}
-    return {"generator": model.Generator(arch)}
+        A = arch.input_nc
+        B = arch.output_nc
+        return {
+            "generator_A": partial(model.Generator, arch, A, B),
+            "generator_B": partial(model.Generator, arch, B, A),
+        }
+    digits = paper == "dcgan" and arch.form == "digits"
+    return {"generator": partial(model.DigitGenerator if digits else model.Generator, arch)}
 
 
 def load_networks(paper, path, use_ema):
@@ -181,14 +184,14 @@ def load_networks(paper, path, use_ema):
     arch = model.Architecture.from_dict(state["architecture"])
     kind = "raw"
     networks = {}
-    for name, network in generators(paper, model, arch).items():
+    for name, make in generators(paper, model, arch).items():
         if name == "generator":
             arrays, kind = testing.generator_weights(state, use_ema, path)
         elif name in state:  # a published file of CycleGAN may hold one of the two
             arrays = state[name]
         else:
             continue
-        weights.load_into(network, arrays, name, path)
+        network = weights.build(make, arrays, name, path)
         network.eval()
         networks[name] = network
     return networks, arch, state, kind

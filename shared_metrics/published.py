@@ -19,6 +19,7 @@ import operator
 import re
 import sys
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Literal, NewType, get_args, get_origin, get_type_hints
 
@@ -36,7 +37,10 @@ DATA_PARALLEL = r"\bmodule\."  # what torch's DataParallel puts before the names
 TORCH = {r"\brunning_mean$": "_mean", r"\brunning_var$": "_variance"}  # of BatchNorm, here: Paddle
 
 
-Count = NewType("Count", int)  # a field of PlainFields that may be 0, which an int may not
+# Fields of PlainFields, which are a file's word. An int is a size, from 1 on.
+Count = NewType("Count", int)  # which may be 0
+Depth = NewType("Depth", int)  # of layers: so many are built in no time
+MOST = {int: 2**16, Count: 2**16, Depth: 100}
 
 
 class PlainFields:
@@ -52,8 +56,8 @@ class PlainFields:
         """The inverse of `to_dict`.
 
         Raises: UserError on unknown or missing entries, and on values that are not of their field's
-            type: bool, str, Literal, int (at least 1), `Count` (at least 0), float (finite, at
-            least 0), tuple (of ints).
+            type: bool, str, Literal, int, `Count` and `Depth` (up to MOST), float (finite, at least
+            0), tuple (of at most 100 ints).
         """
         names = {field.name for field in fields(cls)}
         odd = sorted(map(str, names ^ set(values if isinstance(values, dict) else ())))
@@ -96,11 +100,12 @@ def _fits(value, kind):
     if get_origin(kind) is Literal:
         return type(value) in (str, int) and value in get_args(kind)
     if kind is tuple:
-        return isinstance(value, (list, tuple)) and all(_fits(item, int) for item in value)
+        listed = isinstance(value, (list, tuple)) and len(value) <= 100
+        return listed and all(_fits(item, int) for item in value)
     if kind is float:
         return type(value) in (int, float) and 0 <= value < math.inf
-    if kind in (int, Count):
-        return type(value) is int and value >= (0 if kind is Count else 1)
+    if kind in MOST:
+        return type(value) is int and (kind is not Count) <= value <= MOST[kind]
     return type(value) is kind
 
 
@@ -376,12 +381,8 @@ def check_shapes(states, networks, arch, files):
         files, {network: its file}.
     Raises: UserError, see weights.check_keys and check_values.
     """
-    import paddle
-
     for name, state in states.items():
-        with paddle.LazyGuard():  # parameters with shapes and no values, in milliseconds
-            tensors = networks[name](arch).state_dict()
-        shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+        shapes = weights.shapes_of(partial(networks[name], arch))
         what = f"{name}, in the names used here"
         weights.check_keys(shapes, state, what, files[name])
         weights.check_values(state, what, files[name])

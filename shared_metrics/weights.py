@@ -240,14 +240,39 @@ def check_values(state, what, source):
             )
 
 
+def shapes_of(make):
+    """{name: shape} of the weights of the layer that make() builds; they are neither drawn nor
+    given memory.
+    """
+    import paddle
+
+    with paddle.LazyGuard():
+        return _shapes(make())
+
+
+def build(make, state, what, source):
+    """make(), a Paddle layer, with `state` ({name: array}) in it.
+
+    Its sizes are a file's word: they are held against the file's arrays before any memory is taken
+    for them. Raises: UserError, see `load_into`.
+    """
+    check_keys(shapes_of(make), state, what=what, source=source)
+    layer = make()
+    load_into(layer, state, what, source)
+    return layer
+
+
+def _shapes(layer):
+    return {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
+
+
 def load_into(layer, state, what, source):
     """Put `state` ({name: array}) into a Paddle layer, all or nothing.
 
     Names, shapes and values must fit: see `check_keys` and `check_values`.
     """
     own = layer.state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    check_keys(shapes, state, what=what, source=source)
+    check_keys(_shapes(layer), state, what=what, source=source)
     arrays = {}
     for name, tensor in own.items():
         dtype = str(tensor.dtype).split(".")[-1]  # "paddle.float32" -> "float32"

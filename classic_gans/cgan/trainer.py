@@ -3,6 +3,8 @@
 The order of updates, and the noise, are those of PaddleCV's convolutional form.
 """
 
+from functools import partial
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -48,8 +50,8 @@ def add_flags(parser):
 
 
 def generators(arch):
-    """{name in checkpoints: network} of those that draw."""
-    return {"generator": Generator(arch)}
+    """{name in checkpoints: function that builds the network} of those that draw."""
+    return {"generator": partial(Generator, arch)}
 
 
 class Trainer:

@@ -13,7 +13,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from shared_metrics import fast
-from shared_metrics.published import PlainFields
+from shared_metrics.published import Depth, PlainFields
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Architecture(PlainFields):
     # The paper has 6 blocks for 128 px.
     net_G: Literal["unet_128", "unet_256", "resnet_6block", "resnet_9block"] = "resnet_9block"
     net_D: Literal["basic", "nlayers", "pixel"] = "basic"  # basic: the 70x70 PatchGAN
-    d_nlayers: int = 3  # layers of stride 2 in the net_D "nlayers"; basic has 3
+    d_nlayers: Depth = 3  # layers of stride 2 in the net_D "nlayers"; basic has 3
     g_base_dims: int = 64  # channels of the first layer of both G
     d_base_dims: int = 64  # channels of the first layer of both D
     input_nc: int = 3  # channels of domain A

@@ -1,5 +1,7 @@
 """CycleGAN's losses, its two updates and the training loop (Zhu et al., ICCV 2017, sec. 3)."""
 
+from functools import partial
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -15,7 +17,7 @@ from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, start_from
 from shared_metrics.runs.update import Update
 
-from .model import Architecture, networks
+from .model import Architecture, Generator, networks
 
 KIND = "translation"
 NEEDS = translation.NEEDS
@@ -121,8 +123,13 @@ def read_data(args, multiple):
 
 
 def generators(arch):
-    """{name in checkpoints: network} of those that draw."""
-    return {name: net for name, net in networks(arch).items() if name.startswith("generator")}
+    """{name in checkpoints: function that builds the network} of those that draw."""
+    A = arch.input_nc
+    B = arch.output_nc
+    return {
+        "generator_A": partial(Generator, arch, A, B),
+        "generator_B": partial(Generator, arch, B, A),
+    }
 
 
 class Trainer:

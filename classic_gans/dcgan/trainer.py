@@ -4,6 +4,8 @@ The order of updates, and the noise, are those of PaddleCV's form, without the u
 fakes for D cost it by mistake.
 """
 
+from functools import partial
+
 import paddle
 import paddle.nn.functional as F
 
@@ -15,7 +17,7 @@ from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, start_from
 from shared_metrics.runs.update import Update
 
-from .model import Architecture, networks
+from .model import Architecture, DigitGenerator, Generator, networks
 
 KIND = "digits"
 RECIPES = {"paddlecv": {"form": "digits", "batch_size": 128, "epoch": 20}}
@@ -52,8 +54,9 @@ def add_flags(parser):
 
 
 def generators(arch):
-    """{name in checkpoints: network} of those that draw."""
-    return {"generator": networks(arch)[0]}
+    """{name in checkpoints: function that builds the network} of those that draw."""
+    kind = Generator if arch.form == "paper" else DigitGenerator
+    return {"generator": partial(kind, arch)}
 
 
 class Trainer:

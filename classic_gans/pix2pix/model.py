@@ -13,7 +13,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from shared_metrics import fast
-from shared_metrics.published import PlainFields
+from shared_metrics.published import Depth, PlainFields
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Architecture(PlainFields):
 
     net_G: Literal["unet_128", "unet_256", "resnet_6block", "resnet_9block"] = "unet_256"
     net_D: Literal["basic", "nlayers", "pixel"] = "basic"  # basic: the 70x70 PatchGAN
-    d_nlayers: int = 3  # layers of stride 2 in the net_D "nlayers"; basic has 3
+    d_nlayers: Depth = 3  # layers of stride 2 in the net_D "nlayers"; basic has 3
     g_base_dims: int = 64  # channels of G's first layer
     d_base_dims: int = 64  # channels of D's first layer
     input_nc: int = 3  # channels of A, which is given

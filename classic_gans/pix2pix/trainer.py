@@ -1,5 +1,7 @@
 """Pix2Pix's losses, its two updates and the training loop (Isola et al., CVPR 2017, sec. 3)."""
 
+from functools import partial
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -77,8 +79,8 @@ def read_data(args, multiple):
 
 
 def generators(arch):
-    """{name in checkpoints: network} of those that draw."""
-    return {"generator": Generator(arch)}
+    """{name in checkpoints: function that builds the network} of those that draw."""
+    return {"generator": partial(Generator, arch)}
 
 
 class Trainer:

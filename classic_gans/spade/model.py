@@ -16,7 +16,7 @@ from paddle.nn.initializer import Normal
 
 from shared_metrics import fast, process
 from shared_metrics.errors import UserError
-from shared_metrics.published import Count, PlainFields
+from shared_metrics.published import Count, Depth, PlainFields
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}  # doublings between G's start and its image
 SPADE_WIDTH = 128  # channels between the map and SPADE's gamma and beta
@@ -40,8 +40,8 @@ class Architecture(PlainFields):
     num_upsampling_layers: Literal["normal", "more", "most"] = "normal"  # see UPSAMPLINGS
     ngf: int = 64  # base width of G; its blocks have 16, 8, 4, 2, 1 times that
     ndf: int = 64  # base width of D
-    num_D: int = 2  # scales of D, each half as large
-    d_nlayers: int = 4  # convolutions of each scale before its logits
+    num_D: Depth = 2  # scales of D, each half as large
+    d_nlayers: Depth = 4  # convolutions of each scale before its logits
     d_padding: Count = 2  # of D's 4x4 convolutions (PaddleCV: 1)
     use_vae: bool = False  # G starts from the encoder's latent instead of the map
     z_dim: int = 256

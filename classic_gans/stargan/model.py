@@ -12,7 +12,7 @@ from paddle.nn.initializer import Uniform
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
-from shared_metrics.published import Count, PlainFields
+from shared_metrics.published import Count, Depth, PlainFields
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Architecture(PlainFields):
     c2_dim: Count = 0  # classes of a second data set learned jointly (sec. 3.3); 0: there is none
     g_base_dims: int = 64  # width of G's first convolution
     d_base_dims: int = 64  # width of D's first convolution
-    g_repeat_num: int = 6  # residual blocks of G
-    d_repeat_num: int = 6  # convolutions of D, each of which halves the side
+    g_repeat_num: Depth = 6  # residual blocks of G
+    d_repeat_num: Depth = 6  # convolutions of D, each of which halves the side
     d_slope: float = 0.01  # of D's LeakyReLU (PaddleCV: 0.2)
     d_bias: bool = True  # of D's trunk (PaddleCV: False)
 

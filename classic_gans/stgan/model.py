@@ -14,7 +14,7 @@ from paddle.nn.initializer import Constant, XavierUniform
 
 from shared_metrics import fast
 from shared_metrics.errors import UserError
-from shared_metrics.published import Count, PlainFields
+from shared_metrics.published import Count, Depth, PlainFields
 
 MAX_DIM = 1024  # no layer is wider
 
@@ -32,7 +32,7 @@ class Architecture(PlainFields):
     g_base_dims: int = 64  # width of the encoder's first and the decoder's last layer but one
     d_base_dims: int = 64
     d_fc_dim: int = 1024  # hidden width of D's two heads
-    n_layers: int = 5  # layers of encoder, decoder and D's trunk
+    n_layers: Depth = 5  # layers of encoder, decoder and D's trunk
     shortcut_layers: Count = 4  # stages of the decoder that get a skip of their side
     inject_layers: Count = 4  # stages of the decoder that get the difference again
     use_gru: bool = True  # selective transfer units in the skips

@@ -2,6 +2,7 @@
 paddle.vision, and EfficientNet-Lite0.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -173,8 +174,8 @@ def load_small(judge_type, path, advice):
     """A judge of this type with the `SmallClassifier` of a file; see training.load."""
     state = training.load(judge_type.KIND, path, advice)
     classes = state["classes"]
-    network = SmallClassifier(state["imsize"], len(classes), state["width"])
-    weights.load_into(network, state[judge_type.KIND], judge_type.KIND, path)
+    make = partial(SmallClassifier, state["imsize"], len(classes), state["width"])
+    network = weights.build(make, state[judge_type.KIND], judge_type.KIND, path)
     info = training.about_file(path, "SmallClassifier")
     info |= {"classes": len(classes), "held_out_accuracy": state["accuracy"]}
     mean = state["mean"]

@@ -2,6 +2,7 @@
 exported networks.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -179,8 +180,8 @@ def load_segmenter(path, mean=HALF, std=HALF, size=0, offset=0):
             f"--segmenter {path}: of `python -m shared_metrics.judges segmenter`, which needs no "
             "--segmenter_mean, _std, _size, _offset"
         )
-    network = UNet(state["num_classes"], state["width"])
-    weights.load_into(network, state["segmenter"], "segmenter", path)
+    make = partial(UNet, state["num_classes"], state["width"])
+    network = weights.build(make, state["segmenter"], "segmenter", path)
     network.eval()
     size = state["crop_size"]
     info = training.about_file(path, "UNet") | {"crop_size": size, "held_out": state["scores"]}

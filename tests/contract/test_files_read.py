@@ -109,6 +109,22 @@ def test_entries_of_a_wrong_type(trained, tmp_path):
     assert "architecture: entries ['unknown']" in refusal(folder, save(), tmp_path)
 
 
+WIDTHS = ("g_conv_dim", "ngf", "g_base_dims", "g_repeat_num", "n_layers")
+
+
+def test_sizes_that_the_arrays_do_not_have_take_no_memory(trained, tmp_path):
+    """Of a file that is whole and well signed: 60,000 channels are terabytes of weights."""
+    state, folder, save = trained
+    kept = state["architecture"]
+    for name in WIDTHS:
+        for size in (10**9, 60_000) if name in kept else ():
+            state["architecture"] = {**kept, name: size}
+            message = refusal(folder, save(), tmp_path)
+            told = f"architecture: {name} cannot be {size}" in message
+            assert told or "does not fit the generator" in message
+    state["architecture"] = kept
+
+
 def test_a_file_of_another_paper_tells_whose_it_is(trained, tmp_path):
     state, folder, save = trained
     theirs = "acgan" if state["paper"] == "sagan" else "sagan"

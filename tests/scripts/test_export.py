@@ -48,7 +48,8 @@ def checkpoint(paper, tmp_path):
         arch = model.Architecture(**SMALL[name])
         state = {"paper": name, "architecture": arch.to_dict(), "iteration": 3}
         paddle.seed(0)
-        for key, network in export.generators(name, model, arch).items():
+        for key, make in export.generators(name, model, arch).items():
+            network = make()
             network.train()
             for arrays in 3 * list(export.tries(export.inputs_of(name, arch, key)))[1:]:
                 network(*map(paddle.to_tensor, arrays))

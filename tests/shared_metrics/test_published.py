@@ -19,6 +19,7 @@ class Architecture(published.PlainFields):
     sides: tuple = (8, 4)
     norm: Literal["batch", "instance"] = "batch"
     depth: Literal[0, 1] = 0
+    layers: published.Depth = 4
     eps: float = 1e-5
     bias: bool = True
     name: str = "x"
@@ -44,6 +45,9 @@ def test_plain_fields_survive_json():
     [
         ({"inputs": 0}, "inputs cannot be 0"),
         ({"inputs": 3.0}, "inputs cannot be 3.0"),
+        ({"inputs": 2**16 + 1}, "inputs cannot be 65537"),
+        ({"layers": 101}, "layers cannot be 101"),
+        ({"sides": [8] * 101}, r"sides cannot be \[8, 8"),
         ({"inputs": True}, "inputs cannot be True"),
         ({"inputs": "3\x1b[2J\n"}, r"inputs cannot be 3\\x1b\[2J\\n"),
         ({"sides": 8}, "sides cannot be 8"),

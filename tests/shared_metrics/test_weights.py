@@ -366,6 +366,20 @@ def test_load_into_refuses_numbers_that_no_network_has(name, value, fault):
         weights.load_into(layer, state, what="generator", source="G.pth")
 
 
+def test_build_compares_before_it_takes_memory():
+    """4 TB here, of which a file of 24 bytes tells."""
+    paddle = pytest.importorskip("paddle")
+    state = {"weight": np.ones((2, 3), np.float32)}
+    with pytest.raises(UserError, match=r"G\.pth: .* network \(1000000, 1000000\)"):
+        weights.build(
+            lambda: paddle.nn.Linear(10**6, 10**6, bias_attr=False), state, "generator", "G.pth"
+        )
+    layer = weights.build(
+        lambda: paddle.nn.Linear(2, 3, bias_attr=False), state, "generator", "G.pth"
+    )
+    assert (layer.weight.numpy() == 1).all()
+
+
 def test_the_modules_import_neither_paddle_nor_torch():
     code = "import sys, shared_metrics.weights, shared_metrics.images\n"
     code += "assert not {'paddle', 'torch'} & set(sys.modules)"
