@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lists import check_folder, check_readable, refuse
+from lists import check_folder, check_readable, readable_sizes, refuse
 from shared_metrics.class_folders import check_level
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.file_list import FileList
 from shared_metrics.files import open_regular
 from shared_metrics.images import list_images, read_rgb, stacks, sub_folders
 
@@ -237,26 +238,25 @@ class ClassFolder:
         if not any_folders:
             check_level(root, [folder.name for folder in folders], flag)
         self.folders = [root]
-        loose = [path for path in list_images(root) if path.parent == root]
+        loose = [name for name in list_images(root).names() if "/" not in name]
         if folders and loose:
             raise UserError(
-                f"{flag} {root}: {loose[0].name} lies beside class folders such as "
+                f"{flag} {root}: {loose[0]} lies beside class folders such as "
                 f"{folders[0].name}; move it into one of them"
             )
-        self.files = []
-        self.labels = []
-        self.counts = []
+        lists = []
         self.classes = [folder.name for folder in folders] or [root.name]
-        for label, folder in enumerate(folders or [root]):
+        for folder in folders or [root]:
             files = list_images(folder)
             if not files:
                 raise UserError(
                     f"{flag} {folder}: no pictures{why_empty(folder)}. Add some or remove the "
                     "folder"
                 )
-            self.files += files
-            self.labels += [label] * len(files)
-            self.counts.append(len(files))
+            lists.append(files)
+        self.files = FileList.joined(lists)
+        self.counts = [len(files) for files in lists]
+        self.labels = np.repeat(np.arange(len(lists), dtype=np.int64), self.counts)
         check_readable(self.files, f"{flag} {root}", skip_bad)
         self.image_size = image_size
         self.channels = channels
@@ -271,7 +271,7 @@ class ClassFolder:
     def load(self, index, rng):
         """(image, label)."""
         image = middle(self.files[index], self.image_size)
-        return to_array(image, self.channels), np.int64(self.labels[index])
+        return to_array(image, self.channels), self.labels[index]
 
     def pictures(self, skip_bad=False):
         """The real images as scores see them."""
@@ -300,7 +300,8 @@ class Pairs:
         self.geometry = geometry
         self.direction = direction
         self.channels = channels
-        sizes = check_readable([path for row in files for path in row], where, skip_bad)
+        paths = dict.fromkeys(path for row in files for path in row)
+        sizes = dict(readable_sizes(paths, where, skip_bad))
         check_row = check_halves if len(files[0]) == 1 else check_pair
         problems = [check_row(row, [sizes.get(path) for path in row]) for row in files]
         problems = [problem for problem in problems if problem]
@@ -383,7 +384,7 @@ class Unpaired:
     def __init__(self, files_a, files_b, geometry, serial=False, channels=(3, 3), skip_bad=False):
         if set(files_a) == set(files_b):
             raise UserError(f"{files_a[0].parent}: the same pictures for A and B; give two domains")
-        check_readable([*files_a, *files_b], "A and B", skip_bad)
+        check_readable(dict.fromkeys([*files_a, *files_b]), "A and B", skip_bad)
         self.files_a = files_a
         self.files_b = files_b
         self.geometry = geometry
@@ -430,7 +431,7 @@ class Pictures:
     """
 
     def __init__(self, files, size=None, channels=3, multiple=1, skip_bad=False):
-        sizes = check_readable(files, "the pictures", skip_bad)
+        sizes = dict(readable_sizes(dict.fromkeys(files), "the pictures", skip_bad))
         if size is None:
             problems = [
                 f"{path} is {width}x{height}"

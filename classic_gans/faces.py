@@ -15,6 +15,7 @@ from lists import readable
 from shared_metrics.class_folders import check_level
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.file_list import FileList
 from shared_metrics.files import no_folder
 from shared_metrics.flags import CLASSES, SHEET
 from shared_metrics.images import list_images, read_rgb, stacks, sub_folders
@@ -324,19 +325,20 @@ def class_folders(root, image_size, crop_size, flip=False, any_folders=False):
             f"{root}: needs a sub-folder of pictures per class, at least 2, but has "
             f"{len(folders)}{advice}"
         )
-    files = []
-    labels = []
-    for row, folder in zip(np.eye(len(folders), dtype=np.float32), folders, strict=True):
+    lists = []
+    for folder in folders:
         pictures = list_images(folder)
         if not pictures:
             raise UserError(
                 f"{folder}: no pictures in this class folder{why_empty(folder)}; add some or "
                 "remove it"
             )
-        files += pictures
-        labels += [row] * len(pictures)
+        lists.append(pictures)
+    counts = [len(pictures) for pictures in lists]
+    labels = np.repeat(np.eye(len(folders), dtype=np.float32), counts, axis=0)
     names = [folder.name for folder in folders]
-    data = Faces(files, np.stack(labels), names, image_size, crop_size, flip, one_hot=True)
+    files = FileList.joined(lists)
+    data = Faces(files, labels, names, image_size, crop_size, flip, one_hot=True)
     data.folders = [root]
     return data
 

@@ -57,20 +57,24 @@ def picture_size(path):
 
 
 def check_readable(files, where, skip_bad):
-    """{file: (width, height)} of the readable files.
+    """Raise UserError naming the files that cannot be read, unless `skip_bad`."""
+    for _ in readable_sizes(files, where, skip_bad):
+        pass
 
-    Raises: UserError naming those that are not, unless `skip_bad`.
+
+def readable_sizes(files, where, skip_bad):
+    """Yield (file, (width, height)) of the readable files.
+
+    Raises: UserError after the last, naming those that are not, unless `skip_bad`.
     """
-    sizes = {}
     problems = []
-    for path in dict.fromkeys(files):
+    for path in files:
         try:
-            sizes[path] = picture_size(path)
+            yield path, picture_size(path)
         except UserError as error:
             problems.append(str(error))
     if not skip_bad:
         refuse(problems, where, "Replace or remove them, or give --skip_bad_images")
-    return sizes
 
 
 def read_list(path, root, columns):

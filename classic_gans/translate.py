@@ -90,7 +90,7 @@ class Inputs:
         if halves or len(rows[0]) == 2:
             self.pairs = Pairs(rows, None, direction, where="the test pictures")
         else:
-            check_readable(files, "the pictures", skip_bad=False)
+            check_readable(dict.fromkeys(files), "the pictures", skip_bad=False)
         self.rows = rows
         self.size = size
         self.channels = channels

@@ -10,6 +10,7 @@ import numpy as np
 
 from shared_metrics.data_check import why_empty
 from shared_metrics.errors import UserError
+from shared_metrics.file_list import FileList
 from shared_metrics.files import no_folder
 from shared_metrics.images import list_images, sub_folders
 
@@ -195,19 +196,19 @@ def _first(names):
 def class_files(root, names, flag):
     """The images of the named classes, at any depth of their folders.
 
-    Returns: files, a list of Path; labels int64 (N,), each file's position in `names`.
+    Returns: files, a FileList; labels int64 (N,), each file's position in `names`.
     Raises: UserError naming a class folder without images.
     """
     root = Path(root).expanduser()
-    files = []
-    labels = []
-    for label, name in enumerate(names):
+    lists = []
+    for name in names:
         images = list_images(root / name)
         if not images:
             raise UserError(
                 f"{flag} {root / name}: no images in this class folder{why_empty(root / name)}. "
                 "Add images or choose others by --classes"
             )
-        files += images
-        labels += [label] * len(images)
-    return files, np.array(labels, np.int64)
+        lists.append(images)
+    numbers = np.arange(len(lists), dtype=np.int64)
+    labels = np.repeat(numbers, [len(images) for images in lists])
+    return FileList.joined(lists), labels

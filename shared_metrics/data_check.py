@@ -11,7 +11,7 @@ import numpy as np
 from shared_metrics import images
 from shared_metrics.errors import UserError
 from shared_metrics.files import open_regular
-from shared_metrics.images import SUFFIXES, list_files
+from shared_metrics.images import SUFFIXES, names_in, suffix
 
 LOOKED_AT = 10_000  # files of other suffixes that are opened at most
 SAMPLE = 32  # pictures of a data set that are looked at
@@ -75,8 +75,9 @@ def left_out(folder):
     folder = Path(folder)
     unnamed = []
     heic = []
-    others = (path for path in list_files(folder) if path.suffix.lower() not in SUFFIXES)
-    for path in itertools.islice(others, LOOKED_AT):
+    others = (name for name in names_in(folder) if suffix(name) not in SUFFIXES)
+    for name in itertools.islice(others, LOOKED_AT):
+        path = folder / name
         kind = _kind(path)
         if kind == "heic":
             heic.append(path)

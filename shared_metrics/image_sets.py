@@ -21,7 +21,7 @@ from shared_metrics.class_folders import choose, refuse_others
 from shared_metrics.data_check import left_out, why_empty
 from shared_metrics.errors import UserError
 from shared_metrics.files import no_folder
-from shared_metrics.images import MAX_PIXELS, read_rgb, sub_folders
+from shared_metrics.images import MAX_PIXELS, read_rgb, sub_folders, suffix
 from shared_metrics.own_output import scored_images
 from shared_metrics.process import usable_cores
 from shared_metrics.unpickle import printable
@@ -97,7 +97,7 @@ def _folder(folder, classes, limit, pictures, known, flag):
     files, notes = scored_images(folder)
     if not files and notes:
         raise UserError(f"{where}: {notes[0].partition(': ')[2]}; give the folder of a test")
-    names = sorted({path.relative_to(folder).parts[0] for path in files if path.parent != folder})
+    names = sorted({_first_folder(name) for name in files.names()} - {""})
     chosen = None
     if classes:
         names = [path.name for path in sub_folders(folder)]
@@ -107,15 +107,16 @@ def _folder(folder, classes, limit, pictures, known, flag):
         chosen = set(known)
         notes += _others(files, folder, names, known)
     if chosen is not None:
-        files = [path for path in files if path.relative_to(folder).parts[0] in chosen]
+        inside = [_first_folder(name) in chosen for name in files.names()]
+        files = files[np.flatnonzero(inside)]
     if not files:
         raise UserError(
             f"{where}: no images in this folder or below it{why_empty(folder)}; give a folder of "
             ".png, .jpg, ... files"
         )
-    files = [files[i] for i in _spread(len(files), limit)]
+    files = files[_spread(len(files), limit)]
     notes += left_out(folder)
-    lossy = sum(path.suffix.lower() in LOSSY for path in files)
+    lossy = sum(suffix(name) in LOSSY for name in files.names())
     if lossy:
         kind = f"{lossy} of {len(files)} files are lossy (JPEG or the like)"
         notes.append(f"{folder}: {kind}, which moves FID")
@@ -125,13 +126,18 @@ def _folder(folder, classes, limit, pictures, known, flag):
     return Source(str(folder), len(files), read, tuple(notes))
 
 
+def _first_folder(name):
+    """The first of the folders in a file's name, "" where it lies in none."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
 def _as_of_paper(pictures, files, size, start, step):
     yield from pictures(files[start::step])
 
 
 def _others(files, folder, names, known):
     """A line on what does not count in a folder that holds more than the known classes."""
-    beside = sum(path.parent == folder for path in files)
+    beside = sum("/" not in name for name in files.names())
     others = len(set(names) - set(known))
     if not beside and not others:
         return []

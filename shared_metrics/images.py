@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont, UnidentifiedImageError
 
 from shared_metrics.errors import UserError
+from shared_metrics.file_list import FileList
 from shared_metrics.files import no_folder, open_regular, shown, writing
 
 # fmt: off
@@ -59,33 +60,47 @@ def list_images(folder):
     """Image files of a folder and its sub-folders by suffix (any case), sorted by path.
 
     Files and folders that are hidden or a system's are left out, links to folders followed.
-    Returns: list of Path, perhaps empty.
+    Returns: FileList, perhaps empty; its names are paths from `folder` on.
     Raises: UserError when `folder` is no folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: {no_folder(folder)}; give a folder of images")
-    images = [path for path in list_files(folder) if path.suffix.lower() in SUFFIXES]
-    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
+    names = sorted(name for name in names_in(folder) if suffix(name) in SUFFIXES)
+    return FileList.of(folder, names)
 
 
-def list_files(folder):
+def names_in(folder):
     """Yield the files of a folder and its sub-folders, in no order, but for hidden ones and a
-    system's own.
+    system's own: strings from `folder` on, with "/" between folders.
     """
     seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
-        if os.path.realpath(place) in seen:  # a link to a parent would go round for ever
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a parent would go round for ever
             folders.clear()
             continue
-        seen.add(os.path.realpath(place))
-        yield from (Path(place, name) for name in files if name[0] != ".")
+        seen.add(real)
+        inner = Path(place).relative_to(folder).as_posix()
+        start = "" if inner == "." else f"{inner}/"
+        yield from (start + name for name in files if name[0] != ".")
         folders[:] = filter(counts, folders)  # in place: os.walk goes on with what this holds
+
+
+def suffix(name):
+    """What a file's name ends with from its last dot on, in lower case."""
+    return os.path.splitext(name)[1].lower()
 
 
 def sub_folders(folder):
     """The sub-folders of a folder, sorted by name, without hidden ones and a system's own."""
-    return sorted(path for path in Path(folder).iterdir() if path.is_dir() and counts(path.name))
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry) for entry in entries if counts(entry.name) and _is_folder(entry))
+
+
+def _is_folder(entry):
+    """Whether an entry of a folder is one; only a link has to be looked at for that."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry).is_dir())
 
 
 def counts(name):

@@ -6,6 +6,8 @@ import json
 from fnmatch import fnmatch
 from pathlib import Path
 
+import numpy as np
+
 from shared_metrics.files import open_regular
 from shared_metrics.images import list_images
 
@@ -23,14 +25,17 @@ def scored_images(folder):
     files = list_images(folder)
     records = {}  # {folder: pattern of what is drawn there, or None where it is nobody's}
     top = folder.parent if folder.name == "images" else folder
-    counted = []
+    owners = {}  # {folder of a picture, from `folder` on: its nearest with a record, or None}
+    counts = np.ones(len(files), bool)
     left_out = {}  # {folder of a test or run: how many of its pictures do not count}
-    for file in files:
-        place = _owner(file.parent, top, records)
-        if place and not fnmatch(file.relative_to(place).as_posix(), records[place]):
-            left_out[place] = left_out.get(place, 0) + 1
-        else:
-            counted.append(file)
+    for i, name in enumerate(files.names()):
+        place = name.rpartition("/")[0]
+        if place not in owners:
+            owners[place] = _owner(folder / place, top, records)
+        owner = owners[place]
+        if owner and not fnmatch(files[i].relative_to(owner).as_posix(), records[owner]):
+            left_out[owner] = left_out.get(owner, 0) + 1
+            counts[i] = False
     lines = []
     for place, number in left_out.items():
         drawn = f"its {records[place]} alone are" if records[place] else "none of its pictures are"
@@ -38,7 +43,7 @@ def scored_images(folder):
             f"{place}: written by a test or a run, as its record tells; {drawn} scored, {number} "
             "sheets and other pictures are not"
         )
-    return counted, lines
+    return files[np.flatnonzero(counts)], lines
 
 
 def _owner(place, top, records):
