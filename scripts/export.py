@@ -209,51 +209,18 @@ def notes_of(state, arch):
 # ---- export ----
 
 
-def plain_leaky_relu(x, negative_slope=0.01, name=None):
-    """`F.leaky_relu` for slopes up to 1: paddle2onnx 2.1 loses the slope of Paddle 3's own."""
-    import paddle
-
-    return paddle.maximum(x, negative_slope * x)
-
-
-@contextlib.contextmanager
-def exportable():
-    """Context in which networks are traced for both formats."""
-    import paddle.nn.functional as F
-
-    own = F.leaky_relu
-    F.leaky_relu = plain_leaky_relu
-    try:
-        yield
-    finally:
-        F.leaky_relu = own
-
-
-def add_affine(network):
-    """Give BatchNorms without scale and shift those that change nothing.
-
-    Paddle Inference's pass that joins a convolution, its bias and BatchNorm fails without them.
-    """
-    import paddle
-
-    for layer in network.sublayers():
-        if isinstance(layer, paddle.nn.BatchNorm2D) and layer.weight is None:
-            one = paddle.nn.initializer.Constant(1.0)
-            layer.weight = layer.create_parameter(layer._mean.shape, default_initializer=one)
-            layer.bias = layer.create_parameter(layer._mean.shape, is_bias=True)
-
-
 def save_paddle(network, inputs, prefix):
     """Write PREFIX.pdiparams and PREFIX.json (Paddle 2: .pdmodel). Changes the network."""
     import paddle
     from paddle.static import InputSpec
 
     from shared_metrics.fast import fold_spectral_norm
+    from shared_metrics.inference import add_affine, plain_leaky_relu
 
     fold_spectral_norm(network)
     add_affine(network)
     specs = [InputSpec([None, *i.shape], i.dtype, i.name) for i in inputs]
-    with exportable():
+    with plain_leaky_relu():
         traced = paddle.jit.to_static(network, input_spec=specs, full_graph=True)
         paddle.jit.save(traced, str(prefix))
 

@@ -4,20 +4,16 @@
 published weights cannot be had.
 """
 
-import os
-import tempfile
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
-import paddle
 from PIL import Image
 
 from shared_metrics import efficientnet, inception_weights
 from shared_metrics.errors import UserError
 from shared_metrics.inception import FEATURES, InceptionV3
-from shared_metrics.process import threads_per_rank, usable_cores
+from shared_metrics.inference import Runner
 from shared_metrics.protocols import get_protocol
 
 SIZE = 299
@@ -90,7 +86,7 @@ def _bicubic(array, size):
 class Extractor:
     """The FID Inception network, ready to run.
 
-    It runs on CPU through oneDNN (`paddle.inference`), on GPU as the layer itself.
+    It runs on CPU as an oneDNN program, on GPU as the layer itself, see `inference`.
     Args:
         weights: "auto" (published weights: cache, then download), "random" (scores comparable with
             nothing) or a file.
@@ -114,7 +110,7 @@ class Extractor:
         self._classifier = state.pop("fc.weight", None), state.pop("fc.bias", None)
         network.set_state_dict({inception_weights.paddle_name(k): v for k, v in state.items()})
         self.info = {**info, "protocol": protocol, "variant": self.protocol.variant}
-        self._run = _runner(network, SIZE)
+        self._run = Runner(network, pixels=float("inf"))
 
     def features(self, images, variant=None):
         """Pooled features (N, 2048) float32 of uint8 RGB images.
@@ -145,7 +141,7 @@ class Extractor:
 class EfficientNet:
     """EfficientNet-Lite0 with ImageNet weights, ready to run.
 
-    It runs on CPU through oneDNN, on GPU as the layer itself. Distances over its features are
+    It runs as `Extractor` does. Distances over its features are
     neither FID nor KID.
     Args:
         weights: "auto" (the file of the installed pip package) or a file with the same keys.
@@ -164,7 +160,7 @@ class EfficientNet:
         self._classifier = state.pop("_fc.weight"), state.pop("_fc.bias")
         network.set_state_dict({inception_weights.paddle_name(k): v for k, v in state.items()})
         self.info = {**info, "protocol": "efficientnet", "variant": "bicubic-224"}
-        self._run = _runner(network, efficientnet.SIZE)
+        self._run = Runner(network, pixels=float("inf"))
 
     def features(self, images):
         """Pooled features (N, 1280) float32 in [0, 6] of uint8 RGB images.
@@ -206,51 +202,3 @@ def _batches(images, prepare, size):
 def _concatenated(parts, dimensions):
     """The batches' features as one array; (0, dimensions) of no images."""
     return np.concatenate([np.zeros((0, dimensions), np.float32), *parts])
-
-
-def _runner(network, size):
-    """Function: float32 (N, 3, size, size) -> the network's features, on the chosen device."""
-    if paddle.get_device().startswith("gpu"):
-        return _layer(network)
-    return _predictor(network, size)
-
-
-def _layer(network):
-    def run(x):
-        with paddle.no_grad():
-            return network(paddle.to_tensor(x)).numpy()
-
-    return run
-
-
-def _predictor(network, size):
-    """The network as a oneDNN program, same numbers to 1e-5.
-
-    On CPU it has 2 to 3 times the layer's speed with Inception, 8 times with EfficientNet.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        spec = paddle.static.InputSpec([None, 3, size, size], "float32")
-        paddle.jit.save(network, str(Path(folder) / "network"), input_spec=[spec])
-        # A .pdmodel in Paddle 2, a .json in Paddle 3.
-        model = next(p for p in Path(folder).iterdir() if p.suffix in (".json", ".pdmodel"))
-        config = paddle.inference.Config(str(model), str(model.with_suffix(".pdiparams")))
-        config.disable_gpu()
-        config.disable_glog_info()  # a page of optimization passes on the screen
-        config.enable_mkldnn()
-        config.set_cpu_math_library_num_threads(_threads())
-        predictor = paddle.inference.create_predictor(config)
-    source = predictor.get_input_handle(predictor.get_input_names()[0])
-    target = predictor.get_output_handle(predictor.get_output_names()[0])
-
-    def run(x):
-        source.reshape(x.shape)
-        source.copy_from_cpu(np.ascontiguousarray(x))
-        predictor.run()
-        return target.copy_to_cpu()
-
-    return run
-
-
-def _threads():
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    return int(threads) if threads.isdigit() else threads_per_rank(usable_cores())

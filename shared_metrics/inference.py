@@ -1,0 +1,167 @@
+"""Networks that only draw or judge, run as fast as the CPU can: `Runner`.
+
+On CPU a network becomes a program of Paddle Inference with oneDNN where enough is asked of it to
+pay for the seconds that this takes; otherwise, and on GPU, it runs as the layer that it is.
+"""
+
+import contextlib
+import copy
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from shared_metrics.fast import fold_spectral_norm
+from shared_metrics.process import threads_per_rank, usable_cores
+
+# What must pass through a network to be worth a program: 1024 pictures of 32 px, 16 of 256 px.
+PIXELS = 2**20
+LIMIT = 1e-5  # how much a program's numbers may differ from the layer's, of the largest
+# What Paddle raises for a network that it cannot trace or run as a program.
+FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, OSError)
+
+
+class Runner:
+    """Function: a network's inputs, arrays (N, ...) -> its output, an array (N, ...).
+
+    The program has spectral norm folded into its weights, keeps the weights that it was made of,
+    and gives the layer's numbers to LIMIT. The network is left as it is, and so is Paddle's random
+    state.
+
+    The layer runs on GPU; until `PIXELS` have passed or are known to come; while any part of the
+    network is in training mode (statistics of the batch, dropout); for inputs of other shapes than
+    the program's; and for good where a program cannot be made or differs on the first picture. So
+    the choice depends on the network and what it is asked, never on time.
+
+    Args: pixels, of all pictures to come, where that is known; infinite: a program at once.
+    Attributes: program, a function of the same kind; None until there is one.
+    """
+
+    def __init__(self, network, pixels=0):
+        self.network = network
+        self.program = None
+        self._pixels = pixels
+        self._passed = 0  # pixels that the layer has drawn or judged
+        self._shapes = None  # of the inputs that a program was tried for
+
+    def __call__(self, *inputs):
+        inputs = [np.ascontiguousarray(x) for x in inputs]
+        shapes = [(x.shape[1:], x.dtype) for x in inputs]
+        if _in_training(self.network) or paddle.get_device() != "cpu":
+            return run_layer(self.network, *inputs)
+        due = max(self._pixels, self._passed + _pixels(inputs)) >= PIXELS
+        if due and self._shapes is None and len(inputs[0]):
+            self._shapes = shapes
+            self.program = checked_program(self.network, inputs)
+        if self.program and shapes == self._shapes:
+            return self.program(*inputs)
+        output = run_layer(self.network, *inputs)
+        self._passed += _pixels([*inputs, output])
+        return output
+
+
+def run_layer(network, *inputs):
+    """The network's output, an array, for inputs that are arrays, without gradients."""
+    with paddle.no_grad():
+        return network(*map(paddle.to_tensor, inputs)).numpy()
+
+
+def checked_program(network, inputs):
+    """`program` of a network, None where it fails or gives another answer to the first of these
+    inputs than the network itself.
+    """
+    first = [x[:1] for x in inputs]
+    expected = run_layer(network, *first)
+    random = paddle.get_rng_state()
+    try:
+        run = program(network, inputs)
+        difference = np.abs(run(*first) - expected).max()
+    except FAILURES:
+        return None
+    finally:
+        paddle.set_rng_state(random)
+    return run if difference <= LIMIT * np.abs(expected).max() else None  # None for NaN
+
+
+def program(network, inputs):
+    """Function: arrays of the shapes and types of `inputs`, in batches of any size -> the output of
+    a network in eval mode, run by Paddle Inference with oneDNN.
+
+    Raises: FAILURES.
+    """
+    network = copy.deepcopy(network)
+    fold_spectral_norm(network)
+    add_affine(network)
+    specs = []
+    for i, x in enumerate(inputs):
+        specs.append(paddle.static.InputSpec([None, *x.shape[1:]], str(x.dtype), f"x{i}"))
+    with tempfile.TemporaryDirectory() as folder:
+        with plain_leaky_relu():
+            paddle.jit.save(network, str(Path(folder) / "network"), input_spec=specs)
+        # A .pdmodel in Paddle 2, a .json in Paddle 3.
+        model = next(p for p in Path(folder).iterdir() if p.suffix in (".json", ".pdmodel"))
+        config = paddle.inference.Config(str(model), str(model.with_suffix(".pdiparams")))
+        config.disable_gpu()
+        config.disable_glog_info()  # a page of optimization passes on the screen
+        config.enable_mkldnn()
+        config.set_cpu_math_library_num_threads(_threads())
+        predictor = paddle.inference.create_predictor(config)
+    sources = [predictor.get_input_handle(name) for name in predictor.get_input_names()]
+    target = predictor.get_output_handle(predictor.get_output_names()[0])
+
+    def run(*arrays):
+        for source, array in zip(sources, arrays, strict=True):
+            source.reshape(array.shape)
+            source.copy_from_cpu(np.ascontiguousarray(array))
+        predictor.run()
+        return target.copy_to_cpu()
+
+    return run
+
+
+def add_affine(network):
+    """Give BatchNorms without scale and shift those that change nothing.
+
+    Paddle Inference's pass that joins a convolution, its bias and BatchNorm fails without them.
+    """
+    for layer in network.sublayers():
+        if isinstance(layer, paddle.nn.BatchNorm2D) and layer.weight is None:
+            one = paddle.nn.initializer.Constant(1.0)
+            layer.weight = layer.create_parameter(layer._mean.shape, default_initializer=one)
+            layer.bias = layer.create_parameter(layer._mean.shape, is_bias=True)
+
+
+@contextlib.contextmanager
+def plain_leaky_relu():
+    """Context in which `F.leaky_relu`, of slopes up to 1, is traced as a maximum.
+
+    Paddle 3's own, behind a convolution, ends the process when a program of oneDNN is made, and
+    paddle2onnx 2.1 loses its slope.
+    """
+
+    def leaky_relu(x, negative_slope=0.01, name=None):
+        return paddle.maximum(x, negative_slope * x)
+
+    own = F.leaky_relu
+    F.leaky_relu = leaky_relu
+    try:
+        yield
+    finally:
+        F.leaky_relu = own
+
+
+def _in_training(network):
+    return any(layer.training for layer in network.sublayers(include_self=True))
+
+
+def _pixels(arrays):
+    """Of the largest pictures (N, C, H, W) among these, 0 without any."""
+    return max([len(x) * x.shape[2] * x.shape[3] for x in arrays if x.ndim == 4], default=0)
+
+
+def _threads():
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdigit() else threads_per_rank(usable_cores())

@@ -1,0 +1,145 @@
+"""Runner: the layer and its program give the same pictures, and the network is left as it is."""
+
+import importlib
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from scripts import export
+from shared_metrics import inference
+from shared_metrics.inference import Runner
+from tests.scripts.test_export import SMALL
+
+INFINITE = float("inf")
+
+
+def small_generator(paper, name):
+    """(G of a paper in eval mode after some training steps, its inputs by export.py)."""
+    alone = name in ("sagan", "acgan", "gaugan_simam")
+    paper(name if alone else "classic_gans")
+    model = importlib.import_module("model" if alone else f"{name}.model")
+    arch = model.Architecture(**SMALL[name])
+    paddle.seed(0)
+    key, network = next(iter(export.generators(name, model, arch).items()))
+    inputs = export.inputs_of(name, arch, key)
+    network.train()
+    for arrays in export.tries(inputs, [3, 3, 3]):
+        network(*map(paddle.to_tensor, arrays))
+    network.eval()
+    return network, inputs
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_program_draws_as_the_layer_and_changes_nothing(name, paper):
+    network, inputs = small_generator(paper, name)
+    before = {key: t.numpy() for key, t in network.state_dict().items()}
+    paddle.seed(5)
+    random = paddle.randn([3]).numpy()
+    paddle.seed(5)
+    runner = Runner(network, pixels=INFINITE)
+    for arrays in export.tries(inputs, [3, 2, 1]):
+        expected = inference.run_layer(network, *arrays)
+        pictures = runner(*arrays)
+        assert np.abs(pictures - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert runner.program is not None
+    assert np.array_equal(paddle.randn([3]).numpy(), random)
+    after = network.state_dict()
+    assert list(after) == list(before)
+    assert all(np.array_equal(after[key].numpy(), before[key]) for key in before)
+    assert not network.training and all(p.grad is None for p in network.parameters())
+
+
+@pytest.fixture
+def network():
+    """Pictures (N, 2, H, W) -> (N, 3, H, W), with BatchNorm and dropout; in eval mode."""
+    paddle.seed(0)
+    layers = nn.Conv2D(2, 3, 3, padding=1), nn.BatchNorm2D(3), nn.ReLU(), nn.Dropout(0.5)
+    net = nn.Sequential(*layers)
+    net.eval()
+    return net
+
+
+def pictures(number, side=8):
+    return np.random.default_rng(0).standard_normal((number, 2, side, side), dtype=np.float32)
+
+
+def test_a_program_is_made_once_enough_pixels_have_passed(network, monkeypatch):
+    monkeypatch.setattr(inference, "PIXELS", 5 * 64)
+    runner = Runner(network)
+    for _ in range(2):
+        runner(pictures(2))
+        assert runner.program is None
+    first = runner(pictures(1))
+    assert runner.program is not None
+    network[0].bias.set_value(network[0].bias + 1.0)  # it keeps the weights that it was made of
+    assert np.array_equal(runner(pictures(1)), first)
+
+
+def test_a_program_is_made_at_once_where_enough_pixels_will_come(network):
+    few = Runner(network, pixels=inference.PIXELS - 1)
+    many = Runner(network, pixels=inference.PIXELS)
+    for runner in (few, many):
+        runner(pictures(1))
+    assert few.program is None and many.program is not None
+
+
+def test_other_shapes_and_no_pictures_go_through_the_layer(network):
+    runner = Runner(network, pixels=INFINITE)
+    assert runner(pictures(0)).shape == (0, 3, 8, 8) and runner.program is None
+    runner(pictures(2))
+    wide = pictures(1, side=12)
+    assert np.array_equal(runner(wide), inference.run_layer(network, wide))
+    assert runner(pictures(0)).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("index", [1, 3])
+def test_statistics_of_the_batch_and_dropout_go_through_the_layer(index, network):
+    network[index].train()
+    runner = Runner(network, pixels=INFINITE)
+    runner(pictures(4))
+    assert runner.program is None
+    network.eval()
+    runner(pictures(4))
+    assert runner.program is not None
+
+
+def test_on_a_gpu_it_is_the_layer(network, monkeypatch):
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
+    runner = Runner(network, pixels=INFINITE)
+    assert np.array_equal(runner(pictures(2)), inference.run_layer(network, pictures(2)))
+    assert runner.program is None
+
+
+def test_a_program_that_fails_or_draws_others_is_never_used(network, monkeypatch):
+    own = inference.program
+    expected = inference.run_layer(network, pictures(2))
+
+    def other(*how):
+        run = own(*how)
+        return lambda *inputs: 1.001 * run(*inputs)
+
+    def failing(*how):
+        raise RuntimeError("no such operator")
+
+    for wrong in (other, failing):
+        monkeypatch.setattr(inference, "program", wrong)
+        runner = Runner(network, pixels=INFINITE)
+        assert np.array_equal(runner(pictures(2)), expected)
+        assert runner.program is None
+
+
+def test_a_network_that_draws_noise_itself_goes_through_the_layer():
+    class Noisy(nn.Layer):
+        def forward(self, x):
+            return x + paddle.randn(x.shape)
+
+    network = Noisy()
+    network.eval()
+    x = pictures(2)
+    paddle.seed(3)
+    expected = [inference.run_layer(network, part) for part in (x[:1], x)]
+    paddle.seed(3)
+    runner = Runner(network, pixels=INFINITE)
+    assert np.array_equal(runner(x), expected[1]) and runner.program is None
