@@ -26,7 +26,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
-from shared_metrics import files, process, testing, weights
+from shared_metrics import files, native, process, testing, weights
 from shared_metrics.errors import UserError
 from shared_metrics.flags import YES_NO, new_parser
 from shared_metrics.outputs import check_folder
@@ -222,7 +222,7 @@ def save_paddle(network, inputs, prefix):
     specs = [InputSpec([None, *i.shape], i.dtype, i.name) for i in inputs]
     with plain_leaky_relu():
         traced = paddle.jit.to_static(network, input_spec=specs, full_graph=True)
-        paddle.jit.save(traced, str(prefix))
+        native.save_program(traced, prefix)
 
 
 def program_of(prefix):

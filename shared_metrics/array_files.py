@@ -14,7 +14,7 @@ import numpy as np
 
 from shared_metrics.archives import DAMAGE, open_member
 from shared_metrics.errors import UserError
-from shared_metrics.files import open_regular
+from shared_metrics.files import open_regular, too_large
 from shared_metrics.unpickle import Budget, Refused, Unpickler, plain, printable
 from shared_metrics.weights import check_head
 
@@ -53,6 +53,8 @@ def naming(path):
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}); check the path"
         ) from None
+    except MemoryError:
+        raise too_large(path) from None
     except DAMAGE as error:
         reason = printable(error if " " in str(error) else type(error).__name__)
         raise UserError(f"{path}: damaged, or no array file ({reason}); make it again") from None

@@ -55,14 +55,26 @@ def writing(path):
         with atomic_path(path) as temporary:
             yield temporary
     except OSError as error:
-        reason = error.strerror or error
-        with contextlib.suppress(OSError):  # where the folder itself is missing, no disk is known
-            free = shutil.disk_usage(Path(path).parent).free / 2**20
-            raise UserError(
-                f"{path}: cannot be written ({reason}; {free:.0f} MiB free on that disk); "
-                "free some space or choose another folder"
-            ) from error
-        raise UserError(f"{path}: cannot be written ({reason}); choose another folder") from error
+        raise unwritable(path, error.strerror or error) from error
+
+
+def too_large(path):
+    """The UserError of a file that does not fit into memory."""
+    return UserError(
+        f"{path}: does not fit into the memory that is free; close other programs, or take a "
+        "machine with more"
+    )
+
+
+def unwritable(path, reason):
+    """The UserError of a file or folder that cannot be written, with the free space."""
+    with contextlib.suppress(OSError):  # where the folder itself is missing, no disk is known
+        free = shutil.disk_usage(Path(path).parent).free / 2**20
+        return UserError(
+            f"{path}: cannot be written ({reason}; {free:.0f} MiB free on that disk); "
+            "free some space or choose another folder"
+        )
+    return UserError(f"{path}: cannot be written ({reason}); choose another folder")
 
 
 def shown(text):

@@ -6,6 +6,8 @@ protocol buffer: field 1 the type, field 2 each side); then the numbers. Nothing
 """
 
 import math
+import mmap
+import os
 import struct
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.files import open_regular
 
 TYPES = {0: "?", 1: "<i2", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "u1", 21: "i1"}
+TYPES[22] = "V2"  # bfloat16, which numpy has not
 PROGRAM = "__model__"  # what save_inference_model writes beside the variables
 MAX_DIMS = 16
 
@@ -45,9 +48,36 @@ def load(path):
         ) from None
 
 
+def is_whole(path):
+    """Whether a file of Paddle 2 or 3 that joins all variables of a network (.pdiparams) ends with
+    the last of them: Paddle writes what a full disk has room for, and reads what there is.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:  # of a network without weights
+            return True
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                place = 0
+                while place < size:
+                    dtype, shape, place = _head(data, place)
+                    place += math.prod(shape) * dtype.itemsize
+        except (ValueError, struct.error):
+            return False
+    return place == size
+
+
 def _parse(data):
-    version, levels = struct.unpack_from("<IQ", data)
-    place = 12
+    dtype, shape, place = _head(data, 0)
+    if math.prod(shape) * dtype.itemsize != len(data) - place:
+        raise ValueError(f"{len(data) - place} bytes for {dtype} of shape {shape}")
+    return np.frombuffer(data, dtype, offset=place).reshape(shape).copy()
+
+
+def _head(data, place):
+    """(dtype, shape, place of its numbers) of the variable that begins at a place."""
+    version, levels = struct.unpack_from("<IQ", data, place)
+    place += 12
     if version:
         raise ValueError(f"version {version}")
     for _ in range(levels):
@@ -58,11 +88,7 @@ def _parse(data):
     if version or length < 0:
         raise ValueError(f"tensor version {version}, description of {length} bytes")
     kind, shape = _description(data[place : place + length])
-    place += length
-    dtype = np.dtype(TYPES[kind])
-    if math.prod(shape) * dtype.itemsize != len(data) - place:
-        raise ValueError(f"{len(data) - place} bytes for {dtype} of shape {shape}")
-    return np.frombuffer(data, dtype, offset=place).reshape(shape).copy()
+    return np.dtype(TYPES[kind]), shape, place + length
 
 
 def _description(message):

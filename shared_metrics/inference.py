@@ -14,6 +14,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from shared_metrics import native
 from shared_metrics.fast import fold_spectral_norm
 from shared_metrics.process import threads_per_rank, usable_cores
 
@@ -100,9 +101,7 @@ def program(network, inputs):
         specs.append(paddle.static.InputSpec([None, *x.shape[1:]], str(x.dtype), f"x{i}"))
     with tempfile.TemporaryDirectory() as folder:
         with plain_leaky_relu():
-            paddle.jit.save(network, str(Path(folder) / "network"), input_spec=specs)
-        # A .pdmodel in Paddle 2, a .json in Paddle 3.
-        model = next(p for p in Path(folder).iterdir() if p.suffix in (".json", ".pdmodel"))
+            model = native.save_program(network, Path(folder) / "network", specs)
         config = paddle.inference.Config(str(model), str(model.with_suffix(".pdiparams")))
         config.disable_gpu()
         config.disable_glog_info()  # a page of optimization passes on the screen

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_metrics import interrupts
+from shared_metrics import interrupts, native
 from shared_metrics.errors import UserError
 from shared_metrics.files import shown
 
@@ -452,8 +452,9 @@ def _commit(folder):
 def command(main):
     """Wrap a command's main, which returns None or an exit code, e.g. 143 after SIGTERM.
 
-    A user's mistake ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143, a second of
-    these at once; a bug in its traceback.
+    A user's mistake ends in one line and exit code 2, and so does what the machine is the cause
+    of, see native.of_machine; Ctrl-C in 130, SIGTERM in 143, a second of these at once; a bug in
+    its traceback.
 
         if __name__ == "__main__":
             command(main)()
@@ -468,13 +469,10 @@ def command(main):
         try:
             with interrupts.raising():
                 code = main(*args, **kwargs)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, UserError) and not native.of_machine(error):
+                raise
             print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
-            code = 2
-        except MemoryError as error:  # Paddle raises it for a GPU's memory too
-            reason = _one_line(error).rpartition("ResourceExhaustedError:")[2].strip()
-            advice = "out of memory; lower --batch_size."
-            print(f"{program}: error: {advice} {reason[:300]}", file=sys.stderr)
             code = 2
         except interrupts.Stopped as stopped:
             print(f"{program}: stopped by {stopped.name}", file=sys.stderr)
@@ -488,8 +486,11 @@ def command(main):
 
 
 def _one_line(error):
+    if isinstance(error, UserError):
+        return shown(" ".join(str(error).split()))
+    if isinstance(error, MemoryError):  # a GPU's too
+        advice = "lower --batch_size, or the sizes of pictures and networks"
+        return f"out of memory ({native.reason(error)}); {advice}"
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        text = " ".join(str(error).split()) or type(error).__name__
-    return shown(text)
+        return shown(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return native.reason(error)

@@ -15,7 +15,7 @@ import numpy as np
 from shared_metrics import torch_files
 from shared_metrics.archives import DAMAGE
 from shared_metrics.errors import UserError
-from shared_metrics.files import SCALARS, open_regular, writing
+from shared_metrics.files import SCALARS, open_regular, too_large, writing
 from shared_metrics.process import warn
 from shared_metrics.unpickle import Budget, Opaque, Refused, Unpickler, plain, printable
 
@@ -75,6 +75,8 @@ def load(path):
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}); check path and download"
         ) from None
+    except MemoryError:
+        raise too_large(path) from None
     except DAMAGE as error:
         reason = printable(error if " " in str(error) else type(error).__name__)
         raise UserError(

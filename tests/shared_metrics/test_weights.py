@@ -366,6 +366,16 @@ def test_load_into_refuses_numbers_that_no_network_has(name, value, fault):
         weights.load_into(layer, state, what="generator", source="G.pth")
 
 
+def test_a_file_that_memory_is_too_small_for_is_not_called_damaged(tmp_path, monkeypatch):
+    def full(*args):
+        raise MemoryError
+
+    weights.save({"w": np.zeros(4)}, tmp_path / "G.pdparams")
+    monkeypatch.setattr(weights, "plain", full)
+    with pytest.raises(UserError, match="G.pdparams: does not fit into the memory"):
+        weights.load(tmp_path / "G.pdparams")
+
+
 def test_build_compares_before_it_takes_memory():
     """4 TB here, of which a file of 24 bytes tells."""
     paddle = pytest.importorskip("paddle")
