@@ -10,12 +10,12 @@ import sys
 
 import paddle
 
+from shared_metrics import fluid_files, native
 from shared_metrics.errors import UserError
 from shared_metrics.judges import trial
 
 TRIAL_SIDE = 256  # px of the picture that an export is tried on
 TRIAL_SECONDS = 300  # that this may take
-GRAPHS = (".json", ".pdmodel")  # the graph of an export, by Paddle 3 and by Paddle 2
 
 
 def find_graph(path):
@@ -25,16 +25,18 @@ def find_graph(path):
     Raises: UserError when a folder holds none or several, or the weights are not beside the graph.
     """
     if path.is_dir():
-        graphs = [file for file in sorted(path.iterdir()) if file.suffix in GRAPHS]
+        graphs = [file for file in sorted(path.iterdir()) if file.suffix in native.PROGRAMS]
         graphs = [graph for graph in graphs if _weights(graph).is_file()]
         if len(graphs) != 1:
             raise UserError(
                 f"--segmenter {path}: holds {len(graphs)} exported networks; name the file of one"
             )
         return graphs[0]
-    stem = path.with_suffix("") if path.suffix in (*GRAPHS, ".pdiparams") else path
-    graphs = [stem.with_name(stem.name + suffix) for suffix in GRAPHS]
-    graphs = [graph for graph in (path, *graphs) if graph.suffix in GRAPHS and graph.is_file()]
+    stem = path.with_suffix("") if path.suffix in (*native.PROGRAMS, ".pdiparams") else path
+    graphs = [stem.with_name(stem.name + suffix) for suffix in native.PROGRAMS]
+    graphs = [
+        graph for graph in (path, *graphs) if graph.suffix in native.PROGRAMS and graph.is_file()
+    ]
     if graphs and not _weights(graphs[0]).is_file():
         raise UserError(
             f"--segmenter {graphs[0]}: its weights {_weights(graphs[0]).name} are not beside it; "
@@ -62,6 +64,8 @@ def open_export(graph, side=0):
             f"{where}: an export by Paddle 3, which Paddle {paddle.__version__} cannot read; "
             "export it anew"
         )
+    if not fluid_files.is_whole(_weights(graph)):
+        raise UserError(f"{where}: its weights {_weights(graph).name} are cut; export it again")
     _try(graph, side or TRIAL_SIDE, where)
     config = inference.Config(str(graph), str(_weights(graph)))
     config.disable_glog_info()

@@ -306,6 +306,15 @@ def test_a_damaged_export_is_told(tmp_path):
         judges.load_segmenter(tmp_path / "m")
 
 
+def test_cut_weights_of_an_export_are_told(tmp_path):
+    """Paddle runs what there is of them."""
+    export(tmp_path / "m")
+    weights = tmp_path / "m.pdiparams"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(UserError, match="--segmenter .*its weights m.pdiparams are cut"):
+        judges.load_segmenter(tmp_path / "m")
+
+
 def graph_of(path, op="", **attributes):
     """An export of Paddle 2 that doubles its picture, with an operator more."""
     old = paddle.pir_utils.OldIrGuard() if hasattr(paddle, "pir_utils") else nullcontext()
