@@ -22,7 +22,8 @@ def small_generator(paper, name):
     model = importlib.import_module("model" if alone else f"{name}.model")
     arch = model.Architecture(**SMALL[name])
     paddle.seed(0)
-    key, network = next(iter(export.generators(name, model, arch).items()))
+    key, make = next(iter(export.generators(name, model, arch).items()))
+    network = make()
     inputs = export.inputs_of(name, arch, key)
     network.train()
     for arrays in export.tries(inputs, [3, 3, 3]):
