@@ -106,6 +106,8 @@ def _check(value, schema, name):
             raise ValueError(
                 f"{where} is {type(item).__name__}: need {' or '.join(t.__name__ for t in types)}"
             )
+        if isinstance(item, int) and abs(item) >= 2**63:
+            raise ValueError(f"{where} is a number of {item.bit_length()} bits: need one of 63")
         part = next((kind for kind in kinds if isinstance(kind, dict)), None)
         if part and item is not None:
             _check(item, part, where)

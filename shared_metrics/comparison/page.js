@@ -1,5 +1,8 @@
 "use strict";
-const curves = JSON.parse(document.getElementById("data").textContent);
+// Names out of a log: without those that every object of JavaScript has.
+const plain = (_, value) => value instanceof Object && !Array.isArray(value)
+  ? Object.assign(Object.create(null), value) : value;
+const curves = JSON.parse(document.getElementById("data").textContent, plain);
 const COLORS = 8;
 const root = document.documentElement;
 

@@ -245,6 +245,26 @@ def test_two_hundred_records_take_seconds(tmp_path):
     assert (tmp_path / "out" / "index.html").read_text().count("<tbody data-run") == 200
 
 
+HUGE = 10**400  # which JSON has, and no float
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seconds": HUGE},
+        {"images_per_second": -HUGE},
+        {"samples": {"number": HUGE, "seed": 0}},
+        {"published": [{"score": "fid", "value": HUGE, "source": "x"}]},
+    ],
+)
+def test_a_number_that_no_measure_gives_is_told(changes, tmp_path, capsys):
+    write(tmp_path / "whole", record())
+    write(tmp_path / "huge", record(**changes))
+    compare_papers.main([str(tmp_path), "--output_dir", str(tmp_path / "out")])
+    said = capsys.readouterr()
+    assert "1 records" in said.out and "huge/results.json: not a result record" in said.err
+
+
 # ---- in a browser ----
 
 
@@ -272,7 +292,10 @@ def opened(browser, tmp_path):
         own["paper"] = EVIL if name == "script" else "sagan"
         grid = np.full((40, 60, 3), 120, np.uint8)
         rows = [(i, 36.0 * i, fid / i) for i in range(100, 1001, 100)]
-        write(tmp_path / "runs" / name, own, rows=rows, pictures=names, grid=grid)
+        folder = write(tmp_path / "runs" / name, own, rows=rows, pictures=names, grid=grid)
+        if name == "script":  # curves under names that every object of JavaScript has
+            with open(folder / "training.jsonl", "a") as file:
+                file.write('\n{"iteration": 1, "constructor": 1, "__proto__": 2, "seconds": 36000}')
     compare_papers.main([str(tmp_path / "runs"), "--output_dir", str(tmp_path / "out")])
     browser.open((tmp_path / "out" / "index.html").as_uri())
     browser.wait("document.readyState === 'complete' && !!document.querySelector('.line')")
@@ -309,6 +332,13 @@ def test_the_page_tells_a_run_and_copies_its_command(opened):
     assert opened.js("document.getElementById('said').textContent") == "Copied"
 
 
+CHOOSE = """{
+const menu = document.querySelector(".choices select");
+menu.value = "NAME";
+menu.dispatchEvent(new Event("change"));
+}"""
+
+
 def test_pictures_share_one_scale_and_curves_have_two_axes(opened):
     widths = (
         "[...document.querySelectorAll('figure img')].map(e => e.getBoundingClientRect().width)"
@@ -325,6 +355,9 @@ def test_pictures_share_one_scale_and_curves_have_two_axes(opened):
     opened.js("document.querySelector('.chart svg').focus()")
     opened.key("ArrowLeft")
     assert opened.js("document.querySelector('.read').textContent").startswith("9.00 h")
+    opened.js(CHOOSE.replace("NAME", "constructor"))
+    assert opened.js("document.querySelectorAll('.line').length") == 1
+    opened.js(CHOOSE.replace("NAME", "d_loss"))
     opened.js("document.querySelector('.pick input').click()")  # a run less
     assert opened.js("document.querySelectorAll('.line').length") == 3
     assert opened.js("document.querySelectorAll('figure:not([hidden])').length") == 3
