@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from PIL import ImageFilter, ImageOps
 from scripts import compare_papers, make_toy_data
 from shared_metrics.download import fetch
 from shared_metrics.errors import UserError
-from shared_metrics.files import save_json
+from shared_metrics.files import read_text, save_json, shown
 from shared_metrics.flags import positive, version_flag
 from shared_metrics.images import list_images, middle_square, read_rgb
 from shared_metrics.inception_weights import SHA256, URL
@@ -40,6 +41,8 @@ CLASSES = 6
 TESTING = 45.0  # seconds that a test and the start of a training take, as a guess
 LEAST = 20.0  # seconds that a training is given, whatever is left
 STOPPING = 120  # seconds that a training may take to begin, or to save
+NETWORKS = {"fid": "inception", "fd_eff": "efficientnet"}  # of a metric
+PAIRED = ("pairs", "domains")  # folders of pictures of two kinds
 ENDED = 143  # the exit code of a training that was told to end
 
 
@@ -143,7 +146,8 @@ def take_classes(source, target):
     names = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
     if len(names) < 2:
         raise UserError(f"--data {source}: needs two or more sub-folders of pictures, one a class")
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial = target.with_name(f".{target.name}")  # which a run that was ended may have left
+    shutil.rmtree(partial, ignore_errors=True)
     for place in names:
         files = list_images(place)[: MOST // len(names)]
         if len(files) < 6:
@@ -159,10 +163,12 @@ def make_pictures(folder, split, files):
     """Pairs (the outlines of a picture, the picture), and two domains: pictures, and others as
     negatives. No picture is in both domains, so that nothing pairs.
     """
-    domains = [folder / "pairs" / f"{split}A", folder / "pairs" / f"{split}B"]
-    domains += [folder / "domains" / f"{split}A", folder / "domains" / f"{split}B"]
+    places = [folder / name / f"{split}{domain}" for name in PAIRED for domain in "AB"]
+    domains = [place.with_name(f".{place.name}") for place in places]  # until all are whole
+    for place in (*domains, *places):
+        shutil.rmtree(place, ignore_errors=True)
     for place in domains:
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True)
     for i, file in enumerate(files):
         picture = read_rgb(file)
         outlines = ImageOps.invert(picture.convert("L").filter(ImageFilter.FIND_EDGES))
@@ -171,6 +177,8 @@ def make_pictures(folder, split, files):
         picture.save(domains[1] / name)
         other = ImageOps.invert(picture) if i % 2 else picture
         other.save(domains[2 + i % 2] / name)
+    for domain, place in zip(domains, places, strict=True):  # the one that is looked for last
+        domain.rename(place)
 
 
 # ---- one paper ----
@@ -336,10 +344,20 @@ def last_line(path):
 
 
 def say(text):
-    print(f"== {text}", flush=True)
+    print(f"== {shown(text)}", flush=True)
 
 
 # ---- all of them ----
+
+
+def remembered(path, name, choices=None):
+    """The text under a name in a small file of an earlier run. Raises: UserError."""
+    try:
+        value = str(json.loads(read_text(path))[name])
+        return value if choices is None else {word: word for word in choices}[value]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = type(error).__name__
+        raise UserError(f"{path}: damaged ({reason}); delete it, or its folder") from None
 
 
 def choose_metric(folder):
@@ -348,7 +366,7 @@ def choose_metric(folder):
     """
     path = folder / "metric.json"
     if path.exists():
-        return json.loads(path.read_text())["metric"]
+        return remembered(path, "metric", NETWORKS)
     try:
         fetch(URL, SHA256)
         metric = "fid"
@@ -362,17 +380,17 @@ def choose_metric(folder):
 def make_statistics(output, metric):
     """data/real.npz, of the held-out pictures of the classes."""
     path = output / "data" / "real.npz"
-    network = {"fid": "inception", "fd_eff": "efficientnet"}[metric]
     if not path.exists():
         words = ["stats", str(output / "data" / "classes" / "val"), "-o", str(path)]
-        words = [sys.executable, "-m", "shared_metrics", *words, "--network", network]
-        subprocess.run(words, check=True, cwd=ROOT)
+        words = [sys.executable, "-m", "shared_metrics", *words, "--network", NETWORKS[metric]]
+        if subprocess.run(words, cwd=ROOT).returncode:
+            raise UserError(f"{path}: the statistics could not be made; see above")
 
 
 def check_source(output, source):
     """UserError where the folder was begun with other data: its scores would not compare."""
     path = output / "data.json"
-    known = json.loads(path.read_text())["data"] if path.exists() else source
+    known = remembered(path, "data") if path.exists() else source
     if known != source:
         raise UserError(f"--data {source}: {output} was begun with {known}; name another --output")
     save_json({"data": source}, path)

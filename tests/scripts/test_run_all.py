@@ -147,6 +147,51 @@ def test_a_users_class_folders_are_taken_small_and_divided(tmp_path, monkeypatch
         run_all.take_classes(tmp_path / "own", tmp_path / "other")
 
 
+def test_pictures_of_a_run_that_was_ended_are_made_anew(tmp_path, monkeypatch):
+    """Half of them under their final name would be taken for all."""
+    files = make_toy_data.make(tmp_path / "own", classes=1, count=4, val_count=4, size=32)
+    files = sorted(files.glob("train/*/*.png"))
+    read = run_all.read_rgb
+
+    def ended(file):
+        if file == files[2]:
+            raise KeyboardInterrupt
+        return read(file)
+
+    monkeypatch.setattr(run_all, "read_rgb", ended)
+    with pytest.raises(KeyboardInterrupt):
+        run_all.make_pictures(tmp_path, "train", files)
+    assert not (tmp_path / "domains" / "trainB").exists()
+    monkeypatch.setattr(run_all, "read_rgb", read)
+    run_all.make_pictures(tmp_path, "train", files)
+    counts = {
+        f"{place.parent.name}/{place.name}": len(list(place.iterdir()))
+        for place in sorted(tmp_path.glob("[pd]*/*"))
+    }
+    assert counts == {
+        "domains/trainA": 2,
+        "domains/trainB": 2,
+        "pairs/trainA": 4,
+        "pairs/trainB": 4,
+    }
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"metric": "x"}', "[" * 100_000])
+def test_a_damaged_file_of_an_earlier_run_is_told(content, tmp_path):
+    for name in ("metric.json", "data.json"):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match="metric.json: damaged"):
+        run_all.choose_metric(tmp_path)
+    with pytest.raises(UserError, match="data.json: damaged"):
+        run_all.check_source(tmp_path, "toy")
+
+
+def test_what_a_log_says_moves_no_cursor(tmp_path, capsys):
+    (tmp_path / "train.txt").write_text("command\n\x1b[2Jowned\x9b1m\n")
+    run_all.say(run_all.last_line(tmp_path / "train.txt"))
+    assert capsys.readouterr().out == "== \\x1b[2Jowned\\x9b1m\n"
+
+
 FOLDERS = {
     "classes/train/circle": 10,
     "classes/val/square": 2,
