@@ -24,13 +24,13 @@ class AttributeClassifier(Classifier):
         """The probability of each attribute, float32 (N, K), of uint8 images as `inputs` takes
         them.
         """
-        return F.sigmoid(self.logits(images)).numpy()
+        return F.sigmoid(paddle.to_tensor(self.logits(images))).numpy()
 
     def loss(self, images, labels):
         """Binary cross-entropy, the mean over attributes and images; labels float32 (N, K), 0 or
         1.
         """
-        logits = self.network(self.inputs(images))
+        logits = self.network(paddle.to_tensor(self.inputs(images)))
         return F.binary_cross_entropy_with_logits(logits, paddle.to_tensor(labels))
 
     def scores(self, data, batch_size):

@@ -15,6 +15,7 @@ from shared_metrics.class_folders import choose, class_files, class_names, refus
 from shared_metrics.errors import UserError
 from shared_metrics.features import EfficientNet
 from shared_metrics.images import middle_square
+from shared_metrics.inference import Runner, run_layer
 from shared_metrics.judges import training
 from shared_metrics.judges.pictures import Pictures, in_order, normalized, resized
 
@@ -75,7 +76,8 @@ class Classifier:
     """A network with what it takes to train it and to ask it.
 
     Attributes: network; imsize, the side it looks at; mean, std (3,) of RGB in [0, 1]; classes,
-        their names, or [] for ImageNet's; num_classes; info, what a record tells of it.
+        their names, or [] for ImageNet's; num_classes; info, what a record tells of it; run, how
+        the network is asked: as a layer until `fix`.
     """
 
     KIND = "classifier"  # the entry of its file that holds the weights
@@ -88,21 +90,28 @@ class Classifier:
         self.num_classes = num_classes
         self.classes = classes
         self.info = info
+        self.run = partial(run_layer, network)
         network.eval()
 
+    def fix(self):
+        """Ask the network the faster way, `inference.Runner`'s, and return self: its weights are
+        not to change any more.
+        """
+        self.run = Runner(self.network)
+        return self
+
     def inputs(self, images):
-        """What the network takes, a tensor (N, 3, imsize, imsize), of uint8 images (N, H, W, 3) or
+        """What the network takes, float32 (N, 3, imsize, imsize), of uint8 images (N, H, W, 3) or
         grey ones (N, H, W, 1).
         """
         if images.shape[3] == 1:
             images = images.repeat(3, axis=3)
         images = resized(images, self.imsize, self.imsize)
-        return paddle.to_tensor(normalized(images, self.mean, self.std))
+        return normalized(images, self.mean, self.std)
 
     def logits(self, images):
-        """What the network answers, a tensor (N, num_classes), to images as `inputs` takes them."""
-        with paddle.no_grad():
-            return self.network(self.inputs(images))
+        """What the network answers, (N, num_classes), to images as `inputs` takes them."""
+        return self.run(self.inputs(images))
 
     def predict(self, images, side=None):
         """The most probable class (N,) int64 of uint8 images, see `inputs`.
@@ -112,11 +121,12 @@ class Classifier:
         """
         if side is not None:
             images = resized(images, side, side)
-        return self.logits(images).argmax(axis=1).numpy()
+        return self.logits(images).argmax(axis=1)
 
     def loss(self, images, labels):
         """-log p(class), the mean over uint8 images with labels int64 (N,)."""
-        return F.cross_entropy(self.network(self.inputs(images)), paddle.to_tensor(labels))
+        logits = self.network(paddle.to_tensor(self.inputs(images)))
+        return F.cross_entropy(logits, paddle.to_tensor(labels))
 
     def scores(self, data, batch_size):
         """{"accuracy": share of the `Pictures` whose class is seen}."""
@@ -167,7 +177,7 @@ def load_classifier(path, model=""):
     weights.load_into(network, weights.load(path), f"classifier {model}", path)
     info = training.about_file(path, model) | {"classes": IMAGENET}
     side = IMAGENET_SIDES[model]
-    return Classifier(network, side, IMAGENET_MEAN, IMAGENET_STD, IMAGENET, [], info)
+    return Classifier(network, side, IMAGENET_MEAN, IMAGENET_STD, IMAGENET, [], info).fix()
 
 
 def load_small(judge_type, path, advice):
@@ -180,7 +190,8 @@ def load_small(judge_type, path, advice):
     info |= {"classes": len(classes), "held_out_accuracy": state["accuracy"]}
     mean = state["mean"]
     std = state["std"]
-    return judge_type(network, state["imsize"], mean, std, len(classes), classes, info)
+    judge = judge_type(network, state["imsize"], mean, std, len(classes), classes, info)
+    return judge.fix()
 
 
 def open_data(args):

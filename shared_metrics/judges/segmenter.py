@@ -10,8 +10,9 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from shared_metrics import files, weights
+from shared_metrics import fast, files, weights
 from shared_metrics.errors import UserError
+from shared_metrics.inference import Runner, run_layer
 from shared_metrics.judges import training
 from shared_metrics.judges.classifier import convolutions
 from shared_metrics.judges.exports import find_graph, open_export
@@ -48,9 +49,17 @@ class UNet(nn.Layer):
             levels.append(block(levels[-1]))
         h = levels.pop()
         for block, beside in zip(self.up, reversed(levels), strict=True):
-            h = F.interpolate(h, size=beside.shape[2:], mode="nearest")
+            h = enlarged(h, *beside.shape[2:])
             h = block(paddle.concat([h, beside], 1))
         return self.head(h)
+
+
+def enlarged(x, height, width):
+    """(N, C, h, w) -> (N, C, height, width) of the nearest pixels."""
+    _, _, h, w = x.shape
+    if (height, width) == (2 * h, 2 * w):  # Paddle's own is slow, and fails in programs of oneDNN
+        return fast.upsample(x)
+    return F.interpolate(x, size=[height, width], mode="nearest")
 
 
 class Segmenter:
@@ -185,17 +194,7 @@ def load_segmenter(path, mean=HALF, std=HALF, size=0, offset=0):
     network.eval()
     size = state["crop_size"]
     info = training.about_file(path, "UNet") | {"crop_size": size, "held_out": state["scores"]}
-    return Segmenter(ask(network), HALF, HALF, info, size, num_classes=state["num_classes"])
-
-
-def ask(network):
-    """Function float32 array -> array of a Paddle layer."""
-
-    def answer(x):
-        with paddle.no_grad():
-            return network(paddle.to_tensor(x)).numpy()
-
-    return answer
+    return Segmenter(Runner(network), HALF, HALF, info, size, num_classes=state["num_classes"])
 
 
 def train(args):
@@ -217,7 +216,7 @@ def train(args):
     held_out = Pairs(args.val_path or args.data_path, "val", **settings)
     held_out.palette = data.palette or held_out.palette
     network = UNet(args.label_nc, args.width)
-    judge = Segmenter(ask(network), HALF, HALF, info={})
+    judge = Segmenter(partial(run_layer, network), HALF, HALF, info={})
     for line in {*data.doubts(), *held_out.doubts()}:
         print(f"warning: {line}")
 

@@ -100,7 +100,7 @@ def test_trained_from_the_command_line_it_knows_each_attribute(tmp_path):
     assert shares.tolist() == pytest.approx([accuracy["Lower"], accuracy["Red"]])
     columns = [int(path.stem) for path in held_out.items]
     assert np.array_equal(held_out.labels, values[columns][:, ::-1])
-    logits = judge.logits(images).numpy()
+    logits = judge.logits(images)
     assert np.allclose(probabilities, 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
