@@ -155,15 +155,15 @@ def load_generator(state, args, path):
     return generator, kind
 
 
-def draw(generator, noise, labels, path):
-    """uint8 images (N, S, S, 3) of noise (N, nz), the class's one-hot over its first entries."""
-    import paddle
+def draw(run, noise, labels, path):
+    """uint8 images (N, S, S, 3) of noise (N, nz), the class's one-hot over its first entries.
 
+    Args: run, `inference.Runner` of the generator.
+    """
     from model import with_labels
 
-    z = with_labels(noise, labels, generator.arch.num_classes)
-    with paddle.no_grad():
-        return testing.pixels(generator(paddle.to_tensor(z)).numpy(), path)
+    z = with_labels(noise, labels, run.network.arch.num_classes)
+    return testing.pixels(run(z), path)
 
 
 def check_pictures(data):
@@ -187,6 +187,7 @@ def main(argv=None):
         show_nearest,
         show_samples,
     )
+    from shared_metrics.inference import Runner
 
     own, metrics = testing.chosen_metrics(args, METRICS)
     path = args.pretrained_model
@@ -204,6 +205,7 @@ def main(argv=None):
     )
     counts = data.counts if data is not None and args.labels == "data" else None
     seeds, labels = testing.choose_labels(args, classes.number, classes.names, counts)
+    run = Runner(generator, pixels=len(seeds) * arch.imsize**2)
     measures = Measures(args, own, arch, data, classes, labels)
     real = None if data is None else open_source(data.pictures(), len(data), name=args.real)
     scores = testing.open_scores(args, metrics, len(seeds), data=real)
@@ -211,7 +213,7 @@ def main(argv=None):
         check_pictures(data)
 
     def picture(noise, labels):
-        return draw(generator, noise, labels, path)
+        return draw(run, noise, labels, path)
 
     gallery = testing.Gallery(most=min(100, max(1, 10_000 // classes.number)))
     with output:

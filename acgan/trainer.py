@@ -13,6 +13,7 @@ from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_names
 from shared_metrics.images import grid, save_png, to_uint8
+from shared_metrics.inference import Runner
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, start_from
@@ -216,17 +217,20 @@ class Trainer:
             notes=notes,
         )
 
-    def generate(self, noise, y):
+    def runner(self, number=0):
+        """`Runner` of the averaged G, or of G without --ema_decay, for so many images."""
+        network = self.G if self.G_ema is None else self.G_ema
+        return Runner(network, pixels=number * self.arch.imsize**2)
+
+    def generate(self, noise, y, run=None):
         """Images uint8 (N, S, S, 3) of the averaged G, or of G without --ema_decay, in eval mode.
 
-        noise (N, nz) float32, y (N,) integers.
+        noise (N, nz) float32, y (N,) integers. run: `runner`'s, for many of them.
         """
-        network = self.G if self.G_ema is None else self.G_ema
-        network.eval()
-        z = paddle.to_tensor(with_labels(noise, y, self.arch.num_classes))
-        with paddle.no_grad():
-            images = to_uint8(network(z).numpy())
-        network.train()
+        run = run or self.runner()
+        run.network.eval()
+        images = to_uint8(run(with_labels(noise, y, self.arch.num_classes)))
+        run.network.train()
         return images
 
     def show_real(self):
@@ -300,10 +304,11 @@ class Trainer:
         """Batches of uint8 images, the same latents and uniform labels at every evaluation."""
         a = self.args
         rng = self._rng("evaluate")
+        run = self.runner(a.eval_samples)
         for start in range(0, a.eval_samples, a.batch_size):
             n = min(a.batch_size, a.eval_samples - start)
             noise = rng.standard_normal((n, self.arch.nz), dtype=np.float32)
-            yield self.generate(noise, rng.integers(self.arch.num_classes, size=n))
+            yield self.generate(noise, rng.integers(self.arch.num_classes, size=n), run)
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state`: of G, D or both.

@@ -162,15 +162,6 @@ def set_bn_stats(generator, mode, arch, batches, batch_size):
     generator.eval()
 
 
-def draw(generator, z, labels, path):
-    """uint8 images (n, H, W, 3) of latents z (n, z_dim) and labels (n,)."""
-    import paddle
-
-    with paddle.no_grad():
-        x = generator(paddle.to_tensor(z), paddle.to_tensor(labels)).numpy()
-    return testing.pixels(x, path)
-
-
 def choose_images(args, num_classes, names):
     """(class names, seeds, labels) of the images to draw; no names where nothing tells them."""
     data = None
@@ -206,6 +197,7 @@ def main(argv=None):
     args = parse_args(argv)
     testing.begin(args)
     from convert import read_weights
+    from shared_metrics.inference import Runner
 
     output = testing.Output(args, data=[args.real, args.test_data_path])
     own, metrics = testing.chosen_metrics(args, METRICS)
@@ -214,6 +206,7 @@ def main(argv=None):
     arch = generator.arch
     classes = state.get("classes", [])
     classes, seeds, labels = choose_images(args, arch.num_classes, classes)
+    run = Runner(generator, pixels=len(seeds) * arch.imsize**2)
     crops = partial(center_crops, imsize=arch.imsize)  # real images as in training
     accuracy = open_class_accuracy(args, own, arch, classes, len(seeds))
     scores = testing.open_scores(args, metrics, len(seeds), pictures=crops, known=classes)
@@ -222,7 +215,7 @@ def main(argv=None):
         return classes[label] if classes else str(label)
 
     def picture(z, labels):
-        return draw(generator, z, labels, args.pretrained_model)
+        return testing.pixels(run(z, labels), args.pretrained_model)
 
     set_bn_stats(generator, args.bn_stats, arch, args.standing_batches, args.batch_size)
     gallery = testing.Gallery()

@@ -10,6 +10,7 @@ import paddle.nn.functional as F
 from shared_metrics import films, process
 from shared_metrics.errors import UserError
 from shared_metrics.images import grid, read_rgb, to_uint8
+from shared_metrics.inference import Runner
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, start_from
@@ -252,16 +253,20 @@ class Trainer:
         how = {"drop_last": not a.dont_drop_last, "per_iteration": a.d_steps_per_iter}
         return Epochs(len(self.data), a.batch_size, process.world_size(), **how)
 
-    def generate(self, z, y):
+    def runner(self, number=0):
+        """`Runner` of the averaged G, or of G where there is none, for so many images."""
+        network = self.G if self.G_ema is None else self.G_ema
+        return Runner(network, pixels=number * self.arch.imsize**2)
+
+    def generate(self, z, y, run=None):
         """Images uint8 (N, H, W, 3) of the averaged G, or of G where there is none, in eval mode.
 
-        z (N, z_dim) float32, y (N,) integers: arrays.
+        z (N, z_dim) float32, y (N,) integers: arrays. run: `runner`'s, for many of them.
         """
-        network = self.G if self.G_ema is None else self.G_ema
-        network.eval()
-        with paddle.no_grad():
-            images = to_uint8(network(paddle.to_tensor(z), paddle.to_tensor(y)).numpy())
-        network.train()
+        run = run or self.runner()
+        run.network.eval()
+        images = to_uint8(run(z, y))
+        run.network.train()
         return images
 
     def sample_grid(self):
@@ -276,10 +281,11 @@ class Trainer:
         """Batches of uint8 images, the same latents and uniform labels at every evaluation."""
         a = self.args
         rng = self._rng("evaluate")
+        run = self.runner(a.eval_samples)
         for start in range(0, a.eval_samples, a.batch_size):
             n = min(a.batch_size, a.eval_samples - start)
             z = rng.standard_normal((n, a.z_dim), dtype=np.float32)
-            yield self.generate(z, rng.integers(self.arch.num_classes, size=n))
+            yield self.generate(z, rng.integers(self.arch.num_classes, size=n), run)
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state`: G, and D where the file has it.

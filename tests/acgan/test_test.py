@@ -11,6 +11,7 @@ from PIL import Image
 from shared_metrics import weights
 from shared_metrics.errors import UserError
 from shared_metrics.images import save_png
+from shared_metrics.inference import Runner
 from shared_metrics.runs import checkpoint
 from shared_metrics.scores import inception_score
 from shared_metrics.testing import latents
@@ -424,8 +425,8 @@ def test_batch_statistics_depend_on_the_batch(acgan, tmp_path):
         args = acgan.test.parse_args(["--no_ema", "--bn_stats", mode])
         G, _ = acgan.test.load_generator(weights.load(path), args, path)
         alone, beside = (
-            acgan.test.draw(G, noise[:2], labels[:2], path),
-            acgan.test.draw(G, noise, labels, path)[:2],
+            acgan.test.draw(Runner(G), noise[:2], labels[:2], path),
+            acgan.test.draw(Runner(G), noise, labels, path)[:2],
         )
         assert np.array_equal(alone, beside) == same
 

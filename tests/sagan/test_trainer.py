@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
+from shared_metrics import inference
 from shared_metrics.errors import UserError
 from shared_metrics.runs import checkpoint
 
@@ -398,6 +399,23 @@ def test_samples_come_from_the_average_in_eval_mode_and_leave_training_as_it_was
     for p in (trainer.G_ema.bn.weight, trainer.G_ema.bn.bias, trainer.G_ema.snconv2d1.bias):
         p.set_value(paddle.zeros(p.shape))
     assert (trainer.generate(z, y) == 128).all()  # tanh(0): G_ema drew them
+
+
+def test_an_evaluation_by_a_program_leaves_training_as_it_was(sagan, tmp_path, monkeypatch):
+    trainer = make(sagan, tmp_path, eval_samples=10, batch_size=4)
+    trainer.g_update(batch()[1], 0, np.random.default_rng(0))
+    state = {n: v.numpy().copy() for n, v in trainer.G.state_dict().items()}
+    layers = list(trainer.fakes())
+    made = []
+    own = inference.program
+    monkeypatch.setattr(inference, "PIXELS", 10 * 32**2)
+    monkeypatch.setattr(inference, "program", lambda *how: made.append(own(*how)) or made[0])
+    programs = list(trainer.fakes())
+    assert len(made) == 1 and [len(images) for images in programs] == [4, 4, 2]
+    assert np.abs(np.concatenate(programs) - np.concatenate(layers).astype(int)).max() <= 1
+    assert trainer.G.training
+    assert all(np.array_equal(v.numpy(), state[n]) for n, v in trainer.G.state_dict().items())
+    trainer.g_update(batch()[1], 1, np.random.default_rng(1))
 
 
 @pytest.mark.parametrize(
