@@ -53,6 +53,21 @@ def upsample(x, scale_factor=2):
     return x.reshape([-1, 1, W, 1]).tile([1, k, 1, k]).reshape([-1, C, k * H, k * W])
 
 
+def conv2d_of_upsampled(x, weight, bias=None):
+    """`conv2d(upsample(x), weight, bias, padding=k // 2)`, k odd: -> (N, O, 2H, 2W).
+
+    Four of a pixel's k x k neighbours are equal at a time. In a program (`inference`, exports) it
+    is therefore a transposed convolution of stride 2 with kernels of k + 1, sums of the weight's:
+    for k = 3, 4 multiplications in place of 9.
+    """
+    k = weight.shape[2]
+    if paddle.in_dynamic_mode():
+        return conv2d(upsample(x), weight, bias, padding=k // 2)
+    turned = weight.transpose([1, 0, 2, 3]).flip([2, 3])  # (C, O, k, k)
+    shifted = [F.pad(turned, [a, 1 - a, b, 1 - b]) for a in (0, 1) for b in (0, 1)]
+    return F.conv2d_transpose(x, sum(shifted), bias, stride=2, padding=k // 2)
+
+
 def softmax(x, axis=-1):
     """`F.softmax`, of operations that Paddle differentiates twice; its own it does once only."""
     p = F.sigmoid(x - x.max(axis, keepdim=True).detach())

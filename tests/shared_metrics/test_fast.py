@@ -53,6 +53,35 @@ def test_conv2d(fast, stride, padding, side, bias):
     )
 
 
+@pytest.mark.parametrize("side", [1, 3, 5])
+@pytest.mark.parametrize("bias", [True, False])
+def test_conv2d_of_upsampled_as_a_layer_and_as_a_program(fast, side, bias):
+    import paddle
+    import paddle.nn.functional as F
+
+    from shared_metrics import inference
+
+    class Upsampled(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.weight = self.create_parameter([4, 3, side, side])
+            self.bias = self.create_parameter([4]) if bias else None
+
+        def forward(self, x):
+            return fast.conv2d_of_upsampled(x, self.weight, self.bias)
+
+    network = Upsampled()
+    network.eval()
+    if bias:
+        network.bias.set_value(np.arange(4, dtype=np.float32))
+    x = RNG(0).standard_normal((2, 3, 5, 6), dtype=np.float32)
+    large = F.upsample(paddle.to_tensor(x), scale_factor=2, mode="nearest")
+    expected = F.conv2d(large, network.weight, network.bias, padding=side // 2).numpy()
+    atol = 1e-6 * np.abs(expected).max()
+    np.testing.assert_allclose(inference.run_layer(network, x), expected, atol=atol)
+    np.testing.assert_allclose(inference.program(network, [x])(x), expected, atol=atol)
+
+
 @pytest.mark.parametrize(
     "stride, padding, output_padding, side", [(1, 0, 0, 4), (2, 1, 0, 4), (2, 1, 1, 3)]
 )
