@@ -287,6 +287,9 @@ def main(argv=None):
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for every request
     app = create_app(painter, painter.names(args.class_names), args.host in LOCAL)
     server = open_server(args.host, args.port, app)
+    painter.expect(float("inf"))
+    blank = np.zeros((1, *painter.arch.size), np.int64)
+    painter.paint(blank, z=latent("0", painter.arch))  # what takes seconds, before anybody waits
     shown = f"[{args.host}]" if ":" in args.host else args.host
     print(f"open http://{shown}:{server.server_port} in a browser; Ctrl-C ends", flush=True)
     if args.host not in LOCAL:

@@ -199,7 +199,8 @@ def simam(x, lam):
     with paddle.amp.auto_cast(enable=False):
         # (N C, HW): Paddle's CPU broadcasts this form faster
         h = x.astype("float32").reshape([-1, H * W])
-        d = (h - h.mean(1, keepdim=True)).square()
+        # not `mean`, of which Paddle prints a line where it makes a program
+        d = (h - h.sum(1, keepdim=True) / (H * W)).square()
         v = d.sum(1, keepdim=True) / max(H * W - 1, 1)
         h = h * F.sigmoid(d / (4.0 * (v + lam)) + 0.5)
         return h.reshape([-1, C, H, W]).astype(x.dtype)

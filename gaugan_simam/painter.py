@@ -15,6 +15,7 @@ from shared_metrics import testing, weights
 from shared_metrics.errors import UserError
 from shared_metrics.files import read_text, shown
 from shared_metrics.images import read_rgb
+from shared_metrics.inference import Runner
 from shared_metrics.label_maps import resize_ids
 
 UNKNOWN = "unknown"
@@ -61,6 +62,12 @@ class Painter:
             partial(Generator, self.arch), arrays, what="generator", source=path
         )
         testing.set_bn_stats(self.generator, bn_stats)
+        self.run = Runner(self.generator)
+
+    def expect(self, number):
+        """Make ready for so many pictures in all, or infinitely many."""
+        height, width = self.arch.size
+        self.run.pixels = number * height * width
 
     def paint(self, labels, instances=None, z=None):
         """uint8 pictures (N, *arch.size, 3) of label maps, int64 (N, H, W) in [0, arch.nc), of any
@@ -71,10 +78,8 @@ class Painter:
         Raises: UserError where the network's answer is NaN.
         """
         maps = [ids if ids is None else self._resized(ids) for ids in (labels, instances)]
-        with paddle.no_grad():
-            seg = semantics(*maps, self.arch)
-            images = self.generator(seg, None if z is None else paddle.to_tensor(z)).numpy()
-        return testing.pixels(images, self.path)
+        seg = semantics(*maps, self.arch)
+        return testing.pixels(self.run(seg) if z is None else self.run(seg, z), self.path)
 
     def _resized(self, ids):
         height, width = self.arch.size

@@ -161,6 +161,7 @@ def main(argv=None):
 
     painter = load_painter(args)
     arch = painter.arch
+    painter.expect(len(pairs))
     latents = choose_latents(args, painter, len(pairs))
     folders = {"--output_path": args.output_path} if Path(args.semantic_label_path).is_dir() else {}
     with lock_folders(folders), ThreadPoolExecutor(args.num_workers) as pool:

@@ -105,6 +105,7 @@ def main(argv=None):
     own, metrics = testing.chosen_metrics(args, METRICS)
     data = open_pairs(args, painter.arch, state.get("args", {}))
     names, output = open_output(args, data)
+    painter.expect(len(data))
     latents = predict.choose_latents(args, painter, len(data))
     measures = Measures(args, own, painter.arch)
     real = None

@@ -12,6 +12,7 @@ import paddle.nn.functional as F
 from model import semantics
 from shared_metrics import process
 from shared_metrics.images import grid, to_uint8
+from shared_metrics.inference import Runner
 from shared_metrics.runs.ema import ema_update
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.loader import Batches
@@ -285,19 +286,23 @@ class Trainer:
             notes=notes,
         )
 
-    def generate(self, labels, instances, noise):
+    def runner(self, number=0):
+        """`Runner` of the averaged G, or of G without --ema_decay, for so many images."""
+        network = self.G if self.G_ema is None else self.G_ema
+        height, width = self.arch.size
+        return Runner(network, pixels=number * height * width)
+
+    def generate(self, labels, instances, noise, run=None):
         """Images uint8 (N, H, W, 3) of the averaged G, or of G without --ema_decay, in eval mode.
 
         labels, instances (N, H, W) int64; noise (N, z_dim) float32, the latents with use_vae, else
-        of no effect.
+        of no effect. run: `runner`'s, for many of them.
         """
-        network = self.G if self.G_ema is None else self.G_ema
-        network.eval()
-        with paddle.no_grad():
-            seg = semantics(labels, instances, self.arch)
-            z = paddle.to_tensor(noise) if self.arch.use_vae else None
-            images = to_uint8(network(seg, z).numpy())
-        network.train()
+        run = run or self.runner()
+        run.network.eval()
+        seg = semantics(labels, instances, self.arch)
+        images = to_uint8(run(seg, noise) if self.arch.use_vae else run(seg))
+        run.network.train()
         return images
 
     def sample_sheet(self):
@@ -314,11 +319,12 @@ class Trainer:
         """Batches of uint8 images, the same maps and latents at every evaluation."""
         number = self._eval_samples()
         size = self.args.batch_size
+        run = self.runner(number)
         with self._held_out(size, workers=self.args.num_workers) as batches:
             for start in range(0, number, size):
                 n = min(size, number - start)
                 labels, instances, _ = next(batches)
-                yield self.generate(labels[:n], instances[:n], self._latents(start, n))
+                yield self.generate(labels[:n], instances[:n], self._latents(start, n), run)
 
     def _eval_samples(self):
         return min(self.args.eval_samples, len(self.held_out))

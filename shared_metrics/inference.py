@@ -20,13 +20,13 @@ from shared_metrics.process import threads_per_rank, usable_cores
 
 # What must pass through a network to be worth a program: 1024 pictures of 32 px, 16 of 256 px.
 PIXELS = 2**20
-LIMIT = 1e-5  # how much a program's numbers may differ from the layer's, of the largest
+LIMIT = 1e-5  # how much a program's numbers may differ from the layer's, of the largest or of 1
 # What Paddle raises for a network that it cannot trace or run as a program.
 FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, OSError)
 
 
 class Runner:
-    """Function: a network's inputs, arrays (N, ...) -> its output, an array (N, ...).
+    """Function: a network's inputs, arrays or tensors (N, ...) -> its output, an array (N, ...).
 
     The program has spectral norm folded into its weights, keeps the weights that it was made of,
     and gives the layer's numbers to LIMIT. The network is left as it is, and so is Paddle's random
@@ -37,23 +37,23 @@ class Runner:
     the program's; and for good where a program cannot be made or differs on the first picture. So
     the choice depends on the network and what it is asked, never on time.
 
-    Args: pixels, of all pictures to come, where that is known; infinite: a program at once.
-    Attributes: program, a function of the same kind; None until there is one.
+    Attributes: pixels, of all pictures to come, where that is known, infinite for a program at
+        once; program, a function of arrays, None until there is one.
     """
 
     def __init__(self, network, pixels=0):
         self.network = network
         self.program = None
-        self._pixels = pixels
+        self.pixels = pixels
         self._passed = 0  # pixels that the layer has drawn or judged
         self._shapes = None  # of the inputs that a program was tried for
 
     def __call__(self, *inputs):
-        inputs = [np.ascontiguousarray(x) for x in inputs]
-        shapes = [(x.shape[1:], x.dtype) for x in inputs]
         if _in_training(self.network) or paddle.get_device() != "cpu":
             return run_layer(self.network, *inputs)
-        due = max(self._pixels, self._passed + _pixels(inputs)) >= PIXELS
+        inputs = [np.ascontiguousarray(x) for x in inputs]
+        shapes = [(x.shape[1:], x.dtype) for x in inputs]
+        due = max(self.pixels, self._passed + _pixels(inputs)) >= PIXELS
         if due and self._shapes is None and len(inputs[0]):
             self._shapes = shapes
             self.program = checked_program(self.network, inputs)
@@ -65,9 +65,10 @@ class Runner:
 
 
 def run_layer(network, *inputs):
-    """The network's output, an array, for inputs that are arrays, without gradients."""
+    """The network's output, an array, for inputs that are arrays or tensors; no gradients."""
+    tensors = [x if isinstance(x, paddle.Tensor) else paddle.to_tensor(x) for x in inputs]
     with paddle.no_grad():
-        return network(*map(paddle.to_tensor, inputs)).numpy()
+        return network(*tensors).numpy()
 
 
 def checked_program(network, inputs):
@@ -75,8 +76,8 @@ def checked_program(network, inputs):
     inputs than the network itself.
     """
     first = [x[:1] for x in inputs]
-    expected = run_layer(network, *first)
     random = paddle.get_rng_state()
+    expected = run_layer(network, *first)
     try:
         run = program(network, inputs)
         difference = np.abs(run(*first) - expected).max()
@@ -84,7 +85,7 @@ def checked_program(network, inputs):
         return None
     finally:
         paddle.set_rng_state(random)
-    return run if difference <= LIMIT * np.abs(expected).max() else None  # None for NaN
+    return run if difference <= LIMIT * max(1.0, np.abs(expected).max()) else None  # None for NaN
 
 
 def program(network, inputs):
