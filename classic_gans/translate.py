@@ -32,6 +32,7 @@ from shared_metrics.files import file_names
 from shared_metrics.flags import PX, truth
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, list_images, read_rgb, save_png, to_uint8
+from shared_metrics.inference import Runner
 
 WORDS = {"--n_samples": "--batch_size"}
 NEEDS = dict.fromkeys(("dataset_dir", "test_list"), "input no")
@@ -212,13 +213,15 @@ class Translator:
     def __init__(self, networks, arch, direction, mode, seed, cycle, path):
         self.source = direction[0]
         self.target = direction[-1]
-        self.there = networks.get("generator") or networks.get(f"generator_{self.source}")
-        self.back = networks.get(f"generator_{self.target}") if cycle else None
-        if self.there is None:
+        there = networks.get("generator") or networks.get(f"generator_{self.source}")
+        back = networks.get(f"generator_{self.target}") if cycle else None
+        if there is None:
             raise UserError(
                 f"{path}: holds no generator_{self.source}, which --direction {direction} takes; "
                 "give the other direction, or its file"
             )
+        self.there = Runner(there)
+        self.back = None if back is None else Runner(back)
         swapped = "generator" not in networks and self.source == "B"
         self.channels = arch.output_nc if swapped else arch.input_nc
         self.multiple = arch.multiple
@@ -238,14 +241,14 @@ class Translator:
             results[f"cyc{self.source}"] = self.draw(self.back, y, index)
         return {kind: rgb(testing.pixels(z, self.path)) for kind, z in results.items()}
 
-    def draw(self, network, x, index):
-        """What a network draws of pictures. Sides that it cannot take are mirrored at their ends,
-        and cut again.
+    def draw(self, run, x, index):
+        """What the `Runner` of a network draws of pictures. Sides that it cannot take are mirrored
+        at their ends, and cut again.
         """
         _, _, H, W = x.shape
         edges = ((0, 0), (0, 0), (0, self._missing(H)), (0, self._missing(W)))
         x = np.pad(x, edges, mode="reflect")
-        return translation.draw(network, x, self.mode, self.seed, index)[:, :, :H, :W]
+        return translation.draw(run, x, self.mode, self.seed, index)[:, :, :H, :W]
 
     def _missing(self, side):
         return max(-(-side // self.multiple) * self.multiple, LEAST) - side
@@ -417,7 +420,7 @@ def run(args, state, room):
         own["scores"] |= readings.result()
         own |= {"classifier": readings.judge.info, "wnids": args.wnids.split(",")}
     record = testing.make_record(
-        args, state, translator.there, "raw", room.RECIPES, scores.result(), own
+        args, state, translator.there.network, "raw", room.RECIPES, scores.result(), own
     )
     record["samples"] |= {"seed": args.seed, "direction": direction, "mode": translator.mode}
     record["samples"]["files"] = f"images/fake{translator.target}_*"

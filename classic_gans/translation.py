@@ -125,11 +125,12 @@ def shown(network, mode):
         network.train() if training else network.eval()
 
 
-def draw(network, x, mode, seed, index):
+def draw(run, x, mode, seed, index):
     """What a network draws of pictures, both arrays.
 
-    Args: seed, index, of the first picture in its data set: they fix the dropout.
+    Args: run, `inference.Runner` of the network; seed, index, of the first picture in its data set:
+        they fix the dropout.
     """
     paddle.seed(int(process.rng(seed, "dropout", index).integers(2**31)))
-    with shown(network, mode), paddle.no_grad():
-        return network(paddle.to_tensor(x)).numpy()
+    with shown(run.network, mode):
+        return run(x)

@@ -13,6 +13,7 @@ from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import IMAGES, amount, truth
 from shared_metrics.images import grid, to_uint8
+from shared_metrics.inference import Runner
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, start_from
 from shared_metrics.runs.update import Update
@@ -282,9 +283,9 @@ class Trainer:
         """(index, (A, B)) of pictures to show."""
         return readable(self.held_out, indices, self.args.skip_bad_images)
 
-    def draw(self, network, x, index):
-        """What a generator draws of x (1, C, S, S), an array, as test.py draws it: the same."""
-        return translation.draw(network, x, self.mode, 0, index)
+    def draw(self, run, x, index):
+        """What the `Runner` of a generator draws of x (1, C, S, S), an array, as test.py does."""
+        return translation.draw(run, x, self.mode, 0, index)
 
     def sheet(self):
         """A row for some pictures of A, and of B beside: itself, translated, translated back, and
@@ -292,8 +293,10 @@ class Trainer:
         """
         alike = self.arch.input_nc == self.arch.output_nc  # only then there is an identity
         cells = []
+        to_b = Runner(self.G_A)
+        to_a = Runner(self.G_B)
         for index, (a, b) in self.shown(translation.some(len(self.held_out))):
-            for x, there, back in ((a, self.G_A, self.G_B), (b, self.G_B, self.G_A)):
+            for x, there, back in ((a, to_b, to_a), (b, to_a, to_b)):
                 fake = self.draw(there, x[None], index)
                 cells += [x[None], fake, self.draw(back, fake, index)]
                 if alike:
@@ -304,8 +307,9 @@ class Trainer:
 
     def fakes(self, number):
         """The first `number` pictures of A translated, one by one."""
+        run = Runner(self.G_A, pixels=number * self.args.crop_size**2)
         for index, (a, _) in self.shown(range(number)):
-            yield rgb(to_uint8(self.draw(self.G_A, a[None], index)))
+            yield rgb(to_uint8(self.draw(run, a[None], index)))
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state` (convert.read_weights), of any networks.

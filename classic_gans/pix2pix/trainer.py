@@ -13,6 +13,7 @@ from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import amount
 from shared_metrics.images import grid, to_uint8
+from shared_metrics.inference import Runner
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, start_from
 from shared_metrics.runs.update import Update
@@ -211,9 +212,10 @@ class Trainer:
 
     def drawn(self, indices):
         """(A, B' = G(A), B) of pairs to show, uint8 (1, S, S, 3) each, B' as test.py draws it."""
+        run = Runner(self.G, pixels=len(indices) * self.args.crop_size**2)
         skip_bad = self.args.skip_bad_images
         for index, (a, b) in readable(self.held_out, indices, skip_bad):
-            fake = translation.draw(self.G, a[None], self.mode, 0, index)
+            fake = translation.draw(run, a[None], self.mode, 0, index)
             yield [rgb(to_uint8(x)) for x in (a[None], fake, b[None])]
 
     def sheet(self):

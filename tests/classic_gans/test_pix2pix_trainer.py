@@ -9,6 +9,7 @@ import paddle.nn.functional as F
 import pytest
 
 from shared_metrics.errors import UserError
+from shared_metrics.inference import Runner
 from tests.classic_gans.trainers import (
     Pictures,
     adam,
@@ -240,7 +241,7 @@ def test_modes_of_showing(make):
 
     def drawn(norm, dropout, index=0):
         mode = {"norm": norm, "dropout": dropout}
-        return translation.draw(trainer.G, a[None], mode, 0, index)
+        return translation.draw(Runner(trainer.G), a[None], mode, 0, index)
 
     plain = drawn("batch", False)
     assert np.array_equal(plain, drawn("batch", False, index=1))
