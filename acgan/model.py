@@ -96,6 +96,13 @@ class Architecture(PlainFields):
         return rows
 
 
+def pixels(arch, number):
+    """Of so many of G's images, for `inference.Runner`; 0 at 32 px, where a program gains nothing
+    over these few channels.
+    """
+    return number * arch.imsize**2 if arch.imsize > 32 else 0
+
+
 def with_labels(noise, labels, num_classes):
     """z (N, nz): `noise` (N, nz), its first `num_classes` columns the one-hot of `labels` (N,).
 

@@ -187,6 +187,7 @@ def main(argv=None):
         show_nearest,
         show_samples,
     )
+    from model import pixels
     from shared_metrics.inference import Runner
 
     own, metrics = testing.chosen_metrics(args, METRICS)
@@ -205,7 +206,7 @@ def main(argv=None):
     )
     counts = data.counts if data is not None and args.labels == "data" else None
     seeds, labels = testing.choose_labels(args, classes.number, classes.names, counts)
-    run = Runner(generator, pixels=len(seeds) * arch.imsize**2)
+    run = Runner(generator, pixels(arch, len(seeds)))
     measures = Measures(args, own, arch, data, classes, labels)
     real = None if data is None else open_source(data.pictures(), len(data), name=args.real)
     scores = testing.open_scores(args, metrics, len(seeds), data=real)

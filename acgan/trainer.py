@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from model import with_labels
+from model import pixels, with_labels
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.files import file_names
@@ -220,7 +220,7 @@ class Trainer:
     def runner(self, number=0):
         """`Runner` of the averaged G, or of G without --ema_decay, for so many images."""
         network = self.G if self.G_ema is None else self.G_ema
-        return Runner(network, pixels=number * self.arch.imsize**2)
+        return Runner(network, pixels(self.arch, number))
 
     def generate(self, noise, y, run=None):
         """Images uint8 (N, S, S, 3) of the averaged G, or of G without --ema_decay, in eval mode.

@@ -32,16 +32,16 @@ class Runner:
     and gives the layer's numbers to LIMIT. The network is left as it is, and so is Paddle's random
     state.
 
-    The layer runs on GPU; until `PIXELS` have passed or are known to come; while any part of the
-    network is in training mode (statistics of the batch, dropout); for inputs of other shapes than
-    the program's; and for good where a program cannot be made or differs on the first picture. So
-    the choice depends on the network and what it is asked, never on time.
+    The layer runs on GPU; where fewer than `PIXELS` are to come, or as long as fewer have passed;
+    while any part of the network is in training mode (statistics of the batch, dropout); for inputs
+    of other shapes than the program's; and for good where a program cannot be made or differs on
+    the first picture. So the choice depends on the network and what it is asked, never on time.
 
-    Attributes: pixels, of all pictures to come, where that is known, infinite for a program at
-        once; program, a function of arrays, None until there is one.
+    Attributes: pixels, of all pictures to come (0: the layer always; infinite: a program at once),
+        None where that is not known; program, a function of arrays, None until there is one.
     """
 
-    def __init__(self, network, pixels=0):
+    def __init__(self, network, pixels=None):
         self.network = network
         self.program = None
         self.pixels = pixels
@@ -53,7 +53,8 @@ class Runner:
             return run_layer(self.network, *inputs)
         inputs = [np.ascontiguousarray(x) for x in inputs]
         shapes = [(x.shape[1:], x.dtype) for x in inputs]
-        due = max(self.pixels, self._passed + _pixels(inputs)) >= PIXELS
+        passed = self._passed + _pixels(inputs)
+        due = (passed if self.pixels is None else self.pixels) >= PIXELS
         if due and self._shapes is None and len(inputs[0]):
             self._shapes = shapes
             self.program = checked_program(self.network, inputs)
@@ -109,7 +110,7 @@ def program(network, inputs):
         config.enable_mkldnn()
         config.set_cpu_math_library_num_threads(_threads())
         predictor = paddle.inference.create_predictor(config)
-    sources = [predictor.get_input_handle(name) for name in predictor.get_input_names()]
+    sources = [predictor.get_input_handle(spec.name) for spec in specs]
     target = predictor.get_output_handle(predictor.get_output_names()[0])
 
     def run(*arrays):

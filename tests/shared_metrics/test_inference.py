@@ -78,11 +78,12 @@ def test_a_program_is_made_once_enough_pixels_have_passed(network, monkeypatch):
     assert np.array_equal(runner(pictures(1)), first)
 
 
-def test_a_program_is_made_at_once_where_enough_pixels_will_come(network):
-    few = Runner(network, pixels=inference.PIXELS - 1)
-    many = Runner(network, pixels=inference.PIXELS)
+def test_a_program_is_made_at_once_where_enough_pixels_will_come(network, monkeypatch):
+    monkeypatch.setattr(inference, "PIXELS", 5 * 64)
+    few = Runner(network, pixels=5 * 64 - 1)
+    many = Runner(network, pixels=5 * 64)
     for runner in (few, many):
-        runner(pictures(1))
+        runner(pictures(6))
     assert few.program is None and many.program is not None
 
 
