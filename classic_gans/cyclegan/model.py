@@ -244,7 +244,7 @@ def pixels(arch, inputs):
 
 
 def reflect(width):
-    return nn.Pad2D(width, mode="reflect")
+    return fast.ReflectionPad2D(width)
 
 
 def norm(C, arch):

@@ -230,7 +230,7 @@ def pixels(arch):
 
 
 def reflect(width):
-    return nn.Pad2D(width, mode="reflect")
+    return fast.ReflectionPad2D(width)
 
 
 def norm(C, arch):

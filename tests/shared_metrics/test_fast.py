@@ -53,6 +53,14 @@ def test_conv2d(fast, stride, padding, side, bias):
     )
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_reflection_pad(fast, width):
+    from paddle import nn
+
+    x = RNG(0).standard_normal((2, 3, 5, 4))
+    assert_equal(fast.ReflectionPad2D(width), nn.Pad2D(width, mode="reflect"), x)
+
+
 @pytest.mark.parametrize("side", [1, 3, 5])
 @pytest.mark.parametrize("bias", [True, False])
 def test_conv2d_of_upsampled_as_a_layer_and_as_a_program(fast, side, bias):
