@@ -1,6 +1,7 @@
 """Hostile files: refused by name, nothing runs, and no small file fills the memory."""
 
 import argparse
+import io
 import os
 import pickle
 import random
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from shared_metrics import weights
+from shared_metrics.unpickle import Budget, Unpickler
 from tests.conftest import ROOT
 from tests.shared_metrics.handmade import (
     assert_same,
@@ -177,3 +179,13 @@ def test_many_small_objects_are_no_bomb(tmp_path):
     content = {"pairs": [(i, i + 1) for i in range(30_000)], "log": [{"i": i} for i in range(9000)]}
     (tmp_path / "x.pth").write_bytes(pickle.dumps(content))
     assert weights.load(tmp_path / "x.pth") == content
+
+
+def test_a_list_that_becomes_a_set_is_charged_as_one():
+    """Each copy takes a set's memory, eight times that of a list."""
+    thousand = b"](" + b"".join(b"M" + struct.pack("<H", i) for i in range(1000)) + b"eq\x00"
+    budget = Budget(2**20)
+    before = budget.left
+    data = b"\x80\x02" + thousand + b"cbuiltins\nset\nh\x00\x85R."
+    assert Unpickler(io.BytesIO(data), budget).load() == set(range(1000))
+    assert before - budget.left > 60_000
