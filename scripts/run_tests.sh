@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Set up .venv where needed, check format and lint, run the tests.
 #
-#   bash scripts/run_tests.sh [--paddle VERSION] [-- PYTEST_ARGUMENT...]
+#   bash scripts/run_tests.sh [--paddle VERSION] [--slow] [-- PYTEST_ARGUMENT...]
 #
 #   --paddle 2.6.2    test with that Paddle, in a venv of its own (.venv-paddle-2.6.2)
+#   --slow            also the attacks that take minutes: kill -9, a full disk, flipped bits, gigabytes out of a file
 #   -- ARGUMENT...    for pytest, e.g. -- tests/sagan -k attention; paths start at the repository's root
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
@@ -11,6 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}"; }
 
 paddle=""
+slow=()
 while (($#)); do
     case $1 in
     --paddle)
@@ -18,6 +20,7 @@ while (($#)); do
         if [ -z "$paddle" ]; then echo "run_tests.sh: error: --paddle: give a version, e.g. 2.6.2" >&2 && exit 2; fi
         shift 2
         ;;
+    --slow) slow=(-m "slow or not slow") && shift ;;
     --)
         shift
         break
@@ -34,5 +37,5 @@ python="$VENV/bin/python"
 workers=$("$python" -c 'import os; print(min(4, os.cpu_count()))')
 step "check the format (ruff format)" "$python" -m ruff format --check .
 step "check the code (ruff check)" "$python" -m ruff check .
-step "run the tests (pytest)" "$python" -m pytest -n "$workers" --dist loadfile --durations 10 "$@"
+step "run the tests (pytest)" "$python" -m pytest -n "$workers" --dist loadfile --durations 10 ${slow[@]+"${slow[@]}"} "$@"
 say "all passed in $SECONDS s"
