@@ -19,6 +19,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.flags import OFFSET, PX, YES_NO, ranges, three
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, list_images, save_png, to_uint8
+from shared_metrics.inference import Runner
 
 WORDS = {"--n_samples": "--batch_size"}
 NEEDS = dict.fromkeys(("dataset_dir", "test_list"), "input no") | {"instance_dir": "input"}
@@ -148,7 +149,7 @@ class Painter:
     """A generator, drawing label maps. Args: seed, fixes the latents where it takes some."""
 
     def __init__(self, generator, semantics, arch, seed):
-        self.generator = generator
+        self.run = Runner(generator)
         self.semantics = semantics
         self.arch = arch
         self.seed = seed
@@ -161,8 +162,7 @@ class Painter:
             latents.append(rng.standard_normal(self.arch.z_dim, dtype=np.float32))
         maps = (paddle.to_tensor(ids) for ids in (labels, instances))
         seg = self.semantics(*maps, self.arch)
-        with paddle.no_grad():
-            return self.generator(seg, paddle.to_tensor(np.stack(latents))).numpy()
+        return self.run(seg, np.stack(latents)) if self.arch.use_vae else self.run(seg)
 
 
 class Measures:
@@ -275,7 +275,7 @@ def run(args, state, room):
     result["notes"] += [*notes, *data.doubts()]
     of_paper = measures.result()
     record = testing.make_record(
-        args, state, painter.generator, "raw", room.RECIPES, result, of_paper
+        args, state, painter.run.network, "raw", room.RECIPES, result, of_paper
     )
     record["samples"] |= {"seed": args.seed, "data": folder, "files": "images/fakeB_*"}
     return output, record, of_paper["scores"]

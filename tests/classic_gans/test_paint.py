@@ -108,11 +108,12 @@ def test_a_pictures_latent_goes_by_its_place_alone(paint, room):
     arch = room.Architecture(label_nc=3, use_vae=True, z_dim=4, crop_width=32, crop_height=32)
     drawn = []
 
-    def generator(seg, z):
-        drawn.append(z.numpy())
-        return paddle.zeros([len(z), 3, 32, 32])
+    class Generator(paddle.nn.Layer):
+        def forward(self, seg, z):
+            drawn.append(z.numpy())
+            return paddle.zeros([len(z), 3, 32, 32])
 
-    painter = paint.Painter(generator, room.semantics, arch, seed=1)
+    painter = paint.Painter(Generator(), room.semantics, arch, seed=1)
     maps = RNG(0).integers(0, 3, (2, 3, 32, 32))
     painter.paint(*maps, range(3))
     painter.paint(*maps[:, 1:2], [1])
