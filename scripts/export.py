@@ -135,7 +135,7 @@ def paper_of(path):
     """The paper that a checkpoint names. Raises: UserError where it names none."""
     state = None if path.is_dir() else weights.load(path)
     paper = state.get("paper") if isinstance(state, dict) else None
-    if not paper:
+    if not isinstance(paper, str):
         raise UserError(f"{path}: does not tell its paper; give it by --paper")
     return paper
 
@@ -143,9 +143,10 @@ def paper_of(path):
 def open_paper(paper, path):
     """(the dict that the paper's convert.py reads, its model module).
 
-    Raises: UserError where a bare file does not tell its sizes.
+    Raises: UserError for a paper that is not here, and where a bare file does not tell its sizes.
     """
-    alone = (ROOT / paper / "model.py").is_file()
+    # A file's word chooses among these folders: code of no other place is run for it.
+    alone = paper in {model.parent.name for model in ROOT.glob("*/model.py")}
     folder = str(ROOT / paper if alone else ROOT / "classic_gans")
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import os
 
 import numpy as np
 import paddle
@@ -11,6 +12,7 @@ import pytest
 from scripts import export
 from shared_metrics import weights
 from shared_metrics.errors import UserError
+from tests.conftest import ROOT, run_cli
 
 SMALL = {
     "sagan": {"imsize": 32, "num_classes": 3, "g_conv_dim": 4, "g_attention": (16,)}
@@ -132,3 +134,24 @@ def test_nothing_is_overwritten_and_mistakes_are_named(checkpoint, tmp_path):
     weights.save({"generator": {}}, tmp_path / "bare.pdparams")
     with pytest.raises(UserError, match="does not tell its paper; give it by --paper"):
         export.main([str(tmp_path / "bare.pdparams"), "--format", "paddle"])
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_paper_that_a_file_names_runs_no_code_of_another_place(absolute, tmp_path):
+    """A folder beside the checkpoint, say, which came out of the same archive."""
+    place = tmp_path / "evil"
+    place.mkdir()
+    for name in ("model.py", "convert.py"):
+        (place / name).write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\n")
+    paper = str(place) if absolute else os.path.relpath(place, ROOT)
+    weights.save({"paper": paper, "architecture": {}, "generator": {}}, tmp_path / "x.pdparams")
+    done = run_cli(".", "scripts/export.py", tmp_path / "x.pdparams", "--format", "paddle", code=2)
+    assert "unknown" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("paper", [["sagan"], 7, "", {"sagan": 1}])
+def test_a_paper_of_another_type_is_told(paper, tmp_path):
+    weights.save({"paper": paper}, tmp_path / "x.pdparams")
+    with pytest.raises(UserError, match="paper"):
+        export.main([str(tmp_path / "x.pdparams"), "--format", "paddle"])
