@@ -42,6 +42,7 @@ UPRIGHT = {
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }
 # Fonts with Chinese letters, from Linux, Windows and macOS.
+LABEL = 60  # letters of a text on a picture
 CJK_FONTS = (
     "Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB",
@@ -329,8 +330,9 @@ def grid(images, columns, padding=2, row_labels=None, column_labels=None):
 
 
 def _label(text):
-    """The text in black on white, uint8 (h, w, 3)."""
+    """The text in black on white, uint8 (h, w, 3); of a long one, the beginning."""
     text = shown(text)
+    text = text if len(text) <= LABEL else f"{text[: LABEL - 3]}..."
     font = _font(text.isascii())
     _, _, right, bottom = font.getbbox(text)
     image = Image.new("RGB", (int(right) + 4, int(bottom) + 4), "white")

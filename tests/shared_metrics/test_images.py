@@ -378,3 +378,10 @@ def test_pictures_that_may_be_read_otherwise_than_meant_are_told(tmp_path):
         f"1 of 6 pictures looked at are transparent in places, which show #ffffff (--background), "
         f"such as {tmp_path / 'd.png'}",
     ]
+
+
+def test_a_long_name_makes_no_wide_picture():
+    """Names of classes are a file's words; a sheet is as wide as its longest label."""
+    cells = np.zeros((2, 8, 8, 3), np.uint8)
+    sheet = images.grid(cells, 1, row_labels=["a" * 10**6, "b"])
+    assert sheet.shape[1] < 1000
