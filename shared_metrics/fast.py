@@ -81,9 +81,12 @@ def conv2d_of_upsampled(x, weight, bias=None):
     k = weight.shape[2]
     if paddle.in_dynamic_mode():
         return conv2d(upsample(x), weight, bias, padding=k // 2)
-    turned = weight.transpose([1, 0, 2, 3]).flip([2, 3])  # (C, O, k, k)
-    shifted = [F.pad(turned, [a, 1 - a, b, 1 - b]) for a in (0, 1) for b in (0, 1)]
-    return F.conv2d_transpose(x, sum(shifted), bias, stride=2, padding=k // 2)
+    kernel = weight.transpose([1, 0, 2, 3])  # (C, O, k, k)
+    for axis in (2, 3):  # the other way round, and each place added to the one before
+        w = [kernel.slice([axis], [i], [i + 1]) for i in range(k - 1, -1, -1)]
+        both = [w[i] + w[i + 1] for i in range(k - 1)]
+        kernel = paddle.concat([w[0], *both, w[-1]], axis)
+    return F.conv2d_transpose(x, kernel, bias, stride=2, padding=k // 2)
 
 
 def softmax(x, axis=-1):
