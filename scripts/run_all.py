@@ -81,9 +81,9 @@ PAPERS = (
         "--d_conv_dim 16 --batch_size 32 --d_steps_per_iter 1 --g_lr 4e-4 --d_lr 8e-4 "
         "--ema_decay 0.99 --ema_start 100", EACH),
     Paper("acgan", "acgan", 1.3, "classes",
-        "--dataroot {data}/classes/train --recipe cifar10 --classes 0-{classes} --ngf 32 --ndf 16 "
-        "--activation_noise 0.1 --g_lr 5e-4 --d_lr 2e-4 --batch_size 32 --ema_decay 0.98 "
-        "--ema_start 50", EACH),
+        "--dataroot {data}/classes/train --recipe cifar10 --classes 0-{classes} --ngf 32 --ndf 24 "
+        "--dropout 0.1 --class_on real --g_lr 2e-4 --d_lr 4e-4 --batch_size 32 --ema_decay 0.99 "
+        "--ema_start 100", EACH),
     Paper("cgan", "classic_gans", 1.0, "classes",
         f"--model_net CGAN {NOISE} --n_classes {{classes}} --g_base_dims 64 --d_base_dims 32",
         EACH),
