@@ -67,7 +67,7 @@ FACES = (
     "--selected_attrs Eyeglasses,Smiling,Wearing_Hat --batch_size 16 --g_base_dims 16 "
     "--d_base_dims 16 --g_lr 4e-4 --d_lr 4e-4"
 )
-MAPS = "--label_nc 7 --batch_size 4 --ngf 8 --ndf 16 --num_D 2 --lambda_vgg 0"
+MAPS = "--label_nc 7 --batch_size 4 --ngf 3 --ndf 16 --num_D 2 --lambda_vgg 0"
 TRANSLATION = (
     "--data_dir {data} --image_size 32 --crop_size 32 --net_G resnet_6block --g_base_dims 16 "
     "--d_base_dims 16 --batch_size 4"
