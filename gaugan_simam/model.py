@@ -196,7 +196,7 @@ def simam(x, lam):
     Source: Yang et al., ICML 2021, sec. 3.2.
     """
     _, C, H, W = x.shape
-    with paddle.amp.auto_cast(enable=False):
+    with fast.float32():
         # (N C, HW): Paddle's CPU broadcasts this form faster
         h = x.astype("float32").reshape([-1, H * W])
         # not `mean`, of which Paddle prints a line where it makes a program
@@ -281,7 +281,7 @@ class SNConv(Conv):
 
     def kernel(self):
         """W / sigma, sigma = u^T W v; the gradient goes through sigma, with u and v constant."""
-        with paddle.amp.auto_cast(enable=False):
+        with fast.float32():
             if self.training:
                 u, v = self.power_iteration()
             else:

@@ -195,7 +195,7 @@ class SpectralNorm(nn.Layer):
 
         The gradient goes through sigma, with u and v constant.
         """
-        with paddle.amp.auto_cast(enable=False):
+        with fast.float32():
             W = self.weight_orig.reshape([self.weight_orig.shape[0], -1])
             v = self.weight_v
             if self.training:

@@ -4,11 +4,22 @@ Each bears the name of what it stands for and gives the same numbers (to roundin
 paper says `fast.conv2d` where it would say `F.conv2d`, and nothing else of this reaches it.
 """
 
+import contextlib
 from functools import partial
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+from paddle.amp.auto_cast import amp_state
+
+
+def float32():
+    """Context for what has to stay float32 under auto_cast too. Nothing where that is off: entering
+    it takes as long as a small layer.
+    """
+    state = amp_state()
+    on = state is not None and state["enable"]
+    return paddle.amp.auto_cast(enable=False) if on else contextlib.nullcontext()
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0):

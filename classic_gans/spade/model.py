@@ -202,7 +202,7 @@ class SNConv(nn.Layer):
 
     def weight(self):
         """W / sigma, sigma = u^T W v; the gradient goes through sigma, with u and v constant."""
-        with paddle.amp.auto_cast(enable=False):
+        with fast.float32():
             u, v = self.power_iteration() if self.training else (self.weight_u, self.weight_v)
             W = self.weight_orig.reshape([self.weight_orig.shape[0], -1])
             return self.weight_orig / paddle.dot(u, paddle.matmul(W, v))

@@ -37,6 +37,23 @@ def assert_equal(ours, theirs, *values):
         np.testing.assert_allclose(got / scale, want / scale, atol=1e-6)
 
 
+def test_float32_enters_auto_cast_only_where_it_is_on(fast, monkeypatch):
+    import paddle
+
+    real = paddle.amp.auto_cast
+    entered = []
+    monkeypatch.setattr(paddle.amp, "auto_cast", lambda **how: entered.append(how) or real(**how))
+    for outside in (None, False, True):
+        entered.clear()
+        if outside is None:
+            with fast.float32():
+                pass
+        else:
+            with real(enable=outside, dtype="bfloat16"), fast.float32():
+                pass
+        assert entered == ([{"enable": False}] if outside else [])
+
+
 # ---- convolutions ----
 
 
