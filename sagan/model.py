@@ -345,9 +345,12 @@ class DiscBlock(nn.Layer):
     def forward(self, x):
         h = x if self.first else F.relu(x)
         skip = h if self.skip_relu else x
-        h = self.snconv2d2(F.relu(self.snconv2d1(h)))  # (N, o, H, W)
-        if self.down:
-            h = F.avg_pool2d(h, 2)  # (N, o, H/2, W/2)
+        h = F.relu(self.snconv2d1(h))  # (N, o, H, W)
+        last = self.snconv2d2
+        if not self.down:
+            h = last(h)  # (N, o, H, W)
+        else:
+            h = fast.pooled_conv2d(h, last.weight(), last.bias)  # (N, o, H/2, W/2)
             skip = F.avg_pool2d(skip, 2)  # before its 1x1 convolution: the mean commutes with it
         return h + (self.snconv2d0(skip) if self.snconv2d0 else skip)
 

@@ -5,12 +5,15 @@ paper says `fast.conv2d` where it would say `F.conv2d`, and nothing else of this
 """
 
 import contextlib
-from functools import partial
+import functools
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 from paddle.amp.auto_cast import amp_state
+
+PIXELS = 256  # of a batch, see `conv2d_of_upsampled`
 
 
 def float32():
@@ -22,8 +25,23 @@ def float32():
     return paddle.amp.auto_cast(enable=False) if on else contextlib.nullcontext()
 
 
+def _on_cpu(x):
+    """Whether the values of a tensor, not of a program's variable, lie in the CPU's memory."""
+    return paddle.in_dynamic_mode() and x.place.is_cpu_place()
+
+
 def conv2d(x, weight, bias=None, stride=1, padding=0):
-    """`F.conv2d`. x (N, C, H, W), weight (O, C, k, k), bias (O,) or None -> (N, O, H', W')."""
+    """`F.conv2d`. x (N, C, H, W), weight (O, C, k, k), bias (O,) or None -> (N, O, H', W').
+
+    On CPU Paddle first copies C k k values for each pixel: for few outputs of many channels, as a
+    generator's last layer, a transposed convolution is up to nine times as fast, which copies O k k
+    in their place.
+    """
+    outputs, C, k, _ = weight.shape
+    usual = stride in (1, [1, 1]) and isinstance(padding, int) and 0 <= padding < k
+    if usual and 1 < k and 4 * outputs <= C and _on_cpu(x) and min(x.shape[2:]) >= 2 * k:
+        turned = weight.flip([2, 3]).transpose([1, 0, 2, 3])  # (C, O, k, k)
+        return _add_bias(F.conv2d_transpose(x, turned, padding=k - 1 - padding), bias)
     return _add_bias(F.conv2d(x, weight, stride=stride, padding=padding), bias)
 
 
@@ -85,19 +103,52 @@ class ReflectionPad2D(nn.Layer):
 def conv2d_of_upsampled(x, weight, bias=None):
     """`conv2d(upsample(x), weight, bias, padding=k // 2)`, k odd: -> (N, O, 2H, 2W).
 
-    Four of a pixel's k x k neighbours are equal at a time. In a program (`inference`, exports) it
-    is therefore a transposed convolution of stride 2 with kernels of k + 1, sums of the weight's:
-    for k = 3, 4 multiplications in place of 9.
+    Four of a pixel's k x k neighbours are equal at a time. It is therefore a transposed convolution
+    of stride 2 with kernels of k + 1, sums of the weight's: for k = 3, 4 multiplications in place
+    of 9. So it is computed in a program (`inference`, exports), and on CPU where PIXELS pass at a
+    time, which pay for making these kernels.
     """
     k = weight.shape[2]
-    if paddle.in_dynamic_mode():
+    if _too_few(x):
         return conv2d(upsample(x), weight, bias, padding=k // 2)
-    kernel = weight.transpose([1, 0, 2, 3])  # (C, O, k, k)
-    for axis in (2, 3):  # the other way round, and each place added to the one before
-        w = [kernel.slice([axis], [i], [i + 1]) for i in range(k - 1, -1, -1)]
-        both = [w[i] + w[i + 1] for i in range(k - 1)]
-        kernel = paddle.concat([w[0], *both, w[-1]], axis)
-    return F.conv2d_transpose(x, kernel, bias, stride=2, padding=k // 2)
+    kernels = _doubled(weight.transpose([1, 0, 2, 3]), turned=True)  # (C, O, k + 1, k + 1)
+    return conv2d_transpose(x, kernels, bias, stride=2, padding=k // 2)
+
+
+def pooled_conv2d(x, weight, bias=None):
+    """`F.avg_pool2d(conv2d(x, weight, bias, padding=k // 2), 2)`, k odd, H and W even: (N, C, H, W)
+    -> (N, O, H/2, W/2).
+
+    Where `conv2d_of_upsampled` is a transposed convolution, this is one of stride 2, as cheap.
+    """
+    k = weight.shape[2]
+    if _too_few(x):
+        return F.avg_pool2d(conv2d(x, weight, bias, padding=k // 2), 2)
+    return conv2d(x, _doubled(weight) / 4.0, bias, stride=2, padding=k // 2)
+
+
+def _too_few(x):
+    """Whether the pixels of a batch do not pay for `_doubled` kernels; on GPU nothing does."""
+    N, _, H, W = x.shape
+    return paddle.in_dynamic_mode() and not (_on_cpu(x) and N * H * W >= PIXELS)
+
+
+def _doubled(weight, turned=False):
+    """Kernels (k + 1) x (k + 1), each the sum of a k x k one, perhaps turned round by 180 degrees,
+    at its four places there: (I, J, k, k) -> (I, J, k + 1, k + 1).
+    """
+    places = paddle.to_tensor(_places(weight.shape[2], turned))
+    kernels = paddle.matmul(weight.flatten(2), places)  # (I, J, (k + 1)^2)
+    side = weight.shape[2] + 1
+    return kernels.reshape([*kernels.shape[:2], side, side])
+
+
+@functools.cache
+def _places(k, turned):
+    """(k k, (k + 1)^2), 0 or 1: where each weight of a kernel comes to lie."""
+    line = np.eye(k, k + 1) + np.eye(k, k + 1, 1)
+    line = line[::-1] if turned else line
+    return np.kron(line, line).astype(np.float32)
 
 
 def softmax(x, axis=-1):
@@ -133,4 +184,4 @@ def fold_spectral_norm(network):
         if hasattr(layer, "weight_orig"):
             method = "weight" if hasattr(layer, "weight") else "kernel"
             layer.register_buffer("weight_folded", getattr(layer, method)().detach())
-            setattr(layer, method, partial(getattr, layer, "weight_folded"))
+            setattr(layer, method, functools.partial(getattr, layer, "weight_folded"))

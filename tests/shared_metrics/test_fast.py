@@ -37,6 +37,68 @@ def assert_equal(ours, theirs, *values):
         np.testing.assert_allclose(got / scale, want / scale, atol=1e-6)
 
 
+# ---- convolutions ----
+
+
+@pytest.mark.parametrize("stride, padding, side", [(1, 0, 1), (1, 1, 3), (2, 1, 3), (2, 2, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_conv2d(fast, stride, padding, side, bias):
+    import paddle.nn.functional as F
+
+    values = [RNG(0).standard_normal(s) for s in ((2, 3, 6, 7), (4, 3, side, side), (4,))]
+    assert_equal(
+        lambda x, w, *b: fast.conv2d(x, w, *b, stride=stride, padding=padding),
+        lambda x, w, *b: F.conv2d(x, w, *b, stride=stride, padding=padding),
+        *values[: 3 if bias else 2],
+    )
+
+
+@pytest.mark.parametrize("padding, side", [(0, 4), (1, 3), (1, 4), (0, 7), (2, 2)])
+def test_conv2d_to_few_channels(fast, monkeypatch, padding, side):
+    import paddle.nn.functional as F
+
+    transposed = []
+    real = F.conv2d_transpose
+    monkeypatch.setattr(
+        F, "conv2d_transpose", lambda *args, **how: transposed.append(1) or real(*args, **how)
+    )
+    values = [RNG(0).standard_normal(s) for s in ((2, 12, 15, 16), (3, 12, side, side), (3,))]
+    assert_equal(
+        lambda x, w, b: fast.conv2d(x, w, b, padding=padding),
+        lambda x, w, b: F.conv2d(x, w, b, padding=padding),
+        *values,
+    )
+    assert len(transposed) == (padding < side)
+
+
+@pytest.mark.parametrize("pixels", [1, 10_000])
+def test_conv2d_of_upsampled_with_gradients(fast, monkeypatch, pixels):
+    import paddle.nn.functional as F
+
+    monkeypatch.setattr(fast, "PIXELS", pixels)
+    values = [RNG(0).standard_normal(s) for s in ((2, 3, 5, 6), (4, 3, 3, 3), (4,))]
+
+    def plain(x, w, b):
+        large = F.upsample(x, scale_factor=2, mode="nearest")
+        return F.conv2d(large, w, b, padding=1)
+
+    assert_equal(fast.conv2d_of_upsampled, plain, *values)
+
+
+@pytest.mark.parametrize("pixels", [1, 10_000])
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_pooled_conv2d(fast, monkeypatch, pixels, side):
+    import paddle.nn.functional as F
+
+    monkeypatch.setattr(fast, "PIXELS", pixels)
+    values = [RNG(0).standard_normal(s) for s in ((2, 3, 6, 8), (4, 3, side, side), (4,))]
+
+    def plain(x, w, b):
+        return F.avg_pool2d(F.conv2d(x, w, b, padding=side // 2), 2)
+
+    assert_equal(fast.pooled_conv2d, plain, *values)
+
+
 def test_float32_enters_auto_cast_only_where_it_is_on(fast, monkeypatch):
     import paddle
 
@@ -52,22 +114,6 @@ def test_float32_enters_auto_cast_only_where_it_is_on(fast, monkeypatch):
             with real(enable=outside, dtype="bfloat16"), fast.float32():
                 pass
         assert entered == ([{"enable": False}] if outside else [])
-
-
-# ---- convolutions ----
-
-
-@pytest.mark.parametrize("stride, padding, side", [(1, 0, 1), (1, 1, 3), (2, 1, 3), (2, 2, 4)])
-@pytest.mark.parametrize("bias", [True, False])
-def test_conv2d(fast, stride, padding, side, bias):
-    import paddle.nn.functional as F
-
-    values = [RNG(0).standard_normal(s) for s in ((2, 3, 6, 7), (4, 3, side, side), (4,))]
-    assert_equal(
-        lambda x, w, *b: fast.conv2d(x, w, *b, stride=stride, padding=padding),
-        lambda x, w, *b: F.conv2d(x, w, *b, stride=stride, padding=padding),
-        *values[: 3 if bias else 2],
-    )
 
 
 @pytest.mark.parametrize("width", [1, 3])
