@@ -214,8 +214,10 @@ def import_paddle():
     """Import Paddle without the lines that it shows to every user.
 
     They are its advice on OMP_NUM_THREADS, set here on purpose, a compiler cache that nothing here
-    needs, and a change of BatchNorm of years ago. Nor does it take over SIGTERM.
+    needs, a change of BatchNorm of years ago, and the warnings of its C++ code (a line a program,
+    for instance; the user's own GLOG_minloglevel stays). Nor does it take over SIGTERM.
     """
+    os.environ.setdefault("GLOG_minloglevel", "2")
     for message in ("No ccache found", "When training, we now always track"):
         warnings.filterwarnings("ignore", message=message)
     printed = io.StringIO()  # Paddle writes the advice to stderr itself: no filter reaches it

@@ -1,6 +1,9 @@
 """Runner: the layer and its program give the same pictures, and the network is left as it is."""
 
 import importlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import paddle
@@ -10,6 +13,7 @@ from paddle import nn
 from scripts import export
 from shared_metrics import inference
 from shared_metrics.inference import Runner
+from tests.conftest import ROOT
 from tests.scripts.test_export import SMALL
 
 INFINITE = float("inf")
@@ -152,3 +156,24 @@ def test_a_network_that_draws_noise_itself_goes_through_the_layer():
     paddle.seed(3)
     runner = Runner(network, pixels=INFINITE)
     assert np.array_equal(runner(x), expected) and runner.program is None
+
+
+QUIET = """
+from shared_metrics import process
+paddle = process.import_paddle()
+from shared_metrics.inference import Runner
+import numpy as np
+network = paddle.nn.Conv2D(3, 4, 3)
+network.eval()
+runner = Runner(network, pixels=float("inf"))
+runner(np.ones((1, 3, 8, 8), "float32"))
+assert runner.program
+"""
+
+
+def test_making_a_program_prints_nothing():
+    env = {name: value for name, value in os.environ.items() if name != "GLOG_minloglevel"}
+    words = [sys.executable, "-c", QUIET]
+    run = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout + run.stderr == ""
