@@ -163,7 +163,10 @@ from shared_metrics import process
 paddle = process.import_paddle()
 from shared_metrics.inference import Runner
 import numpy as np
-network = paddle.nn.Conv2D(3, 4, 3)
+class Residual(paddle.nn.Conv2D):
+    def forward(self, x):
+        return x + super().forward(x)
+network = Residual(3, 3, 1)
 network.eval()
 runner = Runner(network, pixels=float("inf"))
 runner(np.ones((1, 3, 8, 8), "float32"))
