@@ -54,18 +54,20 @@ for iteration in range({iterations}):
     float(losses["g_loss"])
 seconds = time.perf_counter() - start
 if rank == 0:
-    open({out!r}, "w").write(json.dumps({iterations} / seconds))
+    open({out!r}, "w").write(json.dumps([{iterations} / seconds, arch.to_dict()]))
 """
 
 
 def measure(tuned, processes, args):
-    """Iterations per second of `sagan --recipe cifar10`.
+    """(iterations per second of `sagan --recipe cifar10`, the networks' Architecture as a dict).
 
-    Args: tuned, whether configure_cpu() is called; processes, how many share the batch of 64.
+    Args: tuned, whether configure_cpu() is called; processes, how many share the batch.
     """
-    flags = ["--recipe", "cifar10", "--batch_size", str(64 // processes)]
+    flags = ["--recipe", "cifar10", "--batch_size", str(args.batch_size // processes)]
+    flags += ["--d_steps_per_iter", str(args.d_steps)]
     if args.g_conv_dim:
-        flags += ["--g_conv_dim", str(args.g_conv_dim), "--d_conv_dim", str(args.g_conv_dim)]
+        d_conv_dim = args.d_conv_dim or args.g_conv_dim
+        flags += ["--g_conv_dim", str(args.g_conv_dim), "--d_conv_dim", str(d_conv_dim)]
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "worker.py"
         out = Path(folder) / "speed.json"
@@ -90,6 +92,22 @@ def measure(tuned, processes, args):
         return json.loads(out.read_text())
 
 
+def measure_torch(arch, args):
+    """Iterations per second of the same networks written in torch, on all cores.
+
+    Args: arch, a dict as of `measure`.
+    """
+    from shared_metrics.process import usable_cores
+
+    sizes = {"batch_size": args.batch_size, "d_steps": args.d_steps, "iterations": args.iterations}
+    ask = arch | sizes | {"threads": usable_cores()}
+    command = [args.torch, ROOT / "scripts" / "torch_twins.py", "train", json.dumps(ask)]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment(tuned=False))
+    if run.returncode:
+        sys.exit(f"benchmark.py: error: --torch {args.torch}: failed:\n{run.stderr}")
+    return json.loads(run.stdout.splitlines()[-1])["speed"]
+
+
 def environment(tuned):
     """The user's variables; for stock Paddle without those that configure_cpu() would set."""
     malloc = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
@@ -98,7 +116,7 @@ def environment(tuned):
 
 
 def train(args):
-    """Print a table of the three variants."""
+    """Print a table of the variants."""
     from shared_metrics.process import environment as machine
 
     variants = {  # tuned, processes
@@ -106,15 +124,19 @@ def train(args):
         "configure_cpu()": (True, 1),
         "configure_cpu(), 2 processes": (True, 2),
     }
-    speeds = {name: [] for name in variants}
+    speeds = {name: [] for name in [*variants, *(["torch"] if args.torch else [])]}
     for turn in range(args.repeat):
         for name, (tuned, processes) in variants.items():
-            speeds[name].append(measure(tuned, processes, args))
-            print(f"turn {turn + 1}: {name}: {speeds[name][-1]:.4f} iterations/s", flush=True)
+            speed, arch = measure(tuned, processes, args)
+            speeds[name].append(speed)
+            print(f"turn {turn + 1}: {name}: {speed:.4f} iterations/s", flush=True)
+        if args.torch:
+            speeds["torch"].append(measure_torch(arch, args))
+            print(f"turn {turn + 1}: torch: {speeds['torch'][-1]:.4f} iterations/s", flush=True)
     here = machine()
     print(
-        "\nsagan --recipe cifar10, batch 64, an iteration = 5 D + 1 G updates; "
-        f"{here['cpu']}, Paddle {here['paddle']}"
+        f"\nsagan --recipe cifar10, batch {args.batch_size}, an iteration = {args.d_steps} D + 1 G "
+        f"updates; {here['cpu']}, Paddle {here['paddle']}"
     )
     print("| | iterations/s (median) | times stock | each turn |")
     print("| --- | --- | --- | --- |")
@@ -146,6 +168,11 @@ def main():
     p.add_argument("--repeat", type=positive, default=3, help="turns (default 3)")
     p.add_argument("--g_conv_dim", type=positive.or_0, default=0,
                    help="another base width of both networks (default: the recipe's)")
+    p.add_argument("--d_conv_dim", type=positive.or_0, default=0, help="of D, where it is another")
+    p.add_argument("--batch_size", type=positive, default=64, help="of all processes (default 64)")
+    p.add_argument("--d_steps", type=positive, default=5, help="updates of D (default 5)")
+    p.add_argument("--torch", default="", metavar="PYTHON",
+                   help="a Python that has torch: measure the same networks in it too")
     # fmt: on
     train(p.parse_args())
 

@@ -27,6 +27,7 @@ from shared_metrics import process
 from shared_metrics.flags import BATCH, PX, new_parser, positive, ranges
 
 SECONDS = 2.0  # that a measurement takes at least
+NO_TWIN = 3  # exit code of torch_twins.py
 
 
 def speed(function, number):
@@ -56,16 +57,17 @@ def table(title, rows):
 def draw(args):
     """Drawing, a row a generator: its layers and what scripts/export.py makes of it, in turns."""
     process.choose_device("cpu")
-    rows = [("checkpoint", "generator", "layers", "Paddle Inference", "ONNX Runtime")]
+    rows = [("checkpoint", "generator", "layers", "Paddle Inference", "ONNX Runtime", "torch")]
     for path in args.checkpoints:
         code = "import sys; from scripts.benchmark_runs import draw_one; draw_one(*sys.argv[1:])"
         words = [sys.executable, "-c", code, path, str(args.batch_size), str(args.repeat)]
+        words += [args.torch]
         answer = ask(words, ROOT)
         rows += [(Path(path).name, *row) for row in json.loads(answer.splitlines()[-1])]
     table(f"pictures a second in batches of {args.batch_size}, medians", rows)
 
 
-def draw_one(path, batch_size, repeat):
+def draw_one(path, batch_size, repeat, torch=""):
     """Print the rows of a checkpoint as JSON: papers' modules bear the same names, so in a process
     of its own.
     """
@@ -84,8 +86,42 @@ def draw_one(path, batch_size, repeat):
             for form, runner in runners.items():
                 speeds[form].append(speed(partial(runner, arrays), int(batch_size)))
         medians = [f"{statistics.median(values):.1f}" for values in speeds.values()]
-        rows.append([name, *medians, *["not installed"] * (3 - len(medians))])
+        missing = ["not installed"] * (3 - len(medians))
+        rows.append([name, *medians, *missing, twin_speed(paper, path, arrays, torch, int(repeat))])
     print(json.dumps(rows))
+
+
+def twin_speed(paper, path, arrays, torch, repeat):
+    """Pictures a second, the median, of a generator's twin in torch on all cores, or why there is
+    none.
+
+    Args: arrays, a batch of inputs; torch, a Python that has it.
+    """
+    if not torch:
+        return "not asked"
+    from scripts import export
+
+    arch = export.load_networks(paper, path, use_ema=True)[1]
+    ask = arch.to_dict() | {"paper": paper, "threads": process.usable_cores(), "seconds": SECONDS}
+    ask["inputs"] = [(array.shape, str(array.dtype)) for array in arrays]
+    if paper == "gaugan_simam":
+        ask |= {"semantic_nc": arch.semantic_nc, "start": arch.start, "g_blocks": arch.g_blocks()}
+        ask["spade_side"] = arch.norm_parts()[2]
+    words = [torch, str(ROOT / "scripts" / "torch_twins.py"), "draw", json.dumps(ask)]
+    answers = [ask_twin(words) for _ in range(repeat)]
+    if None in answers:
+        return "no twin"
+    return f"{statistics.median(answer['speed'] for answer in answers):.1f}"
+
+
+def ask_twin(words):
+    """What a twin measured; None where there is none of such a network."""
+    run = subprocess.run(words, capture_output=True, text=True)
+    if run.returncode == NO_TWIN:
+        return None
+    if run.returncode:
+        sys.exit(f"benchmark.py: error: --torch {words[0]}: failed:\n{run.stderr}")
+    return json.loads(run.stdout.splitlines()[-1])
 
 
 def forms(paper, path, name, batch_size):
@@ -207,6 +243,8 @@ def parse_args(argv=None):
     one = what.add_parser("draw")
     one.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="of any paper")
     one.add_argument("--batch_size", type=BATCH, default=16, help="pictures at a time")
+    one.add_argument("--torch", default="", metavar="PYTHON",
+        help="a Python that has torch: draw with the same network in it too")
     one.set_defaults(function=draw)
     one = what.add_parser("steps")
     one.add_argument("--papers", default="", help="these only, e.g. sagan,cyclegan (default: all)")

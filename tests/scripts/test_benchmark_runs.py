@@ -1,6 +1,7 @@
 """The benchmark's commands run and print a row for each thing measured; no number is tested."""
 
 import re
+import sys
 
 import pytest
 
@@ -49,7 +50,34 @@ def test_draw(paper, tmp_path, capsys):
     weights.save({"paper": "dcgan", "architecture": arch.to_dict(), "generator": state}, path)
     *_, row = run(capsys, "draw", path, "--batch_size", 2, "--repeat", 1)
     onnx = rf"({NUMBER}|not installed)"
-    assert re.fullmatch(rf"\| {path.name} \| generator \| {NUMBER} \| {NUMBER} \| {onnx} \|", row)
+    assert re.fullmatch(
+        rf"\| {path.name} \| generator \| {NUMBER} \| {NUMBER} \| {onnx} \| not asked \|", row
+    )
+
+
+def test_a_twin_in_torch_is_asked_for_the_same_network(paper, tmp_path, capsys):
+    paper("sagan")
+    from model import Generator, architecture
+
+    arch = architecture("studiogan", 32, 3, g_conv_dim=2, d_conv_dim=4)
+    state = {name: t.numpy() for name, t in Generator(arch).state_dict().items()}
+    path = tmp_path / "iter_0000001.pdparams"
+    weights.save({"paper": "sagan", "architecture": arch.to_dict(), "generator": state}, path)
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable}\nimport json, sys\n"
+        "ask = json.loads(sys.argv[3])\n"
+        "assert sys.argv[2] == 'draw' and ask['g_conv_dim'] == 2, sys.argv\n"
+        "assert ask['inputs'] == [[[2, 128], 'float32'], [[2], 'int64']], ask['inputs']\n"
+        "print(json.dumps({'speed': 12.34, 'parameters': [1]}))\n"
+    )
+    python.chmod(0o755)
+    words = ["draw", path, "--batch_size", 2, "--repeat", 1, "--torch"]
+    *_, row = run(capsys, *words, python)
+    assert row.endswith("| 12.3 |")
+    python.write_text("#!/bin/sh\nexit 3\n")
+    *_, row = run(capsys, *words, python)
+    assert row.endswith("| no twin |")
 
 
 def test_words_after_two_dashes_are_for_train():
