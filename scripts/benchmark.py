@@ -6,6 +6,7 @@
     python scripts/benchmark.py draw      pictures a second of a checkpoint, and as exported
     python scripts/benchmark.py steps     seconds and memory by batch size, every paper
     python scripts/benchmark.py loader    pictures a second from class folders
+    python scripts/benchmark.py growth    seconds and memory by size: listing, statistics, records
 
 Each measurement is a process of its own, since the settings are read when the libraries load; the
 variants take turns, so that a busy machine slows all of them. The median is told, with every single
@@ -152,6 +153,9 @@ def main():
     if what == "metrics":
         script = ROOT / "scripts" / "benchmark_metrics.py"
         raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[2:]]))
+    if what == "growth":
+        script = ROOT / "scripts" / "benchmark_growth.py"
+        raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[2:]]))
     if what in ("draw", "steps", "loader"):
         script = ROOT / "scripts" / "benchmark_runs.py"
         raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[1:]]))
@@ -162,7 +166,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     version_flag(p)
     # fmt: off
-    p.add_argument("what", choices=["train", "metrics", "draw", "steps", "loader"])
+    p.add_argument("what", choices=["train", "metrics", "draw", "steps", "loader", "growth"])
     p.add_argument("--iterations", type=positive, default=1,
                    help="timed iterations a measurement (default 1)")
     p.add_argument("--repeat", type=positive, default=3, help="turns (default 3)")

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from scripts import benchmark_growth, check_gpu, make_toy_data
 from scripts import benchmark_runs as benchmark
-from scripts import check_gpu, make_toy_data
 from shared_metrics import weights
 
 NUMBER = r"\d[\d.e+-]*"
@@ -85,3 +85,11 @@ def test_words_after_two_dashes_are_for_train():
     assert (args.papers, args.flags, args.batch_sizes) == ("sagan", ["--imsize", "64"], [4, 16])
     with pytest.raises(SystemExit):
         benchmark.parse_args(["draw"])
+
+
+@pytest.mark.parametrize("kind", ["scan", "compare"])
+def test_growth(capsys, kind):
+    benchmark_growth.main([kind, "--sizes", "2,5"])
+    *_, none, two, five = capsys.readouterr().out.splitlines()
+    for row, size in ((none, 0), (two, 2), (five, 5)):
+        assert re.fullmatch(rf"\| {size} \| {NUMBER} \| {NUMBER} \|", row)
