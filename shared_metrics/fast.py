@@ -35,7 +35,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0):
 
     On CPU Paddle first copies C k k values for each pixel: for few outputs of many channels, as a
     generator's last layer, a transposed convolution is up to nine times as fast, which copies O k k
-    in their place.
+    in their place. Paddle's CPU differentiates that once only, see `TwiceConv2D`.
     """
     outputs, C, k, _ = weight.shape
     usual = stride in (1, [1, 1]) and isinstance(padding, int) and 0 <= padding < k
@@ -56,6 +56,16 @@ class Conv2D(nn.Conv2D):
 
     def forward(self, x):
         return conv2d(x, self.weight, self.bias, self._stride, self._padding)
+
+
+class TwiceConv2D(nn.Conv2D):
+    """`nn.Conv2D` with zero padding that is differentiated twice, whatever its sizes: for a D under
+    a gradient penalty.
+    """
+
+    def forward(self, x):
+        h = F.conv2d(x, self.weight, stride=self._stride, padding=self._padding)
+        return _add_bias(h, self.bias)
 
 
 class Conv2DTranspose(nn.Conv2DTranspose):

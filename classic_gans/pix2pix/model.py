@@ -213,7 +213,8 @@ def patches(arch):
         stride = 2 if n < strided else 1
         layers += [fast.Conv2D(inputs, width, 4, stride, 1, bias_attr=arch.bias)]
         layers += [norm(width, arch), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, fast.Conv2D(width, 1, 4, 1, 1))  # 1 x 30 x 30
+    # differentiated twice, for the penalty of gan_mode wgangp
+    return nn.Sequential(*layers, fast.TwiceConv2D(width, 1, 4, 1, 1))  # 1 x 30 x 30
 
 
 def pixels(arch):

@@ -133,7 +133,9 @@ class Discriminator(nn.Layer):
             rows += [conv(i, o, 4, 2, 1, arch.d_bias), nn.LeakyReLU(arch.d_slope)]
             i = o
         self.main = nn.Sequential(*rows)
-        self.conv1 = conv(i, 1, 3, 1, 1)
+        # differentiated twice, for the penalty
+        attr = {"weight_attr": uniform(9 * i), "bias_attr": False}
+        self.conv1 = fast.TwiceConv2D(i, 1, 3, 1, 1, **attr)
         self.conv2 = conv(i, arch.outputs, arch.image_size // 2**arch.d_repeat_num)
 
     def forward(self, x):
