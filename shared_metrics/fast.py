@@ -103,6 +103,8 @@ class ReflectionPad2D(nn.Layer):
         # Joined of slices: Paddle's CPU pads by a kernel that takes a quarter of the time of the
         # convolution behind it.
         p = self.width
+        if 0 < min(x.shape[2:]) <= p:  # unknown sides of a program are -1
+            raise ValueError(f"{p} pixels cannot be mirrored at the edges of {x.shape}")
         for axis in (2, 3):
             before = [x.slice([axis], [i], [i + 1]) for i in range(p, 0, -1)]
             after = [x.slice([axis], [-i], [1 - i]) for i in range(2, p + 2)]
@@ -147,7 +149,7 @@ def _doubled(weight, turned=False):
     """Kernels (k + 1) x (k + 1), each the sum of a k x k one, perhaps turned round by 180 degrees,
     at its four places there: (I, J, k, k) -> (I, J, k + 1, k + 1).
     """
-    places = paddle.to_tensor(_places(weight.shape[2], turned))
+    places = paddle.to_tensor(_places(weight.shape[2], turned)).astype(weight.dtype)
     kernels = paddle.matmul(weight.flatten(2), places)  # (I, J, (k + 1)^2)
     side = weight.shape[2] + 1
     return kernels.reshape([*kernels.shape[:2], side, side])

@@ -124,6 +124,27 @@ def test_reflection_pad(fast, width):
     assert_equal(fast.ReflectionPad2D(width), nn.Pad2D(width, mode="reflect"), x)
 
 
+@pytest.mark.parametrize("side", [1, 3])
+def test_reflection_pad_refuses_what_has_too_few_pixels(fast, side):
+    import paddle
+
+    with pytest.raises(ValueError, match="3 pixels cannot be mirrored"):
+        fast.ReflectionPad2D(3)(paddle.zeros([1, 2, 5, side]))
+
+
+@pytest.mark.parametrize("name", ["conv2d_of_upsampled", "pooled_conv2d"])
+def test_joined_convolutions_of_float64(fast, monkeypatch, name):
+    import paddle
+
+    values = [RNG(0).standard_normal(s) for s in ((2, 3, 6, 8), (4, 3, 3, 3))]
+    results = []
+    for pixels in (1, 10_000):
+        monkeypatch.setattr(fast, "PIXELS", pixels)
+        results.append(getattr(fast, name)(*map(paddle.to_tensor, values)).numpy())
+    assert results[0].dtype == np.float64
+    np.testing.assert_allclose(*results, atol=1e-12)
+
+
 @pytest.mark.parametrize("side", [1, 3, 5])
 @pytest.mark.parametrize("bias", [True, False])
 def test_conv2d_of_upsampled_as_a_layer_and_as_a_program(fast, side, bias):
