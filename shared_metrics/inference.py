@@ -23,6 +23,7 @@ PIXELS = 2**20
 LIMIT = 1e-5  # how much a program's numbers may differ from the layer's, of the largest or of 1
 # What Paddle raises for a network that it cannot trace or run as a program.
 FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, OSError)
+FAILURES += (AssertionError, LookupError, MemoryError, SystemError)
 
 
 class Runner:

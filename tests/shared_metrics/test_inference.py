@@ -136,7 +136,10 @@ def test_a_program_that_fails_or_draws_others_is_never_used(network, monkeypatch
     def failing(*how):
         raise RuntimeError("no such operator")
 
-    for wrong in (other, failing):
+    def fatal(*how):
+        raise SystemError("(Fatal) as Paddle says")
+
+    for wrong in (other, failing, fatal):
         monkeypatch.setattr(inference, "program", wrong)
         runner = Runner(network, pixels=INFINITE)
         assert np.array_equal(runner(pictures(2)), expected)
