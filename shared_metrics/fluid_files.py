@@ -69,6 +69,8 @@ def is_whole(path):
 
 def _parse(data):
     dtype, shape, place = _head(data, 0)
+    if dtype.kind == "V":
+        raise ValueError("bfloat16, which Paddle 1.x had not")
     if math.prod(shape) * dtype.itemsize != len(data) - place:
         raise ValueError(f"{len(data) - place} bytes for {dtype} of shape {shape}")
     return np.frombuffer(data, dtype, offset=place).reshape(shape).copy()

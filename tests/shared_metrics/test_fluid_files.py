@@ -22,6 +22,13 @@ def test_types_and_shapes(tmp_path, dtype, shape):
         assert read.flags.writeable
 
 
+def test_bfloat16_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(CODES, "float16", 22)
+    (tmp_path / "w").write_bytes(variable(np.ones((2, 3), np.float16)))
+    with pytest.raises(UserError, match="bfloat16"):
+        load(tmp_path / "w")
+
+
 def test_a_folder(tmp_path):
     (tmp_path / "generator_c1_w").write_bytes(variable(np.ones((2, 3), np.float32)))
     (tmp_path / "@LR_DECAY_COUNTER@").write_bytes(variable(np.int64([7])))
