@@ -52,6 +52,7 @@ def parse_args(argv=None):
     network_flags(p)
     p.add_argument("--class_names", default="",
                    help="one name a class, in order: joined by commas, or a file with one a line")
+    p.add_argument("--map", default="", help="label map that the page opens with (default: blank)")
     p.add_argument("--host", default="127.0.0.1",
                    help="address to serve on; 0.0.0.0 lets other machines in")
     p.add_argument("--port", type=Number(int, 0, 2**16), default=7860,
@@ -63,14 +64,14 @@ def parse_args(argv=None):
 # fmt: on
 
 
-def create_app(painter, names, local=True):
+def create_app(painter, names, local=True, first=None):
     """The Flask application.
 
     Args: painter, `painter.Painter`; names, of its label ids (`Painter.names`); local, answer to
         this machine's own names alone, and to no page of another site that the user's browser has
-        open.
+        open; first, ids (H, W) of the map that the page opens with (None: all of class 0).
 
-    GET / is the page and GET /settings what it needs to know. A map travels as its ids, a byte
+    GET / is the page, GET /settings what it needs to know, GET /first its first map. A map travels as its ids, a byte
     each, row by row: POST /photo?seed=0 answers it with a PNG of the photo, POST /map.png with a
         palette PNG of the ids, which
     POST /ids (any label map as a file) turns back, resized to the network's size. Mistakes are
@@ -124,7 +125,13 @@ def create_app(painter, names, local=True):
         classes = [
             {"id": i, "name": names[i], "colour": palette[i].tolist()} for i in range(arch.nc)
         ]
-        return jsonify(width=width, height=height, classes=classes, latent=arch.use_vae)
+        known = {"width": width, "height": height, "classes": classes, "latent": arch.use_vae}
+        return jsonify(known | {"first": first is not None})
+
+    @app.get("/first")
+    def first_map():
+        labels = np.zeros(arch.size) if first is None else first
+        return bytes_of(labels)
 
     @app.post("/photo")
     def photo():
@@ -144,7 +151,7 @@ def create_app(painter, names, local=True):
         data = request.get_data()
         with lock:
             labels = read_file(data, arch)
-        return Response(labels.astype(np.uint8).tobytes(), mimetype="application/octet-stream")
+        return bytes_of(labels)
 
     @app.errorhandler(UserError)
     def mistake(error):
@@ -158,6 +165,11 @@ def create_app(painter, names, local=True):
         return Response(line, error.code, mimetype="text/plain")
 
     return app
+
+
+def bytes_of(labels):
+    """The answer that holds ids (H, W), a byte each."""
+    return Response(labels.astype(np.uint8).tobytes(), mimetype="application/octet-stream")
 
 
 def read_posted(data, arch):
@@ -197,6 +209,12 @@ def read_file(data, arch):
             labels = read_label(path, arch.label_nc, arch.contain_dontcare_label)
         except UserError as error:
             raise UserError(str(error).replace(str(path), "this map")) from None
+    return resize_ids(labels, *arch.size[::-1])
+
+
+def read_map(path, arch):
+    """Ids int64 (H, W) of a label map, resized to the network's size. Raises: UserError."""
+    labels = read_label(Path(path).expanduser(), arch.label_nc, arch.contain_dontcare_label)
     return resize_ids(labels, *arch.size[::-1])
 
 
@@ -285,11 +303,12 @@ def main(argv=None):
 
     painter = load_painter(args)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for every request
-    app = create_app(painter, painter.names(args.class_names), args.host in LOCAL)
+    first = read_map(args.map, painter.arch) if args.map else None
+    app = create_app(painter, painter.names(args.class_names), args.host in LOCAL, first)
     server = open_server(args.host, args.port, app)
     painter.expect(float("inf"))
-    blank = np.zeros((1, *painter.arch.size), np.int64)
-    painter.paint(blank, z=latent("0", painter.arch))  # what takes seconds, before anybody waits
+    blank = np.zeros(painter.arch.size, np.int64)
+    painter.paint((blank if first is None else first)[None], z=latent("0", painter.arch))  # what takes seconds, before anybody waits
     shown = f"[{args.host}]" if ":" in args.host else args.host
     print(f"open http://{shown}:{server.server_port} in a browser; Ctrl-C ends", flush=True)
     if args.host not in LOCAL:

@@ -35,10 +35,9 @@ def saved(gaugan, folder, **changes):
 class Served:
     """The application behind a real server on a free port."""
 
-    def __init__(self, gaugan, painter, names):
-        self.server = gaugan.demo.open_server(
-            "127.0.0.1", 0, gaugan.demo.create_app(painter, names)
-        )
+    def __init__(self, gaugan, painter, names, first=None):
+        app = gaugan.demo.create_app(painter, names, first=first)
+        self.server = gaugan.demo.open_server("127.0.0.1", 0, app)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -99,6 +98,23 @@ def test_a_posted_map_is_drawn(served):
     assert image.std() > 1
     other = served.get("/photo", np.zeros(2048, np.uint8).tobytes())[2]
     assert other != body
+
+
+def test_the_page_opens_on_a_map(gaugan, tmp_path):
+    painter = gaugan.painter.Painter(saved(gaugan, tmp_path))
+    ids = np.random.default_rng(0).integers(0, 3, (16, 32)).astype(np.uint8)
+    Image.fromarray(ids).save(tmp_path / "map.png")
+    first = gaugan.demo.read_map(tmp_path / "map.png", painter.arch)
+    for given, expected in ((first, ids.repeat(2, 0).repeat(2, 1)), (None, np.zeros((32, 64)))):
+        served = Served(gaugan, painter, painter.names(), given)
+        body = served.get("/first")[2]
+        assert np.array_equal(np.frombuffer(body, np.uint8).reshape(32, 64), expected)
+        assert (b'"first":true' in served.get("/settings")[2]) == (given is not None)
+        served.server.shutdown()
+        served.server.server_close()
+    Image.fromarray(np.full((4, 4), 9, np.uint8)).save(tmp_path / "map.png")
+    with pytest.raises(UserError, match="map.png"):
+        gaugan.demo.read_map(tmp_path / "map.png", painter.arch)
 
 
 def test_two_browsers_at_once(served):
@@ -364,3 +380,15 @@ def test_painting_in_a_browser(served, browser):
     ]
     assert all(url.startswith((served.url, "blob:")) for url in asked) and len(asked) > 4
     assert not [e for e in browser.events if e["method"] == "Runtime.exceptionThrown"]
+
+
+def test_the_first_map_is_drawn_in_a_browser(gaugan, tmp_path, browser):
+    painter = gaugan.painter.Painter(saved(gaugan, tmp_path / "run"))
+    first = np.arange(2048).reshape(32, 64) // 1024
+    served = Served(gaugan, painter, painter.names(), first)
+    browser.open(served.url)
+    browser.wait("typeof ids === 'object' && ids.length === 2048")
+    browser.wait("!drawing && photo !== null && $('photo').naturalWidth === 64")
+    assert counts(browser) == [1024, 1024, 0, 0]
+    served.server.shutdown()
+    served.server.server_close()
