@@ -64,8 +64,11 @@ class Paper:
 NOISE = "--data_dir {data} --dataset classes/train --image_size 32 --channels 3 --batch_size 32"
 FACES = (
     "--data_dir {data} --dataset faces --split official --image_size 32 --crop_size 32 "
-    "--selected_attrs Eyeglasses,Smiling,Wearing_Hat --batch_size 16 --g_base_dims 16 "
-    "--d_base_dims 16 --g_lr 4e-4 --d_lr 4e-4"
+    "--selected_attrs Eyeglasses,Smiling,Wearing_Hat --g_base_dims 16 --d_base_dims 16"
+)
+SKIPS = (
+    "--batch_size 16 --g_lr 4e-4 --d_lr 4e-4 --d_fc_dim 128 --n_layers 4 "
+    "--num_discriminator_time 2"
 )
 MAPS = "--label_nc 7 --batch_size 4 --ngf 3 --ndf 16 --num_D 2 --lambda_vgg 0"
 TRANSLATION = (
@@ -93,14 +96,14 @@ PAPERS = (
         f"--model_net Pix2pix {TRANSLATION} --dataset pairs", "--eval"),
     Paper("cyclegan", "classic_gans", 1.0, "domains",
         f"--model_net CycleGAN {TRANSLATION} --dataset domains --learning_rate 4e-4"),
-    Paper("stargan", "classic_gans", 1.0, "faces",
-        f"--model_net StarGAN {FACES} --g_repeat_num 3 --d_repeat_num 4 --n_critic 2 "
-        "--lr_decay none"),
+    Paper("stargan", "classic_gans", 1.6, "faces",
+        f"--model_net StarGAN {FACES} --batch_size 8 --g_lr 2e-4 --d_lr 2e-4 --g_repeat_num 3 "
+        "--d_repeat_num 4 --n_critic 2 --lr_decay none --lambda_rec 20"),
     Paper("attgan", "classic_gans", 1.0, "faces",
-        f"--model_net AttGAN {FACES} --d_fc_dim 128 --n_layers 4 --num_discriminator_time 2"),
+        f"--model_net AttGAN {FACES} {SKIPS}"),
     Paper("stgan", "classic_gans", 1.0, "faces",
-        f"--model_net STGAN {FACES} --d_fc_dim 128 --n_layers 4 --shortcut_layers 3 "
-        "--inject_layers 3 --gru_n_layers 3 --bn_momentum 0.9 --num_discriminator_time 2"),
+        f"--model_net STGAN {FACES} {SKIPS} --shortcut_layers 3 --inject_layers 3 "
+        "--gru_n_layers 3 --bn_momentum 0.9"),
     Paper("spade", "classic_gans", 1.1, "maps",
         f"--model_net SPADE --data_dir {{data}}/.. --dataset data/maps {MAPS} --d_nlayers 3 "
         "--load_width 32 --load_height 32 --crop_width 32 --crop_height 32 "
