@@ -242,7 +242,7 @@ class Runner:
         left = self.deadline - time.monotonic()
         rounds = -(-len(self.waiting) // self.workers)  # papers that a worker has yet to run
         share = self.waiting[0].share * len(self.waiting) / sum(p.share for p in self.waiting)
-        return max(LEAST, (left / rounds - TESTING) * share)
+        return max(LEAST, min(left - TESTING, (left / rounds - TESTING) * share))
 
     def _run(self, paper, seconds):
         folder = self.output / paper.name

@@ -103,6 +103,9 @@ def test_shares_use_the_whole_time():
     assert runner._seconds() == pytest.approx((1000 / 3 - run_all.TESTING) * 1.5, abs=1)
     runner.waiting = papers[2:]
     assert runner._seconds() == pytest.approx(1000 - run_all.TESTING, abs=1)
+    runner.workers = 2
+    runner.waiting = papers[:2]  # side by side: the larger share ends in time, too
+    assert runner._seconds() == pytest.approx(1000 - run_all.TESTING, abs=1)
 
 
 @pytest.mark.parametrize("name", [paper.name for paper in run_all.PAPERS])
