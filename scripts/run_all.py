@@ -83,7 +83,7 @@ PAPERS = (
         "--data_path {data}/classes/train --recipe cifar10 --imsize 32 --no-flip --g_conv_dim 8 "
         "--d_conv_dim 16 --batch_size 32 --d_steps_per_iter 1 --g_lr 4e-4 --d_lr 8e-4 "
         "--ema_decay 0.99 --ema_start 100", EACH),
-    Paper("acgan", "acgan", 0.6, "classes",
+    Paper("acgan", "acgan", 0.9, "classes",
         "--dataroot {data}/classes/train --recipe cifar10 --classes 0-{classes} --ngf 32 --ndf 24 "
         "--dropout 0.1 --class_on real --g_lr 2e-4 --d_lr 4e-4 --batch_size 32 --ema_decay 0.99 "
         "--ema_start 100", EACH),
