@@ -1,6 +1,7 @@
 """`benchmark.py draw`, `steps` and `loader`: what drawing, a training step and the loader cost.
 
-python scripts/benchmark.py draw CHECKPOINT...           pictures a second: the layers, and what
+python scripts/benchmark.py draw CHECKPOINT...           pictures a second: the layers, the program
+                                                         of every test.py, and what
                                                          scripts/export.py makes of them
 python scripts/benchmark.py steps --batch_sizes 4,16     seconds a step and memory, every paper
 python scripts/benchmark.py steps --papers sagan -- --g_conv_dim 64     with flags of train.py
@@ -55,9 +56,11 @@ def table(title, rows):
 
 
 def draw(args):
-    """Drawing, a row a generator: its layers and what scripts/export.py makes of it, in turns."""
+    """Drawing, a row a generator: its layers, the program that every test.py makes of them, and
+    what scripts/export.py makes, in turns.
+    """
     process.choose_device("cpu")
-    rows = [("checkpoint", "generator", "layers", "Paddle Inference", "ONNX Runtime", "torch")]
+    rows = [("checkpoint", "generator", "layers", "program", "exported", "ONNX Runtime", "torch")]
     for path in args.checkpoints:
         code = "import sys; from scripts.benchmark_runs import draw_one; draw_one(*sys.argv[1:])"
         words = [sys.executable, "-c", code, path, str(args.batch_size), str(args.repeat)]
@@ -86,7 +89,7 @@ def draw_one(path, batch_size, repeat, torch=""):
             for form, runner in runners.items():
                 speeds[form].append(speed(partial(runner, arrays), int(batch_size)))
         medians = [f"{statistics.median(values):.1f}" for values in speeds.values()]
-        missing = ["not installed"] * (3 - len(medians))
+        missing = ["not installed"] * (4 - len(medians))
         rows.append([name, *medians, *missing, twin_speed(paper, path, arrays, torch, int(repeat))])
     print(json.dumps(rows))
 
@@ -129,6 +132,7 @@ def forms(paper, path, name, batch_size):
     import paddle
 
     from scripts import export
+    from shared_metrics.inference import Runner
 
     network, arch = export.load_networks(paper, path, use_ema=True)[:2]
     inputs = export.inputs_of(paper, arch, name)
@@ -138,7 +142,8 @@ def forms(paper, path, name, batch_size):
     def layers(arrays):
         return own(*map(paddle.to_tensor, arrays)).numpy()
 
-    runners = {"layers": layers}
+    program = Runner(own, pixels=float("inf"))
+    runners = {"layers": layers, "program": lambda arrays: program(*arrays)}
     onnx = all(map(importlib.util.find_spec, ("paddle2onnx", "onnxruntime")))
     for form in ("paddle", "onnx")[: 1 + onnx]:
         copy = export.load_networks(paper, path, use_ema=True)[0][name]
