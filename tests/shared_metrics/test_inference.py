@@ -146,6 +146,25 @@ def test_a_program_that_fails_or_draws_others_is_never_used(network, monkeypatch
         assert runner.program is None
 
 
+def test_the_layer_draws_where_a_program_fails_later(network, monkeypatch):
+    own = inference.program
+
+    def failing(*how):
+        run = own(*how)
+
+        def small(x):
+            if len(x) > 2:
+                raise MemoryError
+            return run(x)
+
+        return small
+
+    monkeypatch.setattr(inference, "program", failing)
+    runner = Runner(network, pixels=INFINITE)
+    assert np.array_equal(runner(pictures(3)), inference.run_layer(network, pictures(3)))
+    assert runner.program is None
+
+
 def test_a_network_that_draws_noise_itself_goes_through_the_layer():
     class Noisy(nn.Layer):
         def forward(self, x):
