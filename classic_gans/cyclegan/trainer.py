@@ -293,8 +293,8 @@ class Trainer:
         """
         alike = self.arch.input_nc == self.arch.output_nc  # only then there is an identity
         cells = []
-        to_b = Runner(self.G_A)
-        to_a = Runner(self.G_B)
+        to_b = Runner(self.G_A, pixels=0)
+        to_a = Runner(self.G_B, pixels=0)
         for index, (a, b) in self.shown(translation.some(len(self.held_out))):
             for x, there, back in ((a, to_b, to_a), (b, to_a, to_b)):
                 fake = self.draw(there, x[None], index)
