@@ -223,7 +223,7 @@ def fingerprint(paths):
     files = []  # absolute path, NUL, size: millions of them take less than pairs would
     folders = set()
     for path in paths:
-        path = os.path.join(here, path)
+        path = os.path.join(here, Path(path))
         try:
             size = os.stat(path).st_size
         except OSError:
