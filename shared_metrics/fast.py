@@ -103,7 +103,7 @@ class ReflectionPad2D(nn.Layer):
         # Joined of slices: Paddle's CPU pads by a kernel that takes a quarter of the time of the
         # convolution behind it.
         p = self.width
-        if 0 < min(x.shape[2:]) <= p:  # unknown sides of a program are -1
+        if paddle.in_dynamic_mode() and min(x.shape[2:]) <= p:
             raise ValueError(f"{p} pixels cannot be mirrored at the edges of {x.shape}")
         for axis in (2, 3):
             before = [x.slice([axis], [i], [i + 1]) for i in range(p, 0, -1)]
