@@ -71,9 +71,9 @@ def create_app(painter, names, local=True, first=None):
         this machine's own names alone, and to no page of another site that the user's browser has
         open; first, ids (H, W) of the map that the page opens with (None: all of class 0).
 
-    GET / is the page, GET /settings what it needs to know, GET /first its first map. A map travels as its ids, a byte
-    each, row by row: POST /photo?seed=0 answers it with a PNG of the photo, POST /map.png with a
-        palette PNG of the ids, which
+    GET / is the page, GET /settings what it needs to know, GET /first its first map. A map travels
+        as its ids, a byte each, row by row: POST /photo?seed=0 answers it with a PNG of the photo,
+        POST /map.png with a palette PNG of the ids, which
     POST /ids (any label map as a file) turns back, resized to the network's size. Mistakes are
     answered with 400 (413 where too much is sent) and a line of text, maps beyond WAITING with 503.
     """
@@ -307,8 +307,8 @@ def main(argv=None):
     app = create_app(painter, painter.names(args.class_names), args.host in LOCAL, first)
     server = open_server(args.host, args.port, app)
     painter.expect(float("inf"))
-    blank = np.zeros(painter.arch.size, np.int64)
-    painter.paint((blank if first is None else first)[None], z=latent("0", painter.arch))  # what takes seconds, before anybody waits
+    labels = np.zeros(painter.arch.size, np.int64) if first is None else first
+    painter.paint(labels[None], z=latent("0", painter.arch))  # seconds, before anybody waits
     shown = f"[{args.host}]" if ":" in args.host else args.host
     print(f"open http://{shown}:{server.server_port} in a browser; Ctrl-C ends", flush=True)
     if args.host not in LOCAL:

@@ -67,8 +67,7 @@ FACES = (
     "--selected_attrs Eyeglasses,Smiling,Wearing_Hat --g_base_dims 16 --d_base_dims 16"
 )
 SKIPS = (
-    "--batch_size 16 --g_lr 4e-4 --d_lr 4e-4 --d_fc_dim 128 --n_layers 4 "
-    "--num_discriminator_time 2"
+    "--batch_size 16 --g_lr 4e-4 --d_lr 4e-4 --d_fc_dim 128 --n_layers 4 --num_discriminator_time 2"
 )
 MAPS = "--label_nc 7 --batch_size 4 --ngf 3 --ndf 16 --num_D 2 --lambda_vgg 0"
 TRANSLATION = (

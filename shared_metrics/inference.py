@@ -36,7 +36,8 @@ class Runner:
     The layer runs on GPU; where fewer than `PIXELS` are to come, or as long as fewer have passed;
     while any part of the network is in training mode (statistics of the batch, dropout); for inputs
     of other shapes than the program's; and for good where a program cannot be made, fails or
-    differs on the first two pictures. So the choice depends on the network and what it is asked, never on time.
+    differs on the first two pictures. So the choice depends on the network and what it is asked,
+    never on time.
 
     Attributes: pixels, of all pictures to come (0: the layer always; infinite: a program at once),
         None where that is not known; program, a function of arrays, None until there is one.
