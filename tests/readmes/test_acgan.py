@@ -15,7 +15,7 @@ CHECKPOINT = "runs/x/checkpoints/iter_0000001.pdparams"
 MORE = {
     "train": f"{PAPER.tiny} --iterations 1 --imsize 32 --device cpu --batch_size 4",
     "test": lambda words: (
-        "--device cpu --overwrite" + ("" if "--seeds" in words else " --num_samples 200")
+        "--device cpu --overwrite" + ("" if "--seeds" in words else " --num_samples 40")
     ),
     "shared_metrics.judges": "--device cpu --overwrite --epochs 1 --width 4 --batch_size 8",
     "shared_metrics": "--device cpu --overwrite",

@@ -12,7 +12,10 @@ CHECKPOINT = "runs/tiny/checkpoints/iter_0000001.pdparams"
 TINY = f"{PAPER.tiny} --iterations 2 --imsize 32 --device cpu --eval_samples 4"
 MORE = {
     "train": f"{TINY}",
-    "test": "--device cpu --overwrite",
+    "test": lambda words: (
+        "--device cpu --overwrite"
+        + ("" if {"--seeds", "--num_samples"} & set(words) else " --num_samples 40")
+    ),
     "shared_metrics": "--device cpu --overwrite",
 }
 
