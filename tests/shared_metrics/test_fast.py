@@ -158,9 +158,10 @@ def test_conv2d_of_upsampled_as_a_layer_and_as_a_program(fast, side, bias):
             super().__init__()
             self.weight = self.create_parameter([4, 3, side, side])
             self.bias = self.create_parameter([4]) if bias else None
+            self.convolve = fast.conv2d_of_upsampled  # no name of this test is one in a program
 
         def forward(self, x):
-            return fast.conv2d_of_upsampled(x, self.weight, self.bias)
+            return self.convolve(x, self.weight, self.bias)
 
     network = Upsampled()
     network.eval()
