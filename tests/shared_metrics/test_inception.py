@@ -17,7 +17,7 @@ from tests.conftest import shared_dir
 RANDOM_SHA256 = "5d7b41ba5e3230db4e2ed9051dbc2879f4b898fad4444f645c4d0208b739e32c"
 
 
-def close(left, right, name=""):
+def assert_close(left, right, name=""):
     """The numbers of two implementations agree: float32 through 94 convolutions."""
     np.testing.assert_allclose(left, right, atol=1e-3, rtol=0, err_msg=name)
 
@@ -67,11 +67,11 @@ def test_features_and_logits_of_the_peers(parity, reference, size, variants):
     }
     for variant in variants.split():
         features = extractor.features(images, variant)
-        close(features, parity[1][f"{names[variant]}_{size}"][:4], variant)
+        assert_close(features, parity[1][f"{names[variant]}_{size}"][:4], variant)
         if variant == "tf":
             for bias, name in ((False, "logits_unbiased"), (True, "logits")):
                 expected = parity[1][f"torch_fidelity_{name}_{size}"][:4]
-                close(extractor.logits(features, bias), expected)
+                assert_close(extractor.logits(features, bias), expected)
 
 
 def test_inner_taps_of_pytorch_fid(parity, reference):
@@ -86,7 +86,7 @@ def test_inner_taps_of_pytorch_fid(parity, reference):
             x = child(x)
             if name in ends:
                 expected = parity[1][f"pytorch_fid_{ends[name]}_32"][:2]
-                close(x.mean([2, 3]).numpy(), expected, name)
+                assert_close(x.mean([2, 3]).numpy(), expected, name)
 
 
 def test_features_do_not_depend_on_the_batch(parity, reference):
