@@ -267,19 +267,10 @@ def runner(prefix):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         names = [tensor.name for tensor in session.get_inputs()]
         return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0]
-    from paddle import inference
+    from shared_metrics.inference import open_program
 
-    config = inference.Config(str(program_of(prefix)), str(prefix.with_suffix(".pdiparams")))
-    config.disable_glog_info()
-    predictor = inference.create_predictor(config)
-
-    def draw(arrays):
-        for name, array in zip(predictor.get_input_names(), arrays, strict=True):
-            predictor.get_input_handle(name).copy_from_cpu(array)
-        predictor.run()
-        return predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
-
-    return draw
+    run = open_program(program_of(prefix))[1]
+    return lambda arrays: run(*arrays)
 
 
 def tries(inputs, sizes=BATCHES):

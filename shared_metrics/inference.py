@@ -6,7 +6,6 @@ pay for the seconds that this takes; otherwise, and on GPU, it runs as the layer
 
 import contextlib
 import copy
-import os
 import tempfile
 from pathlib import Path
 
@@ -14,9 +13,8 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from shared_metrics import native
+from shared_metrics import native, process
 from shared_metrics.fast import fold_spectral_norm
-from shared_metrics.process import threads_per_rank, usable_cores
 
 # What must pass through a network to be worth a program: 1024 pictures of 32 px, 16 of 256 px.
 PIXELS = 2**20
@@ -109,23 +107,44 @@ def program(network, inputs):
     with tempfile.TemporaryDirectory() as folder:
         with plain_leaky_relu():
             model = native.save_program(network, Path(folder) / "network", specs)
-        config = paddle.inference.Config(str(model), str(model.with_suffix(".pdiparams")))
+        names, run = open_program(model, onednn=True)
+    order = [int(name[1:]) for name in names]
+    return lambda *arrays: run(*(arrays[i] for i in order))
+
+
+def open_program(program, weights=None, onednn=False, device="cpu"):
+    """Load a program that Paddle saved, with its weights (beside it unless told).
+
+    Returns: (its inputs' names, function: as many arrays -> its first output, an array).
+    Raises: FAILURES.
+    """
+    weights = weights or program.with_suffix(".pdiparams")
+    config = paddle.inference.Config(str(program), str(weights))
+    config.disable_glog_info()  # a page of optimization passes on the screen
+    if device == "cpu":
         config.disable_gpu()
-        config.disable_glog_info()  # a page of optimization passes on the screen
+    else:
+        config.enable_use_gpu(256, int(device.partition(":")[2] or 0))
+    if onednn:
         config.enable_mkldnn()
-        config.set_cpu_math_library_num_threads(_threads())
-        predictor = paddle.inference.create_predictor(config)
-    sources = [predictor.get_input_handle(spec.name) for spec in specs]
+    threads = process.threads()
+    config.set_cpu_math_library_num_threads(threads)
+    predictor = paddle.inference.create_predictor(config)
+    names = predictor.get_input_names()
+    sources = [predictor.get_input_handle(name) for name in names]
     target = predictor.get_output_handle(predictor.get_output_names()[0])
 
     def run(*arrays):
         for source, array in zip(sources, arrays, strict=True):
             source.reshape(array.shape)
             source.copy_from_cpu(np.ascontiguousarray(array))
-        predictor.run()
+        try:
+            predictor.run()
+        finally:  # it leaves all of Paddle, a training beside it too, with one thread
+            paddle.base.core.set_num_threads(threads)
         return target.copy_to_cpu()
 
-    return run
+    return names, run
 
 
 def add_affine(network):
@@ -166,8 +185,3 @@ def _in_training(network):
 def _pixels(arrays):
     """Of the largest pictures (N, C, H, W) among these, 0 without any."""
     return max([len(x) * x.shape[2] * x.shape[3] for x in arrays if x.ndim == 4], default=0)
-
-
-def _threads():
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    return int(threads) if threads.isdigit() else threads_per_rank(usable_cores())

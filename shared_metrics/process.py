@@ -88,6 +88,12 @@ def threads_per_rank(cores):
     return max(1, cores // max(1, int(os.environ.get("PADDLE_LOCAL_SIZE", 1))))
 
 
+def threads():
+    """Threads of this process's kernels: OMP_NUM_THREADS, or its share of the cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() else threads_per_rank(usable_cores())
+
+
 def mkl_cpu_type(cpuinfo):
     """The MKL_DEBUG_CPU_TYPE that lifts MKL's slow path on AMD.
 

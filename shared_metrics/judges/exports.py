@@ -12,6 +12,7 @@ import paddle
 
 from shared_metrics import fluid_files, native
 from shared_metrics.errors import UserError
+from shared_metrics.inference import open_program
 from shared_metrics.judges import trial
 
 TRIAL_SIDE = 256  # px of the picture that an export is tried on
@@ -56,8 +57,6 @@ def open_export(graph, side=0):
     Raises: UserError naming the file when it is damaged, holds operators that are not of inference,
         or is no network of one picture.
     """
-    from paddle import inference
-
     where = f"--segmenter {graph}"
     if graph.suffix == ".json" and paddle.__version__.startswith("2."):
         raise UserError(
@@ -67,18 +66,12 @@ def open_export(graph, side=0):
     if not fluid_files.is_whole(_weights(graph)):
         raise UserError(f"{where}: its weights {_weights(graph).name} are cut; export it again")
     _try(graph, side or TRIAL_SIDE, where)
-    config = inference.Config(str(graph), str(_weights(graph)))
-    config.disable_glog_info()
-    device = paddle.get_device()
-    if device.startswith("gpu"):
-        config.enable_use_gpu(256, int(device.partition(":")[2] or 0))
     try:
-        predictor = inference.create_predictor(config)
+        names, run = open_program(graph, _weights(graph), device=paddle.get_device())
     except (RuntimeError, ValueError, OSError, MemoryError) as error:
         raise UserError(
             f"{where}: not a whole export ({_last_line(error)}); export it again"
         ) from None
-    names = predictor.get_input_names()
     if len(names) != 1:
         raise UserError(
             f"{where}: wants {len(names)} inputs ({', '.join(names)}); export a network of one "
@@ -86,15 +79,13 @@ def open_export(graph, side=0):
         )
 
     def answer(x):
-        predictor.get_input_handle(names[0]).copy_from_cpu(x)
         try:
-            predictor.run()
+            return run(x)
         except (RuntimeError, ValueError, OSError) as error:
             raise UserError(
                 f"{where}: does not run on pictures of {x.shape[3]}x{x.shape[2]} px "
                 f"({_last_line(error)}); export it for any size, or give --segmenter_size"
             ) from None
-        return predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
 
     return answer
 

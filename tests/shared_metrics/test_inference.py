@@ -1,9 +1,11 @@
 """Runner: the layer and its program give the same pictures, and the network is left as it is."""
 
+import ctypes
 import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -11,8 +13,9 @@ import pytest
 from paddle import nn
 
 from scripts import export
-from shared_metrics import inference
+from shared_metrics import inference, native
 from shared_metrics.inference import Runner
+from shared_metrics.judges.exports import open_export
 from tests.conftest import ROOT
 from tests.scripts.test_export import SMALL
 
@@ -192,6 +195,7 @@ QUIET = """
 from shared_metrics import process
 paddle = process.import_paddle()
 from shared_metrics.inference import Runner
+from shared_metrics.judges.exports import open_export
 import numpy as np
 
 class Residual(paddle.nn.Layer):
@@ -218,3 +222,28 @@ def test_making_a_program_prints_nothing(tmp_path):
     run = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout + run.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["runner", "exported generator", "exported segmenter"])
+def test_no_program_takes_paddles_threads(kind, tmp_path, monkeypatch):
+    """Paddle Inference leaves one thread to the whole process, to a training too."""
+    openmp = ctypes.CDLL(next(Path(paddle.__file__).parent.glob("libs/libiomp5.*")))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    network = nn.Conv2D(3, 2, 3)
+    network.eval()
+    picture = np.zeros((1, 3, 32, 32), np.float32)
+    specs = [paddle.static.InputSpec([None, 3, 32, 32], "float32", "x")]
+    program = native.save_program(network, tmp_path / "network", specs)
+    before = openmp.omp_get_max_threads()
+    try:
+        if kind == "runner":
+            runner = Runner(network, pixels=INFINITE)
+            runner(picture)
+            assert runner.program
+        elif kind == "exported generator":
+            export.runner(tmp_path / "network")([picture])
+        else:
+            open_export(program)(picture)
+        assert openmp.omp_get_max_threads() == 3
+    finally:
+        paddle.base.core.set_num_threads(before)
