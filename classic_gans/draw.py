@@ -5,7 +5,6 @@ two seeds.
 from functools import partial
 
 import numpy as np
-import paddle
 
 import drawing
 from dataset import middles, rgb
@@ -13,6 +12,7 @@ from shared_metrics import films, testing, weights
 from shared_metrics.errors import UserError
 from shared_metrics.flags import BATCH
 from shared_metrics.images import grid, save_png
+from shared_metrics.inference import Runner
 
 STEPS = 10  # pictures in a row of interpolation.png
 WORDS = {"--n_samples": "--num_samples"}
@@ -58,7 +58,7 @@ class Painter:
     """A generator with its latents: draws pictures of seeds, or of z."""
 
     def __init__(self, generator, arch, path):
-        self.generator = generator
+        self.run = Runner(generator)
         self.size = arch.noise_size
         self.path = path
 
@@ -69,9 +69,7 @@ class Painter:
     def draw(self, z, labels):
         """Pictures uint8 (N, S, S, 3) of z and labels (N,), arrays; labels None: G is told none."""
         inputs = [z] if labels is None else [z, labels]
-        with paddle.no_grad():
-            x = self.generator(*map(paddle.to_tensor, inputs)).numpy()
-        return rgb(testing.pixels(x, self.path))
+        return rgb(testing.pixels(self.run(*inputs), self.path))
 
 
 def interpolation(painter, seeds, labels, names):

@@ -3,6 +3,7 @@
 Pictures are uint8 (N, S, S, channels), noise (N, noise_size) float32, uniform in [-1, 1].
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from shared_metrics.class_folders import any_folders_flag
 from shared_metrics.errors import UserError
 from shared_metrics.flags import CHANNELS, CLASSES, PX, positive
 from shared_metrics.images import grid, to_uint8
+from shared_metrics.inference import run_layer
 
 JUDGED = 500  # pictures that the judge is asked about in training
 SHOWN = 10  # classes, and pictures of each, on a sheet
@@ -87,12 +89,14 @@ def latents(seeds, size):
     return np.stack(rows).astype(np.float32)
 
 
-def draw(generator, *inputs):
-    """What G draws of its inputs in eval mode; G is left in the mode that it had."""
+def draw(generator, *inputs, run=None):
+    """What G draws of its inputs in eval mode; G is left in the mode that it had.
+
+    Args: run, `inference.Runner` of G, for many pictures (default: its layers).
+    """
     training = generator.training
     generator.eval()
-    with paddle.no_grad():
-        images = to_uint8(generator(*inputs).numpy())
+    images = to_uint8((run or partial(run_layer, generator))(*inputs))
     if training:
         generator.train()
     return images

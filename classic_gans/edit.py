@@ -23,6 +23,7 @@ from shared_metrics.errors import UserError
 from shared_metrics.flags import SHEET, signed
 from shared_metrics.image_sets import open_source
 from shared_metrics.images import grid, save_png, to_uint8
+from shared_metrics.inference import Runner
 
 WORDS = {"--n_samples": "--batch_size", "--test_int": "--attr_int"}
 NEEDS = dict.fromkeys(("dataset_dir", "test_list"), "input no") | {"attrs": "input"}
@@ -284,7 +285,7 @@ def run(args, state, room):
     measures = face_measures.Measures(own, names, judge)
     generator = load_generator(state, room, path)
     testing.set_bn_stats(generator, args.bn_stats)
-    editor = Editor(generator, room.condition, about, args.attr_int[1])
+    editor = Editor(generator, room.condition, about, args.attr_int[1], Runner(generator))
     editor.positions(args.set or names[:1], "--set")
     subjects, folder, notes = open_subjects(args, state, room, about, judge)
     count = min(args.num_samples or len(subjects.names), len(subjects.names))

@@ -2,13 +2,15 @@
 what test.py draws (edit.py).
 """
 
+from functools import partial
+
 import numpy as np
-import paddle
 
 import attributes
 from lists import readable
 from shared_metrics import process
 from shared_metrics.images import grid, to_uint8
+from shared_metrics.inference import Runner, run_layer
 
 
 class Editor:
@@ -20,11 +22,13 @@ class Editor:
         about: what the checkpoint keeps: "selected_attrs", "exclusive", "choices", see attributes;
             "first", see attributes.edits; "thres_int", intensity of an attribute in training.
         test_int: intensity of an attribute that was changed.
+        run: `inference.Runner` of a generator that no longer learns (default: its layers).
     Attributes: names, of all attributes; own_names, of those that the faces at hand can have.
     """
 
-    def __init__(self, generator, condition, about, test_int=1.0):
+    def __init__(self, generator, condition, about, test_int=1.0, run=None):
         self.generator = generator
+        self.run = run or partial(run_layer, generator)
         self.condition = condition
         self.about = about
         self.names = about["selected_attrs"]
@@ -71,12 +75,11 @@ class Editor:
     def draw_entries(self, x, labels, entries):
         """The same for the target's intensities (N, c)."""
         source = self.intensities(labels, labels)
-        condition = paddle.to_tensor(self.condition(source, entries).astype(np.float32))
+        condition = self.condition(source, entries).astype(np.float32)
         training = self.generator.training
         if training:  # else BatchNorm works as whoever asks has set it
             self.generator.eval()
-        with paddle.no_grad():
-            images = self.generator(paddle.to_tensor(x), condition).numpy()
+        images = self.run(x, condition)
         if training:
             self.generator.train()
         return images
@@ -126,6 +129,8 @@ class Editor:
         another, the same at every call; without those that cannot be read where `skip_bad`.
         """
         others = process.rng(seed, "evaluate").permutation(len(data))
+        how = (self.condition, self.about, self.test_int)
+        editor = Editor(self.generator, *how, run=Runner(self.generator))
         for start in range(0, number, batch_size):
             part = range(start, min(start + batch_size, number))
             items = dict(readable(data, part, skip_bad))
@@ -133,5 +138,5 @@ class Editor:
                 continue
             indices = np.array(list(items))
             x = np.stack([image for image, _ in items.values()])
-            images = self.draw(x, data.labels[indices], data.labels[others[indices]])
+            images = editor.draw(x, data.labels[indices], data.labels[others[indices]])
             yield to_uint8(images)

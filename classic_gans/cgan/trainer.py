@@ -14,6 +14,7 @@ from dataset import describe, rgb
 from shared_metrics import process
 from shared_metrics.errors import UserError
 from shared_metrics.flags import CHANNELS
+from shared_metrics.inference import Runner
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, start_from
 from shared_metrics.runs.update import Update
@@ -174,9 +175,9 @@ class Trainer:
             notes=notes,
         )
 
-    def draw(self, z, labels):
-        """Pictures uint8 of z (N, noise_size), a tensor, and labels (N,), an array."""
-        return drawing.draw(self.G, z, paddle.to_tensor(labels))
+    def draw(self, z, labels, run=None):
+        """Pictures uint8 of z (N, noise_size) and labels (N,); run, see drawing.draw."""
+        return drawing.draw(self.G, z, labels, run=run)
 
     def sheet(self):
         """Real pictures, then a row a class (ten at most), the same ten z in each."""
@@ -196,10 +197,11 @@ class Trainer:
     def fakes(self, number):
         """Batches of pictures to score, the same z and uniform labels at every evaluation."""
         rng = self._rng("evaluate")
+        run = Runner(self.G, pixels=number * self.arch.image_size**2)
         for start in range(0, number, self.args.batch_size):
             n = min(self.args.batch_size, number - start)
             z = drawing.noise(rng, n, self.arch.noise_size)
-            yield rgb(self.draw(z, rng.integers(self.arch.n_classes, size=n)))
+            yield rgb(self.draw(z, rng.integers(self.arch.n_classes, size=n), run))
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state` (convert.read_weights): of G, D or both.

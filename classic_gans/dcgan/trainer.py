@@ -13,6 +13,7 @@ import drawing
 from dataset import Digits, describe, rgb
 from shared_metrics import process
 from shared_metrics.flags import CHANNELS
+from shared_metrics.inference import Runner
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.training import Run, start_from
 from shared_metrics.runs.update import Update
@@ -191,9 +192,11 @@ class Trainer:
     def fakes(self, number):
         """Batches of pictures to score, the same z at every evaluation."""
         rng = self._rng("evaluate")
+        run = Runner(self.G, pixels=number * self.arch.image_size**2)
         for start in range(0, number, self.args.batch_size):
             n = min(self.args.batch_size, number - start)
-            yield rgb(drawing.draw(self.G, drawing.noise(rng, n, self.arch.noise_size)))
+            z = drawing.noise(rng, n, self.arch.noise_size)
+            yield rgb(drawing.draw(self.G, z, run=run))
 
     def start_from(self, state, source):
         """Begin a new run from the weights in `state` (convert.read_weights): of G, D or both.

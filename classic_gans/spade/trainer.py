@@ -5,6 +5,7 @@ D's outputs are [[output of each layer, the logits last] of each scale], see mod
 """
 
 from argparse import ArgumentTypeError
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from shared_metrics.flags import (
     truth,
 )
 from shared_metrics.images import grid, to_uint8
+from shared_metrics.inference import Runner, run_layer
 from shared_metrics.label_maps import find_folders, has_test_pairs, pair
 from shared_metrics.runs.epochs import Epochs
 from shared_metrics.runs.loader import Batches
@@ -396,20 +398,23 @@ class Trainer:
 
     # ---- pictures ----
 
-    def drawn(self, index):
+    def drawn(self, index, run=None):
         """(labels (H, W), uint8 generated image, uint8 photo) of a held-out pair, with
         --skip_bad_images of the next that can be read; the latent is the same each time.
+
+        Args: run, `inference.Runner` of G, for many of them (default: its layers).
         """
         how = {"shuffle": False, "skip_bad": self.args.skip_bad_images}
         with Batches(self.held_out, 1, self.args.seed, start=index, **how) as batches:
             labels, instances, photo = (part[0] for part in next(batches))
         maps = (paddle.to_tensor(ids[None]) for ids in (labels, instances))
-        z = self.noise(process.rng(self.args.seed, "latent", index), 1)
+        inputs = [semantics(*maps, self.arch)]
+        if self.arch.use_vae:
+            inputs.append(self.noise(process.rng(self.args.seed, "latent", index), 1))
         self.G.eval()
-        with paddle.no_grad():
-            image = self.G(semantics(*maps, self.arch), z)
+        image = (run or partial(run_layer, self.G))(*inputs)
         self.G.train()
-        return labels, to_uint8(image.numpy())[0], to_uint8(photo[None])[0]
+        return labels, to_uint8(image)[0], to_uint8(photo[None])[0]
 
     def sample_sheet(self):
         """A row for each of the same held-out pairs: label map, generated image, photo."""
@@ -422,8 +427,9 @@ class Trainer:
 
     def fakes(self, number):
         """uint8 images of the first held-out label maps, one at a time."""
+        run = Runner(self.G, pixels=number * self.arch.crop_height * self.arch.crop_width)
         for index in range(number):
-            yield self.drawn(index)[1][None]
+            yield self.drawn(index, run)[1][None]
 
     # ---- weights of others ----
 

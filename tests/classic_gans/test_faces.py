@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 from PIL import Image
 
@@ -371,8 +372,13 @@ def test_faces_that_cannot_be_read_are_left_out_of_sheets_and_scores_where_asked
         faces.some(data, 3)
     _, labels = faces.some(data, 3, skip_bad=True)
     np.testing.assert_array_equal(labels, data.labels[[2, 5]])
-    editor = object.__new__(Editor)
-    editor.draw = lambda x, labels, others: x
+
+    class Copier(paddle.nn.Layer):
+        def forward(self, x, condition):
+            return x * 1
+
+    about = {"selected_attrs": data.names, "first": 0, "thres_int": 0.5}
+    editor = Editor(Copier(), lambda source, target: target, about)
     drawn = list(editor.fakes(data, 6, 2, seed=0, skip_bad=True))
     assert [len(batch) for batch in drawn] == [1, 1, 1]
 

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from shared_metrics import weights
+from shared_metrics import inference, weights
 from tests.classic_gans.commands import CGAN, PIX2PIX, TINY
 from tests.conftest import ROOT, run_cli
+from tests.contract.papers import PAPERS
 
 
 def checkpoints(out):
@@ -315,3 +317,33 @@ def test_unreadable_pictures_stop_or_are_left_out(run, data_dir, tmp_path, name)
     assert height("rest") == whole - 34
     error = run("train", *flags[:-1], "--output", "none", code=2).err
     assert "3_A.png: not a readable image" in error or "8_A.png: not a readable" in error
+
+
+@pytest.mark.parametrize("key", [key for key in PAPERS if key.startswith("classic_gans")])
+def test_an_evaluation_by_a_program_draws_as_the_layers(paper, tmp_path, monkeypatch, key):
+    gans = paper("classic_gans")
+    tiny = PAPERS[key]
+    name = next(name for name in gans.rooms.ROOMS if name.lower() == key.partition("-")[2])
+    words = tiny.flags(tiny.data(tmp_path), tmp_path / "out", 1, eval_samples=6)
+    room = gans.rooms.room(name)
+    args = gans.train.parse_args(words[1:], name, room)[0]
+    args.batch_size = 4
+    trainer = room.Trainer(args)
+    if hasattr(trainer, "editor"):
+        fakes = partial(trainer.editor.fakes, trainer.held_out, 6, 4, seed=0)
+    else:
+        fakes = partial(trainer.fakes, 6)
+    network = next(iter(trainer.networks.values()))
+    before = {key: value.numpy() for key, value in network.state_dict().items()}
+    layers = np.concatenate(list(fakes()))
+    made = []
+    own = inference.program
+    monkeypatch.setattr(inference, "PIXELS", 1)
+    monkeypatch.setattr(inference, "program", lambda *how: made.append(own(*how)) or made[-1])
+    programs = np.concatenate(list(fakes()))
+    # Pix2Pix draws with dropout and the batch's statistics, which no program has.
+    assert len(made) == (name != "Pix2pix") and layers.std() > 0
+    assert np.abs(programs - layers.astype(int)).max() <= 1
+    assert network.training
+    after = network.state_dict()
+    assert all(np.array_equal(after[key].numpy(), before[key]) for key in before)
