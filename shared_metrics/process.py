@@ -221,8 +221,10 @@ def import_paddle():
 
     They are its advice on OMP_NUM_THREADS, set here on purpose, a compiler cache that nothing here
     needs, a change of BatchNorm of years ago, and the warnings of its C++ code (a line a program,
-    for instance; the user's own GLOG_minloglevel stays). Nor does it take over SIGTERM.
+    for instance; the user's own GLOG_minloglevel stays). Nor does it take over SIGTERM, nor leave
+    its OMP_NUM_THREADS=1 to the processes that this one starts.
     """
+    threads = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("GLOG_minloglevel", "2")
     for message in ("No ccache found", "When training, we now always track"):
         warnings.filterwarnings("ignore", message=message)
@@ -233,6 +235,8 @@ def import_paddle():
     finally:
         lines = printed.getvalue().splitlines(keepends=True)
         sys.stderr.writelines(line for line in lines if "OMP_NUM_THREADS" not in line)
+        if threads is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
     return paddle
 
 

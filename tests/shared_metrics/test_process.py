@@ -71,6 +71,19 @@ def test_configure_cpu_sets_threads_and_never_overrides_the_user():
     assert (threads, mkl) == (None, None)
 
 
+IMPORT = """
+import json, os
+from shared_metrics import process
+process.import_paddle()
+print(json.dumps(os.environ.get("OMP_NUM_THREADS")))
+"""
+
+
+def test_importing_paddle_leaves_no_threads_to_child_processes():
+    assert configure(script=IMPORT) is None
+    assert configure(script=IMPORT, OMP_NUM_THREADS="3") == "3"
+
+
 @pytest.mark.skipif(not hasattr(os, "confstr"), reason="glibc only")
 def test_the_allocator_keeps_memory_unless_the_user_chose():
     if process.platform.libc_ver()[0] != "glibc":
