@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,14 +64,14 @@ def draw(args):
     rows = [("checkpoint", "generator", "layers", "program", "exported", "ONNX Runtime", "torch")]
     for path in args.checkpoints:
         code = "import sys; from scripts.benchmark_runs import draw_one; draw_one(*sys.argv[1:])"
-        words = [sys.executable, "-c", code, path, str(args.batch_size), str(args.repeat)]
-        words += [args.torch]
+        words = [sys.executable, "-c", code, path]
+        words += [str(args.batch_size), str(args.size), str(args.repeat), args.torch]
         answer = ask(words, ROOT)
         rows += [(Path(path).name, *row) for row in json.loads(answer.splitlines()[-1])]
     table(f"pictures a second in batches of {args.batch_size}, medians", rows)
 
 
-def draw_one(path, batch_size, repeat, torch=""):
+def draw_one(path, batch_size, size, repeat, torch=""):
     """Print the rows of a checkpoint as JSON: papers' modules bear the same names, so in a process
     of its own.
     """
@@ -83,7 +84,7 @@ def draw_one(path, batch_size, repeat, torch=""):
     names = export.load_networks(paper, path, use_ema=True)[0]
     rows = []
     for name in names:
-        runners, arrays = forms(paper, path, name, int(batch_size))
+        runners, arrays = forms(paper, path, name, int(batch_size), int(size))
         speeds = {form: [] for form in runners}
         for _ in range(int(repeat)):
             for form, runner in runners.items():
@@ -127,8 +128,11 @@ def ask_twin(words):
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def forms(paper, path, name, batch_size):
-    """({form: function of a list of arrays that draws}, such a list) of a checkpoint's network."""
+def forms(paper, path, name, batch_size, size):
+    """({form: function of a list of arrays that draws}, such a list) of a checkpoint's network.
+
+    Args: size, side of the pictures that a network of any side is given.
+    """
     import paddle
 
     from scripts import export
@@ -150,7 +154,10 @@ def forms(paper, path, name, batch_size):
         with tempfile.TemporaryDirectory() as folder:
             export.export(copy, inputs, Path(folder) / form, form)
             runners[form] = export.runner(Path(folder) / form)
-    return runners, next(export.tries(inputs, [batch_size]))
+    asked = []
+    for i in inputs:
+        asked.append(replace(i, tried=(i.shape[0], size, size)) if None in i.shape else i)
+    return runners, next(export.tries(asked, [batch_size]))
 
 
 def ask(words, folder):
@@ -248,6 +255,8 @@ def parse_args(argv=None):
     one = what.add_parser("draw")
     one.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="of any paper")
     one.add_argument("--batch_size", type=BATCH, default=16, help="pictures at a time")
+    one.add_argument("--size", type=PX, default=256,
+                     help="side in px of what generators of any side are given")
     one.add_argument("--torch", default="", metavar="PYTHON",
         help="a Python that has torch: draw with the same network in it too")
     one.set_defaults(function=draw)

