@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py growth scan --sizes 1000,100000     list class folders of empty files
 python scripts/benchmark.py growth stats --sizes 1000,4000      statistics of tiny pictures
+python scripts/benchmark.py growth draw --sizes 1000,4000       test.py of a tiny SAGAN, no scores
 python scripts/benchmark.py growth compare --sizes 10,1000      compare_papers.py over records
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
+from scripts import make_toy_data
 from scripts.benchmark_runs import table
 from shared_metrics import process
 from shared_metrics.flags import new_parser, ranges
@@ -67,6 +69,17 @@ def stats(folder, size):
     return [*words, "--network", "efficientnet", "--device", "cpu"]
 
 
+def draw(folder, size):
+    """`size` pictures of 32x32 px, drawn by test.py of a tiny SAGAN."""
+    data = make_toy_data.make(folder / "toy", classes=2, count=8, size=32) / "train"
+    tiny = "--recipe cifar10 --imsize 32 --g_conv_dim 2 --d_conv_dim 2 --batch_size 4 --device cpu"
+    words = [ROOT / "sagan" / "train.py", "--data_path", data, "--output_dir", folder / "run"]
+    cost([*words, *tiny.split(), "--iterations", 1, "--d_steps_per_iter", 1])
+    checkpoint = folder / "run" / "checkpoints" / "iter_0000001.pdparams"
+    words = [ROOT / "sagan" / "test.py", "--pretrained_model", checkpoint, "--device", "cpu"]
+    return [*words, "--num_samples", size, "--output_dir", folder / "test"]
+
+
 def compare(folder, size):
     """`size` records with a log of 1,000 lines each, on ten data sets, as one page."""
     rows = []
@@ -110,6 +123,7 @@ def record(i):
 KINDS = {
     "scan": (scan, ["-c", SCAN], [1000, 10_000, 100_000, 1_000_000]),
     "stats": (stats, ["-c", "import paddle"], [250, 1000, 4000]),
+    "draw": (draw, ["-c", "import paddle"], [250, 1000, 4000]),
     "compare": (compare, [ROOT / "scripts" / "compare_papers.py", "--help"], [10, 100, 1000]),
 }
 
@@ -118,7 +132,7 @@ def main(argv=None):
     """Print a table a kind."""
     p = new_parser(__doc__.partition("\n")[0], "python scripts/benchmark.py growth [flags]")
     p.add_argument("kinds", nargs="*", default=list(KINDS), choices=KINDS, metavar="KIND",
-                   help="scan, stats, compare (default: all)")  # fmt: skip
+                   help="scan, stats, draw, compare (default: all)")  # fmt: skip
     p.add_argument("--sizes", type=ranges, default=[], help="e.g. 1000,4000 (default: by kind)")
     args = p.parse_args(argv)
     for kind in args.kinds:
