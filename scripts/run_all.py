@@ -96,8 +96,8 @@ PAPERS = (
     Paper("cyclegan", "classic_gans", 1.0, "domains",
         f"--model_net CycleGAN {TRANSLATION} --dataset domains --learning_rate 4e-4"),
     Paper("stargan", "classic_gans", 1.6, "faces",
-        f"--model_net StarGAN {FACES} --batch_size 8 --g_lr 2e-4 --d_lr 2e-4 --g_repeat_num 3 "
-        "--d_repeat_num 4 --n_critic 2 --lr_decay none --lambda_rec 20"),
+        f"--model_net StarGAN {FACES} --batch_size 8 --g_lr 2e-4 --d_lr 4e-4 --g_repeat_num 3 "
+        "--d_repeat_num 4 --n_critic 3 --lr_decay none --lambda_rec 20"),
     Paper("attgan", "classic_gans", 1.0, "faces",
         f"--model_net AttGAN {FACES} {SKIPS}"),
     Paper("stgan", "classic_gans", 1.0, "faces",
