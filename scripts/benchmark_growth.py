@@ -72,7 +72,7 @@ def stats(folder, size):
 def draw(folder, size):
     """`size` pictures of 32x32 px, drawn by test.py of a tiny SAGAN."""
     data = make_toy_data.make(folder / "toy", classes=2, count=8, size=32) / "train"
-    tiny = "--recipe cifar10 --imsize 32 --g_conv_dim 2 --d_conv_dim 2 --batch_size 4 --device cpu"
+    tiny = "--recipe cifar10 --imsize 32 --g_conv_dim 4 --d_conv_dim 4 --batch_size 4 --device cpu"
     words = [ROOT / "sagan" / "train.py", "--data_path", data, "--output_dir", folder / "run"]
     cost([*words, *tiny.split(), "--iterations", 1, "--d_steps_per_iter", 1])
     checkpoint = folder / "run" / "checkpoints" / "iter_0000001.pdparams"

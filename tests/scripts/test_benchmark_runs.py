@@ -88,7 +88,7 @@ def test_words_after_two_dashes_are_for_train():
         benchmark.parse_args(["draw"])
 
 
-@pytest.mark.parametrize("kind", ["scan", "compare"])
+@pytest.mark.parametrize("kind", ["scan", "draw", "compare"])
 def test_growth(capsys, kind):
     benchmark_growth.main([kind, "--sizes", "2,5"])
     *_, none, two, five = capsys.readouterr().out.splitlines()
