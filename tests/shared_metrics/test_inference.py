@@ -195,7 +195,6 @@ QUIET = """
 from shared_metrics import process
 paddle = process.import_paddle()
 from shared_metrics.inference import Runner
-from shared_metrics.judges.exports import open_export
 import numpy as np
 
 class Residual(paddle.nn.Layer):
