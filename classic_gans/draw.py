@@ -114,7 +114,7 @@ def run(args, state, room):
     how = {"pictures": partial(middles, size=arch.image_size), "known": names}
     scores = testing.open_scores(args, metrics, len(seeds), **how)
     painter = Painter(generator, arch, path)
-    gallery = testing.Gallery()
+    gallery = testing.Gallery(labels=rows_of(seeds, labels))
     with output:
         for part in testing.parts(len(seeds), args.batch_size):
             classes = None if labels is None else labels[part]

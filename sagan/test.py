@@ -218,7 +218,7 @@ def main(argv=None):
         return testing.pixels(run(z, labels), args.pretrained_model)
 
     set_bn_stats(generator, args.bn_stats, arch, args.standing_batches, args.batch_size)
-    gallery = testing.Gallery()
+    gallery = testing.Gallery(labels=labels)
     with output:
         for part in testing.parts(len(seeds), args.batch_size):
             z = testing.latents(seeds[part], arch.z_dim)

@@ -423,25 +423,36 @@ def _check_apart(folder, place, data):
             )
 
 
-class Gallery:
-    """The first images of each class, `most` of them, as they come by."""
+def spread(classes):
+    """Ten of a list of classes at most, evenly spread."""
+    places = np.linspace(0, len(classes) - 1, min(len(classes), 10)).astype(int)
+    return [classes[i] for i in places]
 
-    def __init__(self, most=10):
+
+class Gallery:
+    """The first images of each class, `most` of them, as they come by.
+
+    Args: labels, of all images to come: of the classes that are not to be shown none is kept
+        (default: all are).
+    """
+
+    def __init__(self, most=10, labels=None):
         self.most = most
+        self.shown = None if labels is None else set(spread(np.unique(labels).tolist()))
         self.images = {}  # label: list of uint8 (H, W, 3)
 
     def update(self, images, labels):
         """Take uint8 images (N, H, W, 3) and their labels (N,)."""
         for image, label in zip(images, labels.tolist(), strict=True):
+            if self.shown is not None and label not in self.shown:
+                continue
             kept = self.images.setdefault(label, [])
             if len(kept) < self.most:
-                kept.append(image)
+                kept.append(image.copy())  # a view would keep its whole batch
 
     def rows(self):
         """The classes to show, ten at most and evenly spread."""
-        present = sorted(self.images)
-        places = np.linspace(0, len(present) - 1, min(len(present), 10)).astype(int)
-        return [present[i] for i in places]
+        return spread(sorted(self.images))
 
     def grid(self, name):
         """A row a class with its first ten images; `name` gives the text beside a label's row."""

@@ -189,6 +189,19 @@ def test_a_grid_has_a_row_a_class():
     assert wide.rows() == [0, 2, 4, 6, 8, 10, 12, 14, 16, 19]
 
 
+def test_a_gallery_that_knows_its_labels_keeps_only_what_it_shows():
+    labels = np.repeat(np.arange(1000), 2)  # DCGAN: a row for every ten seeds
+    every = testing.Gallery()
+    few = testing.Gallery(labels=labels)
+    for part in testing.parts(len(labels), 16):
+        batch = np.repeat(labels[part] % 256, 12).reshape(-1, 2, 2, 3).astype(np.uint8)
+        every.update(batch, labels[part])
+        few.update(batch, labels[part])
+    assert sorted(few.images) == few.rows() == every.rows() and len(few.rows()) == 10
+    assert all(image.base is None for images in few.images.values() for image in images)
+    np.testing.assert_array_equal(few.grid(str), every.grid(str))
+
+
 # ---- what can go wrong before anything is drawn ----
 
 
