@@ -318,12 +318,11 @@ class GenBlock(nn.Layer):
         self.snconv2d0 = SNConv2D(i, o, 1, arch, arch.block_sn_eps)
 
     def forward(self, x, y):
+        first, skip = self.snconv2d1, self.snconv2d0
         h = F.relu(self.cond_bn1(x, y))  # (N, i, H, W)
-        first = self.snconv2d1
         h = fast.conv2d_of_upsampled(h, first.weight(), first.bias)  # (N, o, 2H, 2W)
         h = self.snconv2d2(F.relu(self.cond_bn2(h, y)))  # (N, o, 2H, 2W)
-        # the 1x1 convolution before upsampling gives the same, at a quarter of the work
-        return h + fast.upsample(self.snconv2d0(x))
+        return h + fast.conv2d_of_upsampled(x, skip.weight(), skip.bias)
 
 
 class DiscBlock(nn.Layer):

@@ -78,8 +78,10 @@ class Conv2DTranspose(nn.Conv2DTranspose):
 
 def _add_bias(h, bias):
     # Paddle's CPU kernel adds a bias of shape (C, 1, 1) ten times as fast as the (1, C, 1, 1) that
-    # its own convolutions add.
-    return h if bias is None else h + bias.reshape([-1, 1, 1])
+    # its own convolutions add; a program takes that one into the convolution.
+    if bias is None:
+        return h
+    return h + bias.reshape([-1, 1, 1] if paddle.in_dynamic_mode() else [1, -1, 1, 1])
 
 
 def upsample(x, scale_factor=2):
@@ -118,9 +120,12 @@ def conv2d_of_upsampled(x, weight, bias=None):
     Four of a pixel's k x k neighbours are equal at a time. It is therefore a transposed convolution
     of stride 2 with kernels of k + 1, sums of the weight's: for k = 3, 4 multiplications in place
     of 9. So it is computed in a program (`inference`, exports), and on CPU where PIXELS pass at a
-    time, which pay for making these kernels.
+    time, which pay for making these kernels. One of k = 1 comes first outside of programs, at a
+    quarter of the work.
     """
     k = weight.shape[2]
+    if k == 1 and paddle.in_dynamic_mode():
+        return upsample(conv2d(x, weight, bias))
     if _too_few(x):
         return conv2d(upsample(x), weight, bias, padding=k // 2)
     kernels = _doubled(weight.transpose([1, 0, 2, 3]), turned=True)  # (C, O, k + 1, k + 1)

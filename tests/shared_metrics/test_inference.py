@@ -213,6 +213,31 @@ assert runner.program
 """
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_instance_norm_in_a_program(affine):
+    """Each picture's own mean and variance, by float64, then the channel's scale and shift."""
+    how = None if affine else False
+    layer = nn.InstanceNorm2D(3, epsilon=1e-3, weight_attr=how, bias_attr=how)
+    scale = np.float32([1, -2, 0.5])
+    if affine:
+        layer.scale.set_value(scale)
+        layer.bias.set_value(scale + 1)
+    same = nn.Conv2D(3, 3, 1, bias_attr=False)  # a program needs some weights
+    same.weight.set_value(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1))
+    network = nn.Sequential(same, layer, nn.ReLU())
+    network.eval()
+    x = 10 + np.random.default_rng(0).standard_normal((4, 3, 6, 5), dtype=np.float32)
+    x = x * np.arange(1, 13, dtype=np.float32).reshape(4, 3, 1, 1)
+    wide = x.astype(np.float64)
+    variance = wide.var(axis=(2, 3), keepdims=True)
+    expected = (wide - wide.mean(axis=(2, 3), keepdims=True)) / np.sqrt(variance + 1e-3)
+    if affine:
+        expected = expected * scale.reshape(3, 1, 1) + (scale + 1).reshape(3, 1, 1)
+    got = inference.program(network, [x])(x)
+    np.testing.assert_allclose(got, np.maximum(expected, 0), atol=2e-5)
+    assert "forward" not in vars(layer)  # the network itself keeps Paddle's
+
+
 def test_making_a_program_prints_nothing(tmp_path):
     script = tmp_path / "quiet.py"  # Paddle looks at a network's source
     script.write_text(QUIET)
