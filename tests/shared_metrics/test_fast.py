@@ -71,6 +71,23 @@ def test_conv2d_to_few_channels(fast, monkeypatch, padding, side):
     assert len(transposed) == (padding < side)
 
 
+@pytest.mark.parametrize("padding, side", [(0, 4), (1, 3), (1, 4), (0, 7), (2, 2)])
+def test_conv2d_to_few_channels_in_a_program(fast, padding, side):
+    import paddle
+    import paddle.nn.functional as F
+
+    from shared_metrics import inference
+
+    network = fast.Conv2D(12, 3, side, padding=padding)
+    network.bias.set_value(np.float32([1, 2, 3]))
+    network.eval()
+    x = RNG(0).standard_normal((2, 12, 9, 10), dtype=np.float32)
+    how = {"bias": network.bias, "padding": padding}
+    expected = F.conv2d(paddle.to_tensor(x), network.weight, **how).numpy()
+    got = inference.program(network, [x])(x)
+    np.testing.assert_allclose(got, expected, atol=1e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("pixels", [1, 10_000])
 def test_conv2d_of_upsampled_with_gradients(fast, monkeypatch, pixels):
     import paddle.nn.functional as F

@@ -214,8 +214,14 @@ assert runner.program
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_instance_norm_in_a_program(affine):
+@pytest.mark.parametrize("pooled", [True, False])
+def test_instance_norm_in_a_program(affine, pooled, monkeypatch):
     """Each picture's own mean and variance, by float64, then the channel's scale and shift."""
+    monkeypatch.setattr(inference, "POOLED", 0 if pooled else INFINITE)
+    means = []
+    monkeypatch.setattr(
+        inference, "_mean", lambda x, own=inference._mean: means.append(1) or own(x)
+    )
     how = None if affine else False
     layer = nn.InstanceNorm2D(3, epsilon=1e-3, weight_attr=how, bias_attr=how)
     scale = np.float32([1, -2, 0.5])
@@ -226,7 +232,7 @@ def test_instance_norm_in_a_program(affine):
     same.weight.set_value(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1))
     network = nn.Sequential(same, layer, nn.ReLU())
     network.eval()
-    x = 10 + np.random.default_rng(0).standard_normal((4, 3, 6, 5), dtype=np.float32)
+    x = 10 + np.random.default_rng(0).standard_normal((4, 3, 64, 40), dtype=np.float32)
     x = x * np.arange(1, 13, dtype=np.float32).reshape(4, 3, 1, 1)
     wide = x.astype(np.float64)
     variance = wide.var(axis=(2, 3), keepdims=True)
@@ -235,6 +241,7 @@ def test_instance_norm_in_a_program(affine):
         expected = expected * scale.reshape(3, 1, 1) + (scale + 1).reshape(3, 1, 1)
     got = inference.program(network, [x])(x)
     np.testing.assert_allclose(got, np.maximum(expected, 0), atol=2e-5)
+    assert len(means) == (2 if pooled else 0)
     assert "forward" not in vars(layer)  # the network itself keeps Paddle's
 
 
