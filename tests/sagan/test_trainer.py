@@ -314,7 +314,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(sagan, tmp_path):
 
 def fixed_latents(trainer):
     """Latents and labels from one list, however many are asked for at a time."""
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(7)  # 5 and 6 lie at the kink of a ReLU, which rounding turns
     z = rng.standard_normal((8, 8)).astype("float32")
     y = rng.integers(2, size=8)
     start = 0
