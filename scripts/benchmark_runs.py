@@ -8,7 +8,7 @@ python scripts/benchmark.py steps --papers sagan -- --g_conv_dim 64     with fla
 python scripts/benchmark.py loader FOLDER --size 128     pictures a second from class folders
 """
 
-import importlib.util
+import contextlib
 import json
 import os
 import shlex
@@ -26,6 +26,7 @@ sys.path.append(str(ROOT))
 
 from scripts import check_gpu
 from shared_metrics import process
+from shared_metrics.errors import UserError
 from shared_metrics.flags import BATCH, PX, new_parser, positive, ranges
 
 SECONDS = 2.0  # that a measurement takes at least
@@ -90,7 +91,7 @@ def draw_one(path, batch_size, size, repeat, torch=""):
             for form, runner in runners.items():
                 speeds[form].append(speed(partial(runner, arrays), int(batch_size)))
         medians = [f"{statistics.median(values):.1f}" for values in speeds.values()]
-        missing = ["not installed"] * (4 - len(medians))
+        missing = ["not available"] * (4 - len(medians))
         rows.append([name, *medians, *missing, twin_speed(paper, path, arrays, torch, int(repeat))])
     print(json.dumps(rows))
 
@@ -148,8 +149,11 @@ def forms(paper, path, name, batch_size, size):
 
     program = Runner(own, pixels=float("inf"))
     runners = {"layers": layers, "program": lambda arrays: program(*arrays)}
-    onnx = all(map(importlib.util.find_spec, ("paddle2onnx", "onnxruntime")))
-    for form in ("paddle", "onnx")[: 1 + onnx]:
+    exported = ["paddle"]
+    with contextlib.suppress(UserError):
+        export.need_onnx()
+        exported.append("onnx")
+    for form in exported:
         copy = export.load_networks(paper, path, use_ema=True)[0][name]
         with tempfile.TemporaryDirectory() as folder:
             export.export(copy, inputs, Path(folder) / form, form)

@@ -252,7 +252,14 @@ def save_onnx(prefix):
 
 
 def need_onnx():
-    """Raise UserError where paddle2onnx or onnxruntime is not installed."""
+    """Raise UserError under Paddle 2 and where paddle2onnx or onnxruntime is not installed."""
+    import paddle
+
+    if paddle.__version__.startswith("2."):
+        raise UserError(
+            f"--format onnx: paddle2onnx needs Paddle 3 and this is {paddle.__version__}; export "
+            "with --format paddle"
+        )
     for name in ("paddle2onnx", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             raise UserError(f"--format onnx: needs paddle2onnx and onnxruntime; {EXTRA}")
@@ -372,10 +379,10 @@ def main(argv=None):
     beside = path.with_name(f"{path.stem}_{args.format}")
     folder = Path(getattr(args, "output_dir", beside)).expanduser()
     check_new(folder, reads=[path])
-    if args.format == "onnx":
-        need_onnx()
     process.configure_cpu()
     process.choose_device("cpu")
+    if args.format == "onnx":
+        need_onnx()
     paper = getattr(args, "paper", "") or paper_of(path)
     networks, arch, state, kind = load_networks(paper, path, args.use_ema)
     about = card(paper, path, state, kind, arch) | {"notes": list(notes_of(state, arch))}

@@ -51,7 +51,7 @@ def test_draw(paper, tmp_path, capsys):
     path = tmp_path / "iter_0000001.pdparams"
     weights.save({"paper": "dcgan", "architecture": arch.to_dict(), "generator": state}, path)
     *_, row = run(capsys, "draw", path, "--batch_size", 2, "--repeat", 1)
-    onnx = rf"({NUMBER}|not installed)"
+    onnx = rf"({NUMBER}|not available)"
     assert re.fullmatch(
         rf"\| {path.name} \| generator (\| {NUMBER} ){{3}}\| {onnx} \| not asked \|", row
     )

@@ -88,6 +88,12 @@ def test_what_is_exported_for_onnx_draws_as_the_checkpoint(name, checkpoint):
     assert json.loads((folder / "export.json").read_text())["networks"]["generator"]["inputs"]
 
 
+def test_onnx_under_paddle_2_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    with pytest.raises(UserError, match="--format onnx: .*needs Paddle 3 and this is 2.6.2"):
+        export.main(["nothing.pdparams", "--format", "onnx"])
+
+
 def test_spectral_norm_is_folded_away(paper):
     paper("sagan")
     from model import Generator, architecture

@@ -1,7 +1,5 @@
 """The segmenter: its counts, its training, its files, and networks exported by others."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import paddle
 import pytest
@@ -317,8 +315,9 @@ def test_cut_weights_of_an_export_are_told(tmp_path):
 
 def graph_of(path, op="", **attributes):
     """An export of Paddle 2 that doubles its picture, with an operator more."""
-    old = paddle.pir_utils.OldIrGuard() if hasattr(paddle, "pir_utils") else nullcontext()
-    with old:
+    if paddle.__version__.startswith("2."):
+        pytest.skip("Paddle 2 opens no export without weights")
+    with paddle.pir_utils.OldIrGuard():
         program = framework.Program()
         block = program.global_block()
         kinds = framework.core.VarDesc.VarType
