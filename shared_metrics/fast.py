@@ -36,7 +36,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0):
     On CPU Paddle first copies C k k values for each pixel: for few outputs of many channels, as a
     generator's last layer, a transposed convolution is up to nine times as fast, which copies O k k
     in their place. Paddle's CPU differentiates that once only, see `TwiceConv2D`. In a program,
-    where 16 outputs take as long as one, they are `_conv2d_by_rows`.
+    where oneDNN computes at least 16 (AVX-512) for any, they are `_conv2d_by_rows`.
     """
     outputs, C, k, _ = weight.shape
     usual = stride in (1, [1, 1]) and isinstance(padding, int) and 0 <= padding < k
